@@ -1,2 +1,31 @@
-//! (being written)
+//! Money and the few things it is counted with: currencies, amounts, account numbers, business
+//! dates, rates, day counts, rounding.
+//!
+//! Everything is an integer and everything is a small `Copy` value. This crate refuses to know of
+//! accounts, balances, clocks and files; it does not even know what time it is.
+//!
+//! # Invariants
+//!
+//! - **M1, exact**: no float anywhere; a division is always named together with its [`Rounding`].
+//! - **M2, nothing lost**: the parts of a [split](split::split) add up to the whole.
+//! - **M3, one text**: what is formatted parses back to the same value.
+
 #![no_std]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing
+)]
+
+extern crate alloc;
+
+pub mod amount;
+pub mod currency;
+pub mod date;
+pub mod number;
+
+pub use amount::{Amount, AmountError, Balance};
+pub use currency::Currency;
+pub use date::{Date, DateError, Weekday};
+pub use number::{AccountNumber, CustomerNumber, NumberError};
