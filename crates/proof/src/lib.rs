@@ -1,2 +1,53 @@
-//! (being written)
+//! Hash chains, roots, receipts and checkpoints: all that it takes to verify a branch offline.
+//!
+//! A journal is a chain of batches: each header carries the hash of the one before it and the root
+//! of a tree over its records. The roots of all batches are the leaves of a second tree, the
+//! history; a checkpoint signs that tree's root and the head of the chain. A receipt leads from one
+//! record through both trees to a checkpoint.
+//!
+//! ```text
+//! record ─► leaf ─┐
+//! record ─► leaf ─┴─► record root ─► history leaf ─┐
+//!                     record root ─► history leaf ─┴─► history root ─► checkpoint ─► signature
+//! ```
+//!
+//! This crate refuses to know what a record means, where batches are kept and what time it is. It
+//! stands on no other crate of ours, so that whoever verifies need trust nothing else.
+//!
+//! # Invariants
+//!
+//! - **P1, one meaning**: each kind of hash has its own key ([`domain`]); no bytes are valid as two.
+//! - **P2, one encoding**: what decodes encodes back to the same bytes.
+//! - **P3, no trust in bytes**: decoding and verifying arbitrary bytes ends in an error, never in a
+//!   panic or in memory beyond the size of the input.
+
 #![no_std]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing
+)]
+
+extern crate alloc;
+
+pub mod algorithm;
+pub mod batch;
+mod bytes;
+pub mod domain;
+pub mod leaves;
+pub mod tails;
+pub mod tree;
+mod wide;
+
+pub use algorithm::{HashAlgorithm, SignatureAlgorithm};
+pub use batch::{BatchError, BatchHeader};
+pub use leaves::{RecordSalt, leaf_hash, leaf_hashes};
+pub use tails::{TailError, Tails};
+pub use tree::{path, root, verify_path};
+
+/// 32 bytes of BLAKE3 (or, where it says so, SHA-256).
+pub type Hash = [u8; 32];
+
+/// Bytes of the fixed part of a record.
+pub const RECORD_LENGTH: usize = 112;
