@@ -44,13 +44,32 @@ impl AccountRef {
     #[must_use]
     pub const fn head(branch: u16, code: u32, currency: Currency) -> Self {
         assert!(code < 1 << 24, "head code has more than 24 bits");
-        Self(((branch as u64) << 48) | (CLASS_HEAD << BODY_BITS) | ((code as u64) << 16) | currency.number() as u64)
+        Self(
+            ((branch as u64) << 48)
+                | (CLASS_HEAD << BODY_BITS)
+                | ((code as u64) << 16)
+                | currency.number() as u64,
+        )
     }
 
     /// The branch that issued it.
     #[must_use]
     pub const fn branch(self) -> u16 {
         (self.0 >> 48) as u16
+    }
+
+    /// Whether it is in the form of a customer account; cheaper than [`kind`](Self::kind).
+    #[must_use]
+    #[inline]
+    pub const fn is_customer(self) -> bool {
+        (self.0 >> BODY_BITS) & 0xff == CLASS_CUSTOMER
+    }
+
+    /// The serial, if it is in the form of a customer account. May be 0 or too large for any account.
+    #[must_use]
+    #[inline]
+    pub const fn customer_serial(self) -> Option<u64> {
+        if self.is_customer() { Some(self.0 & BODY) } else { None }
     }
 
     /// What it points at; `None` if no account can have this reference.
@@ -123,6 +142,12 @@ impl Flags {
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any bit of `other` is set.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// Both sets of bits.
