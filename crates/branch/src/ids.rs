@@ -1,0 +1,392 @@
+//! The id index: which record a transfer id leads to.
+//!
+//! Every new transfer asks it once ("have I seen this id?") and adds itself once, so it is on the hot
+//! path and built for the answer "no". The newest ids are in a [memtable]; full ones are frozen,
+//! written as immutable [run]s by a job on another thread, and merged in tiers by further jobs. A
+//! run is asked only if its range of ids and its filter let the id through.
+//!
+//! ```text
+//! insert ──► memtable ── durable, full ──► frozen ── IdsWork ──► run · run · run ── IdsWork ──► run
+//! find   ──► memtable, frozen (exact), runs (candidates, compared with the record in the journal)
+//! ```
+//!
+//! An id leads to its own record; besides, what *resolved* a hold or reversed a transfer is found by the
+//! id of the hold or transfer ([`Ids::find_resolution`]).
+//!
+//! It refuses to know accounts, amounts and time. It starts no thread: jobs are handed out and taken back.
+//!
+//! # Invariants
+//!
+//! - **I1**: what was inserted is found, until the branch forgets its memory.
+//! - **I2**: runs hold only what is durable, without gaps from the first position, and name the head hash
+//!   they stand for; opening throws away what is not the journal's, and says from where to insert again.
+//! - **I3**: memory is bounded: one memtable, [`IdsConfig::frozen_max`] frozen ones, filters for
+//!   [`IdsConfig::filter_ids_max`] ids. Older runs are asked on disk.
+
+mod filter;
+mod memtable;
+mod run;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use skerry_ledger::TransferId;
+
+use crate::history::asked::resolution_of;
+use crate::history::mix::Seed;
+use crate::history::records::{RECORD_BYTES, Raw};
+use crate::history::{Records, SideError, SideFolder};
+
+use memtable::Memtable;
+use run::Run;
+pub use work::{IdsDone, IdsWork};
+
+/// How many entries a memtable has room for beyond [`IdsConfig::memtable_ids`]: what may be in flight.
+pub const IN_FLIGHT_MAX: usize = 1 << 16;
+
+/// The bounds of an id index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdsConfig {
+    /// Keys the hash, so that clients cannot choose ids that collide. The same for the life of the files.
+    pub secret: [u8; 16],
+    /// Entries (an id, or a resolution) of a memtable before it is frozen; at most 960,000. About 29 bytes each.
+    pub memtable_ids: usize,
+    /// Frozen memtables that may wait for their job before [`Ids::must_wait`].
+    pub frozen_max: usize,
+    /// Ids whose filters are kept in memory, newest first; 2.5 bytes each.
+    pub filter_ids_max: u64,
+    /// So many runs of a tier become one of the next.
+    pub merge_fan: usize,
+    /// No merge makes a run of more ids than this.
+    pub run_ids_max: u64,
+}
+
+impl IdsConfig {
+    /// The usual bounds with this secret.
+    #[must_use]
+    pub const fn new(secret: [u8; 16]) -> Self {
+        Self {
+            secret,
+            memtable_ids: 900_000,
+            frozen_max: 3,
+            filter_ids_max: 64 << 20,
+            merge_fan: 6,
+            run_ids_max: 36 << 20,
+        }
+    }
+}
+
+/// A memtable that takes no more; everything before `end` is durable.
+struct Frozen {
+    table: Memtable,
+    first: u64,
+    end: u64,
+    head: [u8; 32],
+}
+
+/// What has left the writer's memtable, oldest first.
+#[derive(Clone, Default)]
+struct Parts {
+    runs: Vec<Arc<Run>>,
+    frozen: Vec<Arc<Frozen>>,
+}
+
+/// Counts and sizes for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IdsStats {
+    /// Entries in the memtable.
+    pub memtable_ids: usize,
+    /// Frozen memtables waiting for their job.
+    pub frozen: usize,
+    /// Runs on disk.
+    pub runs: usize,
+    /// Entries in them.
+    pub run_ids: u64,
+    /// Their bytes on disk.
+    pub file_bytes: u64,
+    /// Memory held, filters included.
+    pub memory_bytes: usize,
+    /// False leads: a filter let through what was not there. (Each cost a read.)
+    pub false_leads: u64,
+}
+
+/// The id index, owned by the writer.
+pub struct Ids {
+    seed: Seed,
+    config: IdsConfig,
+    folder: SideFolder,
+    records: Arc<dyn Records>,
+    active: Memtable,
+    /// The first position the active memtable stands for.
+    active_first: u64,
+    parts: Parts,
+    shared: Arc<RwLock<Parts>>,
+    working: bool,
+    obsolete: Vec<String>,
+    false_leads: std::cell::Cell<u64>,
+}
+
+/// Finds durable ids from any thread; sees what has left the writer's memtable.
+#[derive(Clone)]
+pub struct IdsReader {
+    seed: Seed,
+    records: Arc<dyn Records>,
+    shared: Arc<RwLock<Parts>>,
+}
+
+impl std::fmt::Debug for Ids {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stats().fmt(out)
+    }
+}
+
+impl Ids {
+    /// Opens the runs in `folder` that agree with the journal behind `records`, whose first position is
+    /// `start`, and throws the others away.
+    ///
+    /// The caller then inserts every record from [`Ids::position`] to the journal's end, calling
+    /// [`Ids::durable`] now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`SideError`] if the machine or the journal fails. A damaged run is no error: it is rebuilt.
+    pub fn open(
+        folder: SideFolder,
+        records: Arc<dyn Records>,
+        config: IdsConfig,
+        start: u64,
+    ) -> Result<Self, SideError> {
+        assert!(config.memtable_ids + IN_FLIGHT_MAX < Memtable::ENTRIES_MAX, "memtable_ids is too large");
+        let runs = work::open_runs(&folder, &*records, start, config.filter_ids_max)?;
+        let active_first = runs.last().map_or(start, |run| run.extent.end);
+        let parts = Parts { runs, frozen: Vec::new() };
+        Ok(Self {
+            seed: Seed::new(config.secret),
+            config,
+            folder,
+            records,
+            active: Memtable::new(config.memtable_ids + IN_FLIGHT_MAX),
+            active_first,
+            shared: Arc::new(RwLock::new(parts.clone())),
+            parts,
+            working: false,
+            obsolete: Vec::new(),
+            false_leads: std::cell::Cell::new(0),
+        })
+    }
+
+    /// Everything before this position is in runs; after opening, insert from here.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.parts.runs.last().map_or(self.active_first, |run| run.extent.end)
+    }
+
+    /// Brings the memory that finding these ids will need nearer, all at once.
+    ///
+    /// A find alone waits for one cache miss after another; called with the ids of the next dozens of transfers
+    /// this lets the machine fetch for all of them at the same time. It changes nothing and may be left out.
+    #[inline]
+    pub fn warm(&self, ids: impl Iterator<Item = TransferId>) {
+        let mut sum = 0_u64;
+        for id in ids {
+            let hash = self.seed.hash(id.0);
+            sum = sum.wrapping_add(u64::from(self.active.touch(hash)));
+            for frozen in self.parts.frozen.iter().filter(|frozen| frozen.table.spans(id.0)) {
+                sum = sum.wrapping_add(u64::from(frozen.table.touch(hash)));
+            }
+            for run in &self.parts.runs {
+                sum = sum.wrapping_add(run.touch(id.0, hash));
+            }
+        }
+        std::hint::black_box(sum);
+    }
+
+    /// The position of the record with this id, durable or not.
+    ///
+    /// # Errors
+    ///
+    /// [`SideError`] if a run or the journal cannot be read; the branch must not go on guessing.
+    #[inline]
+    pub fn find(&self, id: TransferId) -> Result<Option<u64>, SideError> {
+        let hash = self.seed.hash(id.0);
+        if let Some(position) = self.active.find(hash, id.0) {
+            return Ok(Some(position));
+        }
+        if self.parts.frozen.is_empty() && self.parts.runs.is_empty() {
+            return Ok(None);
+        }
+        for frozen in self.parts.frozen.iter().rev().filter(|frozen| frozen.table.spans(id.0)) {
+            if let Some(position) = frozen.table.find(hash, id.0) {
+                return Ok(Some(position));
+            }
+        }
+        for run in self.parts.runs.iter().rev() {
+            if run.may_have(id.0, hash) {
+                match confirm(&*self.records, run, id, hash)? {
+                    None => self.false_leads.set(self.false_leads.get() + 1),
+                    found => return Ok(found),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position of the record that resolved the hold `id`, or reversed the transfer `id`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ids::find`].
+    pub fn find_resolution(&self, id: TransferId) -> Result<Option<u64>, SideError> {
+        self.find(resolution_of(id))
+    }
+
+    /// Leads `id` to `position`. Positions never run backwards.
+    ///
+    /// # Panics
+    ///
+    /// If the writer did not heed [`Ids::must_wait`] and put more than [`IN_FLIGHT_MAX`] entries in flight.
+    #[inline]
+    pub fn insert(&mut self, id: TransferId, position: u64) {
+        debug_assert!(position >= self.active_first, "the index holds this position already");
+        self.active.insert(self.seed.hash(id.0), id.0, position);
+    }
+
+    /// Leads the id of a hold or transfer to what resolved or reversed it.
+    pub fn insert_resolution(&mut self, id: TransferId, position: u64) {
+        self.insert(resolution_of(id), position);
+    }
+
+    /// Inserts what a record holds: its id if it is of a money kind, and what it resolves. For replay.
+    pub fn insert_record(&mut self, position: u64, record: &[u8; RECORD_BYTES]) {
+        let raw = Raw(record);
+        if raw.has_id() {
+            self.insert(raw.id(), position);
+        }
+        if let Some(related) = raw.related() {
+            self.insert_resolution(related, position);
+        }
+    }
+
+    /// Says that everything before `end` is durable and `head` is the header hash of the batch that ends there.
+    /// A full memtable is frozen here, so call it after each batch.
+    pub fn durable(&mut self, end: u64, head: [u8; 32]) {
+        if self.active.len() < self.config.memtable_ids || end <= self.active_first {
+            return;
+        }
+        let rest = self.active.after(self.seed, end, self.config.memtable_ids + IN_FLIGHT_MAX);
+        let table = std::mem::replace(&mut self.active, rest);
+        self.parts.frozen.push(Arc::new(Frozen { table, first: self.active_first, end, head }));
+        self.active_first = end;
+        self.publish();
+    }
+
+    /// Whether the jobs have fallen so far behind that the writer must take no more until one is done.
+    #[must_use]
+    pub fn must_wait(&self) -> bool {
+        self.parts.frozen.len() > self.config.frozen_max
+            || self.active.len() > self.config.memtable_ids + IN_FLIGHT_MAX / 2
+    }
+
+    /// A job for another thread, if there is one and none is out.
+    pub fn take_work(&mut self) -> Option<IdsWork> {
+        if self.working {
+            return None;
+        }
+        let work = work::choose(self)?;
+        self.working = true;
+        Some(work)
+    }
+
+    /// Takes a job back. After an error the job will be handed out again.
+    ///
+    /// # Errors
+    ///
+    /// That of the job.
+    pub fn finish(&mut self, done: Result<IdsDone, SideError>) -> Result<(), SideError> {
+        self.working = false;
+        work::adopt(self, done?);
+        self.publish();
+        Ok(())
+    }
+
+    /// A finder for other threads.
+    #[must_use]
+    pub fn reader(&self) -> IdsReader {
+        IdsReader { seed: self.seed, records: Arc::clone(&self.records), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Counts and sizes.
+    #[must_use]
+    pub fn stats(&self) -> IdsStats {
+        let tables = self.parts.frozen.iter().map(|frozen| frozen.table.bytes()).sum::<usize>();
+        let filters = self.parts.runs.iter().map(|run| run.filter_bytes()).sum::<usize>();
+        IdsStats {
+            memtable_ids: self.active.len(),
+            frozen: self.parts.frozen.len(),
+            runs: self.parts.runs.len(),
+            run_ids: self.parts.runs.iter().map(|run| run.count()).sum(),
+            file_bytes: self.parts.runs.iter().map(|run| run.file_bytes()).sum(),
+            memory_bytes: self.active.bytes() + tables + filters,
+            false_leads: self.false_leads.get(),
+        }
+    }
+
+    fn publish(&self) {
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.parts.clone();
+    }
+}
+
+impl IdsReader {
+    /// As [`Ids::find`], for what has left the memtable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ids::find`].
+    pub fn find(&self, id: TransferId) -> Result<Option<u64>, SideError> {
+        let parts = self.shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let hash = self.seed.hash(id.0);
+        for frozen in parts.frozen.iter().rev().filter(|frozen| frozen.table.spans(id.0)) {
+            if let Some(position) = frozen.table.find(hash, id.0).filter(|position| *position < frozen.end) {
+                return Ok(Some(position));
+            }
+        }
+        for run in parts.runs.iter().rev().filter(|run| run.may_have(id.0, hash)) {
+            if let Some(position) = confirm(&*self.records, run, id, hash)? {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Ids::find_resolution`], for what has left the memtable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ids::find`].
+    pub fn find_resolution(&self, id: TransferId) -> Result<Option<u64>, SideError> {
+        self.find(resolution_of(id))
+    }
+
+    /// Everything before this position is found.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        let parts = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let frozen = parts.frozen.last().map_or(0, |frozen| frozen.end);
+        parts.runs.last().map_or(0, |run| run.extent.end).max(frozen)
+    }
+}
+
+/// Compares the candidates of a run with the records they lead to.
+#[cold]
+fn confirm(records: &dyn Records, run: &Run, id: TransferId, hash: u64) -> Result<Option<u64>, SideError> {
+    let candidates = run.candidates(hash)?;
+    let mut found = Vec::with_capacity(candidates.len());
+    records.read(&candidates, &mut found)?;
+    let same = |record: &[u8; RECORD_BYTES]| {
+        let raw = Raw(record);
+        (raw.has_id() && raw.id() == id) || raw.related().is_some_and(|related| resolution_of(related) == id)
+    };
+    Ok(candidates.iter().zip(&found).find(|(_, record)| same(record)).map(|(position, _)| *position))
+}
