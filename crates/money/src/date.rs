@@ -201,7 +201,6 @@ impl Date {
 
 /// Whether the year has a 29 February.
 #[must_use]
-#[expect(clippy::arithmetic_side_effects, reason = "remainders by constants")]
 pub const fn is_leap_year(year: i32) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }

@@ -53,6 +53,10 @@ impl<'a> Reader<'a> {
         Some(self.slice(length)?.iter().all(|&byte| byte == 0))
     }
 
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
