@@ -54,12 +54,8 @@ impl Amount {
     ///
     /// [`AmountError`], the first that applies in the order in which it lists them.
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountError> {
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        let minor = parse_minor(digits, currency);
-        if digits.len() != text.len() && minor != Err(AmountError::NotANumber) {
-            return Err(AmountError::Negative);
-        }
-        let minor = u64::try_from(minor?).map_err(|_| AmountError::TooLarge)?;
+        let minor = parse_decimal(text, currency.digits())?;
+        let minor = u64::try_from(minor).map_err(|_| AmountError::TooLarge)?;
         Ok(Self { minor, currency })
     }
 
@@ -90,7 +86,8 @@ impl Balance {
     /// [`AmountError`], but never [`AmountError::Negative`].
     pub fn parse(text: &str, currency: Currency) -> Result<Self, AmountError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
-        let size = i128::try_from(parse_minor(digits, currency)?).map_err(|_| AmountError::TooLarge)?;
+        let size =
+            i128::try_from(parse_unsigned(digits, currency.digits())?).map_err(|_| AmountError::TooLarge)?;
         let minor = if digits.len() == text.len() { size } else { size.saturating_neg() };
         Ok(Self { minor, currency })
     }
@@ -108,8 +105,19 @@ impl Balance {
     }
 }
 
-/// Reads an unsigned decimal number into minor units.
-fn parse_minor(text: &str, currency: Currency) -> Result<u128, AmountError> {
+/// Reads a decimal number of at most `digits` decimals into units of the last of them; a minus sign
+/// is told from rubbish.
+pub(crate) fn parse_decimal(text: &str, digits: u8) -> Result<u128, AmountError> {
+    match text.strip_prefix('-') {
+        None => parse_unsigned(text, digits),
+        Some(rest) if parse_unsigned(rest, digits) == Err(AmountError::NotANumber) => {
+            Err(AmountError::NotANumber)
+        }
+        Some(_) => Err(AmountError::Negative),
+    }
+}
+
+fn parse_unsigned(text: &str, digits: u8) -> Result<u128, AmountError> {
     let (whole, decimals) = match text.split_once('.') {
         Some((whole, decimals)) => (whole, Some(decimals)),
         None => (text, None),
@@ -118,7 +126,7 @@ fn parse_minor(text: &str, currency: Currency) -> Result<u128, AmountError> {
         return Err(AmountError::NotANumber);
     }
     let decimals = decimals.unwrap_or_default();
-    let missing = usize::from(currency.digits()).checked_sub(decimals.len());
+    let missing = usize::from(digits).checked_sub(decimals.len());
     let missing = missing.ok_or(AmountError::TooManyDecimals)?;
 
     let zeros = core::iter::repeat_n(b'0', missing);

@@ -28,8 +28,14 @@ pub mod amount;
 pub mod currency;
 pub mod date;
 pub mod number;
+pub mod rate;
+pub mod rounding;
+pub mod split;
 
 pub use amount::{Amount, AmountError, Balance};
 pub use currency::Currency;
 pub use date::{Date, DateError, Weekday};
 pub use number::{AccountNumber, CustomerNumber, NumberError};
+pub use rate::{DayCount, Rate, YearFraction, interest};
+pub use rounding::Rounding;
+pub use split::split;
