@@ -1,0 +1,290 @@
+//! What writer, sealer and readers share, and the reader itself.
+//!
+//! Readers take the durable head first and the table of segments second; the writer publishes the other way round.
+//! So a reader finds a segment for everything before the head it has seen.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use skerry_proof::batch::HEADER_LENGTH;
+use skerry_proof::{RECORD_LENGTH, Tails};
+
+use super::scan::{Trail, scan_ahead, scan_inline};
+use super::{Mode, archive, seal, survey};
+use crate::batch::{BatchView, SealedBatch, StoredRecord};
+use crate::error::{ArchiveError, DamageKind, OpenError, ReadError};
+use crate::mark::{Mark, MarkFile};
+use crate::seam::{Head, JournalReader, JournalStats, Position};
+use crate::segment::{Found, Segment};
+use crate::storage::{Storage, StorageError};
+
+type Table<F> = Vec<Arc<Segment<F>>>;
+
+/// The state of an open journal that more than one thread sees.
+#[derive(Debug)]
+pub(super) struct Shared<S: Storage> {
+    storage: S,
+    branch: u16,
+    mode: Mode,
+    table: RwLock<Table<S::File>>,
+    durable: RwLock<Head>,
+    stats: Mutex<JournalStats>,
+    mark: Mutex<Option<MarkFile<S::File>>>,
+}
+
+impl<S: Storage> Shared<S> {
+    pub(super) fn new(
+        storage: S,
+        branch: u16,
+        mode: Mode,
+        table: Table<S::File>,
+        durable: Head,
+        mark: Option<MarkFile<S::File>>,
+    ) -> Self {
+        Self {
+            storage,
+            branch,
+            mode,
+            table: RwLock::new(table),
+            durable: RwLock::new(durable),
+            stats: Mutex::default(),
+            mark: Mutex::new(mark),
+        }
+    }
+
+    pub(super) fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    pub(super) fn branch(&self) -> u16 {
+        self.branch
+    }
+
+    pub(super) fn durable(&self) -> Head {
+        *self.durable.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stats(&self) -> JournalStats {
+        *self.stats_mut()
+    }
+
+    fn stats_mut(&self) -> MutexGuard<'_, JournalStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segments(&self) -> Table<S::File> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds the new last segment.
+    pub(super) fn add(&self, segment: Arc<Segment<S::File>>) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).push(segment);
+    }
+
+    /// Puts the sealed form of a segment in the place of the open one.
+    fn replace(&self, sealed: Segment<S::File>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let start = sealed.start();
+        if let Some(place) = table.iter_mut().find(|segment| segment.start() == start) {
+            *place = Arc::new(sealed);
+        }
+    }
+
+    /// Forgets the first `count` segments.
+    pub(super) fn forget_first(&self, count: usize) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).drain(..count);
+    }
+
+    /// Tells readers that a batch has become durable.
+    pub(super) fn advance(&self, head: Head, bytes: u64, sync_us: u64) {
+        *self.durable.write().unwrap_or_else(PoisonError::into_inner) = head;
+        let mut stats = self.stats_mut();
+        stats.batches += 1;
+        stats.bytes += bytes;
+        stats.syncs += 1;
+        stats.sync_us_total += sync_us;
+        stats.sync_us_last = sync_us;
+        stats.sync_us_max = stats.sync_us_max.max(sync_us);
+    }
+
+    /// Writes the durable mark as of now.
+    pub(super) fn write_mark(&self) -> Result<(), StorageError> {
+        self.change_mark(|_| ())
+    }
+
+    pub(super) fn change_mark(&self, change: impl FnOnce(&mut Mark)) -> Result<(), StorageError> {
+        let mut file = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = file.as_mut() else { return Ok(()) };
+        let mut mark = file.last();
+        mark.durable = self.durable();
+        change(&mut mark);
+        file.write(mark)
+    }
+
+    /// Seals a full segment. A failure is counted and leaves it as it is: the next opening tries again.
+    pub(super) fn seal(&self, segment: &Segment<S::File>) {
+        let sealed = seal::seal(&self.storage, segment);
+        let mut stats = self.stats_mut();
+        match sealed {
+            Ok(sealed) => {
+                stats.seals += 1;
+                drop(stats);
+                self.replace(sealed);
+            }
+            Err(_counted) => stats.seal_failures += 1,
+        }
+    }
+}
+
+/// Reads a local journal by position; any number of them on any thread.
+#[derive(Debug)]
+pub struct LocalReader<S: Storage> {
+    shared: Arc<Shared<S>>,
+}
+
+impl<S: Storage> Clone for LocalReader<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Storage> LocalReader<S> {
+    pub(super) fn of(shared: &Arc<Shared<S>>) -> Self {
+        Self { shared: Arc::clone(shared) }
+    }
+
+    /// Opens a journal for reading only: an export, a backup, an archive, or a folder that nobody writes to.
+    /// Takes no lock and changes nothing. What is there now is what it sees.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] as for opening; a torn tail is no error, its batches are not shown.
+    pub fn open_existing(storage: &S, branch: u16) -> Result<Self, OpenError> {
+        let found = survey::survey(storage, branch, false)?;
+        let durable = found.head;
+        let table = found.into_segments(&storage.place());
+        let shared = Shared::new(storage.clone(), branch, Mode::Threaded, table, durable, None);
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The branch whose journal this is.
+    #[must_use]
+    pub fn branch(&self) -> u16 {
+        self.shared.branch()
+    }
+
+    /// How many segment files there are.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.shared.segments().len()
+    }
+
+    /// The first place that is here.
+    #[must_use]
+    pub fn start_head(&self) -> Head {
+        let head = self.head();
+        self.shared.segments().first().map_or(head, |first| first.start())
+    }
+
+    /// See [`export`](crate::export).
+    pub(crate) fn export<T: Storage>(&self, target: &T) -> Result<Head, ArchiveError> {
+        archive::export(&self.shared, target)
+    }
+
+    fn locate(&self, position: Position) -> Result<(Table<S::File>, usize, Head), ReadError> {
+        let durable = self.head();
+        let table = self.shared.segments();
+        let Position(position) = position;
+        if position >= durable.position.0 {
+            return Err(ReadError::Beyond { position, durable: durable.position.0 });
+        }
+        let after = table.partition_point(|segment| segment.start().position.0 <= position);
+        match after.checked_sub(1) {
+            Some(index) => Ok((table, index, durable)),
+            None => {
+                let first = table.first().map_or(durable.position.0, |first| first.start().position.0);
+                Err(ReadError::Archived { first })
+            }
+        }
+    }
+
+    fn trail(&self, from: Position) -> Result<Option<Trail<S::File>>, ReadError> {
+        if from == self.head().position {
+            return Ok(None);
+        }
+        let (mut table, index, durable) = self.locate(from)?;
+        table.drain(..index);
+        Trail::begin(table, from, durable).map(Some)
+    }
+
+    fn tail_of(
+        &self,
+        segment: &Segment<S::File>,
+        found: &Found,
+        index: u32,
+        position: u64,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        let Found { offset, header, .. } = found;
+        if header.tails_length == 0 {
+            return Ok(None);
+        }
+        let start =
+            offset + HEADER_LENGTH as u64 + header.records_length() + u64::from(header.actors_length);
+        let mut area = vec![0; header.tails_length as usize];
+        segment.read(start, &mut area, position)?;
+        match Tails::parse(&area, header.record_count) {
+            Ok(tails) => Ok(tails.get(index).map(<[u8]>::to_vec)),
+            Err(_malformed) => Err(segment.damage(start, position, DamageKind::Extras)),
+        }
+    }
+}
+
+impl<S: Storage> JournalReader for LocalReader<S> {
+    fn start(&self) -> Position {
+        self.start_head().position
+    }
+
+    fn head(&self) -> Head {
+        self.shared.durable()
+    }
+
+    fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {
+        let Some(mut trail) = self.trail(from)? else { return Ok(Vec::new()) };
+        let (mut batches, mut total, mut scratch) = (Vec::new(), 0, Vec::new());
+        while total == 0 || total < bytes_max {
+            let Some(step) = trail.step()? else { break };
+            step.verify(&mut scratch)?;
+            if total > 0 && total + step.bytes.len() > bytes_max {
+                break;
+            }
+            total += step.bytes.len();
+            batches.push(SealedBatch::verified(step.header, step.hash, step.bytes.to_vec()));
+        }
+        Ok(batches)
+    }
+
+    fn read_record(&self, position: Position) -> Result<StoredRecord, ReadError> {
+        let (table, index, _) = self.locate(position)?;
+        let segment = &table[index];
+        let found = segment.find(position.0)?;
+        let index = position.0 - found.header.first_position;
+        let mut record = [0; RECORD_LENGTH];
+        let at = found.offset + (HEADER_LENGTH as u64) + index * (RECORD_LENGTH as u64);
+        segment.read(at, &mut record, position.0)?;
+        let index = u32::try_from(index).expect("a batch has fewer than 2^32 records");
+        let tail = self.tail_of(segment, &found, index, position.0)?;
+        Ok(StoredRecord { position, header: found.header, record, tail })
+    }
+
+    fn scan(
+        &self,
+        from: Position,
+        visit: &mut dyn FnMut(BatchView<'_>) -> ControlFlow<()>,
+    ) -> Result<Head, ReadError> {
+        let Some(trail) = self.trail(from)? else { return Ok(self.head()) };
+        match self.shared.mode {
+            Mode::Stepped => scan_inline(trail, visit),
+            Mode::Threaded => scan_ahead(trail, visit),
+        }
+    }
+}

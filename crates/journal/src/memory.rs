@@ -1,0 +1,267 @@
+//! The journal in memory: the seam's promises without files, for simulation and for tests of what stands above.
+//!
+//! The batches live in the [`MemoryStore`]; opening it again raises the epoch and fences the older owner. Nothing becomes
+//! durable but by [`Journal::step`], so a test decides when.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::batch::{BatchView, SealedBatch, StoredRecord, continues};
+use crate::error::{AppendErrorKind, AppendFault, AppendFaultKind, ArchiveError, OpenError, ReadError};
+use crate::seam::{
+    Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Wake,
+};
+
+#[derive(Debug, Default)]
+struct World {
+    epoch: u64,
+    start: Head,
+    head: Head,
+    batches: VecDeque<Arc<SealedBatch>>,
+    fail_next: Option<(AppendFaultKind, bool)>,
+    stats: JournalStats,
+}
+
+/// Where the batches are. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    world: Arc<Mutex<World>>,
+}
+
+/// A journal over it.
+#[derive(Debug)]
+pub struct MemoryJournal {
+    store: MemoryStore,
+    epoch: u64,
+    taken: Head,
+    waiting: VecDeque<SealedBatch>,
+    finished: VecDeque<Result<Appended, AppendFault>>,
+    failed: bool,
+}
+
+/// Reads it.
+#[derive(Debug, Clone)]
+pub struct MemoryReader {
+    store: MemoryStore,
+}
+
+const IN_FLIGHT_MAX: usize = 3;
+
+impl MemoryStore {
+    /// Lets the next append end in a fault of `kind`; the batch is durable nevertheless if `durable`.
+    pub fn fail_next(&self, kind: AppendFaultKind, durable: bool) {
+        self.world().fail_next = Some((kind, durable));
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JournalStore for MemoryStore {
+    type Journal = MemoryJournal;
+
+    fn open(&self) -> Result<Opened<MemoryJournal>, OpenError> {
+        let mut world = self.world();
+        world.epoch += 1;
+        world.stats = JournalStats::default();
+        let recovery =
+            Recovery { head: world.head, start: world.start.position, epoch: world.epoch, ..Recovery::default() };
+        let journal = MemoryJournal {
+            store: self.clone(),
+            epoch: world.epoch,
+            taken: world.head,
+            waiting: VecDeque::new(),
+            finished: VecDeque::new(),
+            failed: false,
+        };
+        Ok(Opened { journal, recovery })
+    }
+}
+
+impl World {
+    fn keep(&mut self, batch: &SealedBatch) {
+        self.head = Head::after(batch);
+        self.batches.push_back(Arc::new(batch.clone()));
+        self.stats.batches += 1;
+        self.stats.bytes += batch.bytes().len() as u64;
+    }
+
+    fn append(&mut self, epoch: u64, batch: SealedBatch) -> Result<Appended, AppendFault> {
+        let fault = |kind, batch: &SealedBatch| AppendFault { kind, batch: batch.header().batch, source: None };
+        if epoch != self.epoch {
+            return Err(fault(AppendFaultKind::Fenced, &batch));
+        }
+        if let Some((kind, durable)) = self.fail_next.take() {
+            if durable {
+                self.keep(&batch);
+            }
+            return Err(fault(kind, &batch));
+        }
+        self.keep(&batch);
+        Ok(Appended { head: self.head, batch })
+    }
+}
+
+impl Journal for MemoryJournal {
+    type Reader = MemoryReader;
+    type Cold = MemoryStore;
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn head(&self) -> Head {
+        self.store.world().head
+    }
+
+    fn taken(&self) -> Head {
+        self.taken
+    }
+
+    fn in_flight(&self) -> usize {
+        self.waiting.len() + self.finished.len()
+    }
+
+    fn append(&mut self, batch: SealedBatch) -> Result<(), (AppendErrorKind, SealedBatch)> {
+        let refused = if self.failed {
+            Some(AppendErrorKind::Stopped)
+        } else if self.store.world().epoch != self.epoch {
+            Some(AppendErrorKind::Fenced)
+        } else if self.in_flight() >= IN_FLIGHT_MAX {
+            Some(AppendErrorKind::Busy)
+        } else if batch.header().epoch != self.epoch {
+            Some(AppendErrorKind::OutOfOrder("it carries another epoch"))
+        } else {
+            continues(&self.taken, batch.header()).err().map(AppendErrorKind::OutOfOrder)
+        };
+        if let Some(kind) = refused {
+            return Err((kind, batch));
+        }
+        self.taken = Head::after(&batch);
+        self.waiting.push_back(batch);
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<Result<Appended, AppendFault>> {
+        self.finished.pop_front()
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(batch) = self.waiting.pop_front() else { return false };
+        let outcome = self.store.world().append(self.epoch, batch);
+        if outcome.is_err() {
+            self.failed = true;
+            self.waiting.clear();
+        }
+        self.finished.push_back(outcome);
+        true
+    }
+
+    fn on_progress(&mut self, _wake: Wake) {}
+
+    fn reader(&self) -> MemoryReader {
+        MemoryReader { store: self.store.clone() }
+    }
+
+    fn stats(&self) -> JournalStats {
+        self.store.world().stats
+    }
+
+    fn archive(&mut self, before: Position, cold: &MemoryStore) -> Result<Position, ArchiveError> {
+        let mut world = self.store.world();
+        while let Some(batch) = world.batches.front().cloned() {
+            let head = Head::after(&batch);
+            if head.position > before {
+                break;
+            }
+            let mut cold = cold.world();
+            if cold.batches.is_empty() {
+                cold.start = world.start;
+            }
+            cold.keep(&batch);
+            world.start = head;
+            world.batches.pop_front();
+        }
+        Ok(world.start.position)
+    }
+
+    fn close(mut self) -> Vec<Result<Appended, AppendFault>> {
+        while self.step() {}
+        self.finished.into_iter().collect()
+    }
+}
+
+impl MemoryReader {
+    /// Reads what is in `store`, also without an owner.
+    #[must_use]
+    pub fn of(store: &MemoryStore) -> Self {
+        Self { store: store.clone() }
+    }
+
+    /// The batch that holds `from` and those behind it.
+    fn from(&self, from: Position) -> Result<Vec<Arc<SealedBatch>>, ReadError> {
+        let world = self.store.world();
+        if from == world.head.position {
+            return Ok(Vec::new());
+        }
+        if from > world.head.position {
+            return Err(ReadError::Beyond { position: from.0, durable: world.head.position.0 });
+        }
+        if from < world.start.position {
+            return Err(ReadError::Archived { first: world.start.position.0 });
+        }
+        let first = world.batches.partition_point(|batch| batch.header().end_position() <= from.0);
+        Ok(world.batches.iter().skip(first).cloned().collect())
+    }
+}
+
+impl JournalReader for MemoryReader {
+    fn start(&self) -> Position {
+        self.store.world().start.position
+    }
+
+    fn head(&self) -> Head {
+        self.store.world().head
+    }
+
+    fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {
+        let mut total = 0;
+        let mut batches = Vec::new();
+        for batch in self.from(from)? {
+            if total > 0 && total + batch.bytes().len() > bytes_max {
+                break;
+            }
+            total += batch.bytes().len();
+            batches.push(SealedBatch::clone(&batch));
+        }
+        Ok(batches)
+    }
+
+    fn read_record(&self, position: Position) -> Result<StoredRecord, ReadError> {
+        let batches = self.from(position)?;
+        let durable = self.head().position.0;
+        let batch = batches.first().ok_or(ReadError::Beyond { position: position.0, durable })?;
+        let view = batch.view();
+        let index = u32::try_from(position.0 - view.header.first_position)
+            .expect("a batch has fewer than 2^32 records");
+        let (record, tail) = view.parts().record(index).expect("the batch was found by this position");
+        Ok(StoredRecord { position, header: view.header, record: *record, tail: tail.map(<[u8]>::to_vec) })
+    }
+
+    fn scan(
+        &self,
+        from: Position,
+        visit: &mut dyn FnMut(BatchView<'_>) -> ControlFlow<()>,
+    ) -> Result<Head, ReadError> {
+        let mut done = self.head();
+        for batch in self.from(from)? {
+            done = Head::after(&batch);
+            if visit(batch.view()).is_break() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
