@@ -301,6 +301,45 @@ impl BatchHeader {
     }
 }
 
+/// The batches that lie back to back in `bytes`, without padding: a sealed segment, an export.
+///
+/// Each item is one whole batch. After an error there are no more.
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Batches<'a> {
+    /// Begins at the first byte, where a header must be.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    fn take(&mut self) -> Result<&'a [u8], BatchError> {
+        let length = BatchHeader::decode(self.rest)?.batch_length();
+        let length = usize::try_from(length).map_err(|_| BatchError::Short)?;
+        let (batch, rest) = self.rest.split_at_checked(length).ok_or(BatchError::Short)?;
+        self.rest = rest;
+        Ok(batch)
+    }
+}
+
+impl<'a> Iterator for Batches<'a> {
+    type Item = Result<&'a [u8], BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let taken = self.take();
+        if taken.is_err() {
+            self.rest = &[];
+        }
+        Some(taken)
+    }
+}
+
 /// The parts of a batch's body.
 #[derive(Debug, Clone, Copy)]
 pub struct Body<'a> {
