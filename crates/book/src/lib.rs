@@ -33,14 +33,6 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing
 )]
-#![cfg_attr(
-    test,
-    expect(
-        clippy::arithmetic_side_effects,
-        clippy::indexing_slicing,
-        reason = "a test may overflow or miss: then it fails"
-    )
-)]
 
 extern crate alloc;
 

@@ -229,7 +229,7 @@ fn moved(kind: MovedKind, fields: &Fields, business_date: Date) -> Result<Moved,
     if fields.rejection != 0 {
         return Err(wrong("rejection"));
     }
-    if expires_s != 0 && kind != MovedKind::Held {
+    if expires_s != 0 && !matches!(kind, MovedKind::Held | MovedKind::HoldExpired) {
         return Err(wrong("aux"));
     }
     Ok(Moved {

@@ -1,0 +1,172 @@
+//! A branch without storage: the book, its journal as a list, and a naive past.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeMap;
+
+use skerry_book::actor::{Actor, Cause, Principal, Role};
+use skerry_book::record::{self, RECORD_LENGTH, Record};
+use skerry_book::{Book, Command, Context, Decision, Event, Rejection, Seed, invariants};
+use skerry_ledger::{Earlier, Moved, MovedKind, Past, Transfer, TransferId};
+use skerry_money::Date;
+
+/// One stored record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    pub(crate) tail: Vec<u8>,
+    pub(crate) business_date: Date,
+}
+
+/// What every id was used for, kept the slow way.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct NaivePast(BTreeMap<TransferId, Earlier>);
+
+impl Past for NaivePast {
+    fn find(&self, id: TransferId) -> Option<Earlier> {
+        self.0.get(&id).copied()
+    }
+}
+
+impl NaivePast {
+    pub(crate) fn note(&mut self, event: &Event) {
+        match event {
+            Event::Moved(moved) => self.note_moved(moved),
+            Event::Refused(refused) => {
+                let (digest, code, have, need) = (refused.digest, refused.code, refused.have, u128::from(refused.need));
+                self.0.insert(refused.id, Earlier::Refused { digest, code, have, need });
+            }
+            _ => (),
+        }
+    }
+
+    fn note_moved(&mut self, moved: &Moved) {
+        if moved.related != TransferId::NONE
+            && let Some(Earlier::Moved { resolved, .. }) = self.0.get_mut(&moved.related)
+        {
+            *resolved = Some(moved.kind);
+        }
+        if moved.kind != MovedKind::HoldExpired {
+            self.0.insert(moved.id, Earlier::Moved { moved: *moved, resolved: None });
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) book: Book,
+    pub(crate) past: NaivePast,
+    pub(crate) journal: Vec<Stored>,
+    pub(crate) time_us: u64,
+    pub(crate) actor: Actor,
+    pub(crate) key: Option<u128>,
+}
+
+pub(crate) const SEED: [u8; 32] = [42; 32];
+
+pub(crate) fn operator(name: &str) -> Actor {
+    person(name, Role::Operator)
+}
+
+pub(crate) fn person(name: &str, role: Role) -> Actor {
+    let principal = Principal::new(name).unwrap();
+    Actor { principal, role, request: [0; 16], approver: None, cause: Cause::Request }
+}
+
+/// Microseconds since 1970 of a day and a minute of it, in UTC.
+pub(crate) fn at(date: Date, minute: u64) -> u64 {
+    (u64::try_from(date.0).unwrap() * 1_440 + minute) * 60_000_000
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            book: Book::new(1, Seed::new(SEED)),
+            past: NaivePast::default(),
+            journal: Vec::new(),
+            time_us: at(Date::from_civil(2026, 1, 5).unwrap(), 600),
+            actor: operator("till-1"),
+            key: None,
+        }
+    }
+
+    /// Journals and evolves, checking that what is stored reads back as what happened.
+    pub(crate) fn happen(&mut self, event: &Event) {
+        let business_date = self.book.stamp(self.time_us).business_date;
+        let mut stored = Stored { record: [0; RECORD_LENGTH], tail: Vec::new(), business_date };
+        record::encode(event, 7, &mut stored.record, &mut stored.tail);
+        let decoded = record::decode(&stored.record, &stored.tail, business_date).unwrap();
+        assert_eq!((&decoded.event, decoded.actor), (event, 7));
+        self.journal.push(stored);
+        self.past.note(event);
+        self.book.evolve(event);
+    }
+
+    pub(crate) fn command(&mut self, command: &Command) -> Result<Decision, Rejection> {
+        let context = Context { stamp: self.book.stamp(self.time_us), actor: self.actor, key: self.key };
+        let decision = self.book.decide(command, &context)?;
+        for event in &decision.events {
+            self.happen(event);
+        }
+        Ok(decision)
+    }
+
+    pub(crate) fn transfer(&mut self, transfer: &Transfer) -> Result<Moved, Rejection> {
+        let stamp = self.book.stamp(self.time_us);
+        let sender = self.book.sender(&self.actor, stamp)?;
+        match self.book.decide_transfer(transfer, &sender, &self.past) {
+            Ok(moved) => {
+                self.happen(&Event::Moved(moved));
+                Ok(moved)
+            }
+            Err(rejection) => {
+                if rejection.is_journaled() {
+                    self.happen(&Event::Refused(Book::refused(transfer, rejection, stamp)));
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    /// Ends holds whose time is up; returns how many.
+    pub(crate) fn expire(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(moved) = self.book.decide_expiry(self.book.stamp(self.time_us)) {
+            self.happen(&Event::Moved(moved));
+            count += 1;
+        }
+        count
+    }
+
+    pub(crate) fn check(&self) {
+        assert_eq!(invariants::check(&self.book), Ok(()));
+        assert_eq!(self.book.position(), u64::try_from(self.journal.len()).unwrap());
+    }
+
+    /// Another book, made from the stored bytes alone.
+    pub(crate) fn replay(&self, seed: [u8; 32]) -> Book {
+        let mut book = Book::new(self.book.branch(), Seed::new(seed));
+        for stored in &self.journal {
+            book.evolve(&record::decode(&stored.record, &stored.tail, stored.business_date).unwrap().event);
+        }
+        book
+    }
+}
+
+pub(crate) fn image(book: &Book) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    book.freeze().write(&mut |piece| bytes.extend_from_slice(piece));
+    bytes
+}
+
+/// Reads an image back, and whether bytes were left over.
+pub(crate) fn restore(bytes: &[u8], seed: [u8; 32]) -> Option<Book> {
+    let mut rest = bytes;
+    let mut fill = |buffer: &mut [u8]| -> Result<(), ()> {
+        let (head, tail) = rest.split_at_checked(buffer.len()).ok_or(())?;
+        buffer.copy_from_slice(head);
+        rest = tail;
+        Ok(())
+    };
+    let book = Book::read(&mut fill, Seed::new(seed)).ok()?;
+    rest.is_empty().then_some(book)
+}
