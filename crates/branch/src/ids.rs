@@ -30,6 +30,7 @@ mod run;
 mod tests;
 mod work;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use skerry_ledger::TransferId;
@@ -80,17 +81,33 @@ impl IdsConfig {
 
 /// A memtable that takes no more; everything before `end` is durable.
 struct Frozen {
-    table: Memtable,
+    table: Arc<Memtable>,
     first: u64,
     end: u64,
     head: [u8; 32],
+    /// The least and greatest id.
+    range: (u128, u128),
 }
 
-/// What has left the writer's memtable, oldest first.
-#[derive(Clone, Default)]
+impl Frozen {
+    #[inline]
+    fn spans(&self, id: u128) -> bool {
+        self.range.0 <= id && id <= self.range.1
+    }
+}
+
+/// All that the index holds, runs and frozen tables oldest first.
+#[derive(Clone)]
 struct Parts {
     runs: Vec<Arc<Run>>,
     frozen: Vec<Arc<Frozen>>,
+    active: Arc<Memtable>,
+}
+
+/// What the writer shares with readers.
+struct Shared {
+    parts: RwLock<Parts>,
+    durable: AtomicU64,
 }
 
 /// Counts and sizes for metrics.
@@ -118,22 +135,31 @@ pub struct Ids {
     config: IdsConfig,
     folder: SideFolder,
     records: Arc<dyn Records>,
-    active: Memtable,
+    parts: Parts,
     /// The first position the active memtable stands for.
     active_first: u64,
-    parts: Parts,
-    shared: Arc<RwLock<Parts>>,
+    /// The least and greatest id in it.
+    active_range: (u128, u128),
+    /// The next memtable, made by a job.
+    spare: Option<Memtable>,
+    shared: Arc<Shared>,
     working: bool,
     obsolete: Vec<String>,
     false_leads: std::cell::Cell<u64>,
 }
 
-/// Finds durable ids from any thread; sees what has left the writer's memtable.
+/// Finds durable ids from any thread.
 #[derive(Clone)]
 pub struct IdsReader {
     seed: Seed,
     records: Arc<dyn Records>,
-    shared: Arc<RwLock<Parts>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for IdsReader {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "IdsReader(to {})", self.position())
+    }
 }
 
 impl std::fmt::Debug for Ids {
@@ -161,16 +187,19 @@ impl Ids {
         assert!(config.memtable_ids + IN_FLIGHT_MAX < Memtable::ENTRIES_MAX, "memtable_ids is too large");
         let runs = work::open_runs(&folder, &*records, start, config.filter_ids_max)?;
         let active_first = runs.last().map_or(start, |run| run.extent.end);
-        let parts = Parts { runs, frozen: Vec::new() };
+        let active = Arc::new(Memtable::new(config.memtable_ids + IN_FLIGHT_MAX));
+        let parts = Parts { runs, frozen: Vec::new(), active };
+        let shared = Shared { parts: RwLock::new(parts.clone()), durable: AtomicU64::new(active_first) };
         Ok(Self {
             seed: Seed::new(config.secret),
             config,
             folder,
             records,
-            active: Memtable::new(config.memtable_ids + IN_FLIGHT_MAX),
-            active_first,
-            shared: Arc::new(RwLock::new(parts.clone())),
             parts,
+            active_first,
+            active_range: (u128::MAX, 0),
+            spare: None,
+            shared: Arc::new(shared),
             working: false,
             obsolete: Vec::new(),
             false_leads: std::cell::Cell::new(0),
@@ -192,8 +221,8 @@ impl Ids {
         let mut sum = 0_u64;
         for id in ids {
             let hash = self.seed.hash(id.0);
-            sum = sum.wrapping_add(u64::from(self.active.touch(hash)));
-            for frozen in self.parts.frozen.iter().filter(|frozen| frozen.table.spans(id.0)) {
+            sum = sum.wrapping_add(u64::from(self.parts.active.touch(hash)));
+            for frozen in self.parts.frozen.iter().filter(|frozen| frozen.spans(id.0)) {
                 sum = sum.wrapping_add(u64::from(frozen.table.touch(hash)));
             }
             for run in &self.parts.runs {
@@ -211,13 +240,10 @@ impl Ids {
     #[inline]
     pub fn find(&self, id: TransferId) -> Result<Option<u64>, SideError> {
         let hash = self.seed.hash(id.0);
-        if let Some(position) = self.active.find(hash, id.0) {
+        if let Some(position) = self.parts.active.find(hash, id.0) {
             return Ok(Some(position));
         }
-        if self.parts.frozen.is_empty() && self.parts.runs.is_empty() {
-            return Ok(None);
-        }
-        for frozen in self.parts.frozen.iter().rev().filter(|frozen| frozen.table.spans(id.0)) {
+        for frozen in self.parts.frozen.iter().rev().filter(|frozen| frozen.spans(id.0)) {
             if let Some(position) = frozen.table.find(hash, id.0) {
                 return Ok(Some(position));
             }
@@ -250,7 +276,8 @@ impl Ids {
     #[inline]
     pub fn insert(&mut self, id: TransferId, position: u64) {
         debug_assert!(position >= self.active_first, "the index holds this position already");
-        self.active.insert(self.seed.hash(id.0), id.0, position);
+        self.active_range = (self.active_range.0.min(id.0), self.active_range.1.max(id.0));
+        self.parts.active.insert(self.seed.hash(id.0), id.0, position);
     }
 
     /// Leads the id of a hold or transfer to what resolved or reversed it.
@@ -272,12 +299,23 @@ impl Ids {
     /// Says that everything before `end` is durable and `head` is the header hash of the batch that ends there.
     /// A full memtable is frozen here, so call it after each batch.
     pub fn durable(&mut self, end: u64, head: [u8; 32]) {
-        if self.active.len() < self.config.memtable_ids || end <= self.active_first {
-            return;
+        self.shared.durable.store(end, Ordering::Release);
+        if self.parts.active.len() >= self.config.memtable_ids && end > self.active_first {
+            self.freeze(end, head);
         }
-        let rest = self.active.after(self.seed, end, self.config.memtable_ids + IN_FLIGHT_MAX);
-        let table = std::mem::replace(&mut self.active, rest);
-        self.parts.frozen.push(Arc::new(Frozen { table, first: self.active_first, end, head }));
+    }
+
+    /// Freezes what is durable; what is not goes on into the next memtable.
+    fn freeze(&mut self, end: u64, head: [u8; 32]) {
+        let rest = self.spare.take().unwrap_or_else(|| Memtable::new(self.config.memtable_ids + IN_FLIGHT_MAX));
+        self.parts.active.copy_after(self.seed, end, &rest);
+        let table = std::mem::replace(&mut self.parts.active, Arc::new(rest));
+        // The range may be wider than what is before `end`; that costs a look, never a find.
+        let range = self.active_range;
+        self.parts.frozen.push(Arc::new(Frozen { table, first: self.active_first, end, head, range }));
+        if self.parts.active.len() == 0 {
+            self.active_range = (u128::MAX, 0);
+        }
         self.active_first = end;
         self.publish();
     }
@@ -286,7 +324,7 @@ impl Ids {
     #[must_use]
     pub fn must_wait(&self) -> bool {
         self.parts.frozen.len() > self.config.frozen_max
-            || self.active.len() > self.config.memtable_ids + IN_FLIGHT_MAX / 2
+            || self.parts.active.len() > self.config.memtable_ids + IN_FLIGHT_MAX / 2
     }
 
     /// A job for another thread, if there is one and none is out.
@@ -323,32 +361,34 @@ impl Ids {
         let tables = self.parts.frozen.iter().map(|frozen| frozen.table.bytes()).sum::<usize>();
         let filters = self.parts.runs.iter().map(|run| run.filter_bytes()).sum::<usize>();
         IdsStats {
-            memtable_ids: self.active.len(),
+            memtable_ids: self.parts.active.len(),
             frozen: self.parts.frozen.len(),
             runs: self.parts.runs.len(),
             run_ids: self.parts.runs.iter().map(|run| run.count()).sum(),
             file_bytes: self.parts.runs.iter().map(|run| run.file_bytes()).sum(),
-            memory_bytes: self.active.bytes() + tables + filters,
+            memory_bytes: self.parts.active.bytes() + tables + filters,
             false_leads: self.false_leads.get(),
         }
     }
 
     fn publish(&self) {
-        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.parts.clone();
+        *self.shared.parts.write().unwrap_or_else(PoisonError::into_inner) = self.parts.clone();
     }
 }
 
 impl IdsReader {
-    /// As [`Ids::find`], for what has left the memtable.
+    /// As [`Ids::find`], for what is durable.
     ///
     /// # Errors
     ///
     /// As [`Ids::find`].
     pub fn find(&self, id: TransferId) -> Result<Option<u64>, SideError> {
-        let parts = self.shared.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let durable = self.position();
+        let parts = self.shared.parts.read().unwrap_or_else(PoisonError::into_inner).clone();
         let hash = self.seed.hash(id.0);
-        for frozen in parts.frozen.iter().rev().filter(|frozen| frozen.table.spans(id.0)) {
-            if let Some(position) = frozen.table.find(hash, id.0).filter(|position| *position < frozen.end) {
+        let frozen = parts.frozen.iter().rev().filter(|frozen| frozen.spans(id.0)).map(|frozen| &frozen.table);
+        for table in std::iter::once(&parts.active).chain(frozen) {
+            if let Some(position) = table.find(hash, id.0).filter(|position| *position < durable) {
                 return Ok(Some(position));
             }
         }
@@ -360,7 +400,7 @@ impl IdsReader {
         Ok(None)
     }
 
-    /// As [`Ids::find_resolution`], for what has left the memtable.
+    /// As [`Ids::find_resolution`], for what is durable.
     ///
     /// # Errors
     ///
@@ -369,12 +409,10 @@ impl IdsReader {
         self.find(resolution_of(id))
     }
 
-    /// Everything before this position is found.
+    /// Everything before this position is durable and found.
     #[must_use]
     pub fn position(&self) -> u64 {
-        let parts = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-        let frozen = parts.frozen.last().map_or(0, |frozen| frozen.end);
-        parts.runs.last().map_or(0, |run| run.extent.end).max(frozen)
+        self.shared.durable.load(Ordering::Acquire)
     }
 }
 

@@ -22,9 +22,6 @@ impl Seed {
         Self((whole as u64) ^ ODD[0], ((whole >> 64) as u64) ^ ODD[1])
     }
 
-    /// The seed of what is keyed by nothing a client chooses.
-    pub(crate) const PLAIN: Self = Self(ODD[0], ODD[1]);
-
     /// Spreads 128 bits over 64.
     #[inline]
     pub(crate) fn hash(self, value: u128) -> u64 {

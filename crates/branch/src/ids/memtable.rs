@@ -1,84 +1,92 @@
 //! The newest ids, in memory, in the order they came.
 //!
-//! Ids and positions lie in two plain lists; a table of 4-byte slots finds them by hash. A slot holds
-//! twelve bits of the hash and the number of the entry, so a stranger is told by one cache line of a
-//! small table, and the lists are touched only to append or on a find.
+//! Entries lie in a plain list; a table of 4-byte slots finds them by hash. A slot holds twelve bits of
+//! the hash and the number of the entry, so a stranger is told by one cache line of a small table, and
+//! the list is touched only to append or on a find.
+//!
+//! One writer inserts, any thread finds, and nobody waits: an entry is stored before its slot is released,
+//! and never changed afterwards.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::history::mix::Seed;
 
 const INDEX_BITS: u32 = 20;
 const INDEX: u32 = (1 << INDEX_BITS) - 1;
 
+#[derive(Default)]
+struct Entry {
+    low: AtomicU64,
+    high: AtomicU64,
+    position: AtomicU64,
+}
+
+impl Entry {
+    #[inline]
+    fn id(&self) -> u128 {
+        u128::from(self.high.load(Ordering::Relaxed)) << 64 | u128::from(self.low.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+}
+
 /// Ids of a range of positions.
 pub(super) struct Memtable {
     /// Entry number + 1 in the low 20 bits, the low 12 bits of the hash above; 0 is empty.
-    slots: Vec<u32>,
+    slots: Vec<AtomicU32>,
     shift: u32,
-    ids: Vec<u128>,
-    positions: Vec<u64>,
-    /// The least and greatest id.
-    range: (u128, u128),
+    entries: Vec<Entry>,
+    count: AtomicUsize,
 }
 
 impl Memtable {
     /// The most entries one can hold.
     pub(super) const ENTRIES_MAX: usize = INDEX as usize - 1;
 
-    /// An empty one for at least `entries`.
+    /// An empty one for `entries`. Touches all its memory, so that the writer meets no page faults.
     pub(super) fn new(entries: usize) -> Self {
         assert!(entries <= Self::ENTRIES_MAX, "a memtable numbers its entries with 20 bits");
         let slots = (entries * 3 / 2).next_power_of_two().max(16);
         Self {
-            slots: vec![0; slots],
+            slots: std::iter::repeat_with(AtomicU32::default).take(slots).collect(),
             shift: 64 - slots.trailing_zeros(),
-            ids: Vec::with_capacity(entries),
-            positions: Vec::with_capacity(entries),
-            range: (u128::MAX, 0),
+            entries: std::iter::repeat_with(Entry::default).take(entries).collect(),
+            count: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// How many it can hold.
-    fn entries_max(&self) -> usize {
-        (self.slots.len() * 3 / 4).min(Self::ENTRIES_MAX)
+        self.count.load(Ordering::Acquire)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.slots.len() * 4 + self.ids.capacity() * 16 + self.positions.capacity() * 8
-    }
-
-    pub(super) fn range(&self) -> (u128, u128) {
-        self.range
-    }
-
-    /// Whether `id` lies between the least and the greatest id.
-    #[inline]
-    pub(super) fn spans(&self, id: u128) -> bool {
-        self.range.0 <= id && id <= self.range.1
+        self.slots.len() * size_of::<AtomicU32>() + self.entries.len() * size_of::<Entry>()
     }
 
     /// Touches the line a later [`Memtable::find`] will need.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> u32 {
-        self.slots[(hash >> self.shift) as usize]
+        self.slots[(hash >> self.shift) as usize].load(Ordering::Relaxed)
     }
 
-    /// The place of `id`: `Ok` its slot and entry, `Err` the empty slot where it belongs.
+    /// The slot of `id` and its entry, or the empty slot where it belongs.
     #[inline]
-    fn probe(&self, hash: u64, id: u128) -> Result<(usize, usize), usize> {
+    fn probe(&self, hash: u64, id: u128) -> (usize, Option<&Entry>) {
         let mask = self.slots.len() - 1;
         let mut at = (hash >> self.shift) as usize;
         loop {
-            let slot = self.slots[at];
+            let slot = self.slots[at].load(Ordering::Acquire);
             if slot == 0 {
-                return Err(at);
+                return (at, None);
             }
-            let entry = (slot & INDEX) as usize - 1;
-            if slot >> INDEX_BITS == (hash as u32) & 0xfff && self.ids[entry] == id {
-                return Ok((at, entry));
+            if slot >> INDEX_BITS == (hash as u32) & 0xfff {
+                let entry = &self.entries[(slot & INDEX) as usize - 1];
+                if entry.id() == id {
+                    return (at, Some(entry));
+                }
             }
             at = (at + 1) & mask;
         }
@@ -87,40 +95,44 @@ impl Memtable {
     /// The position `id` was last given.
     #[inline]
     pub(super) fn find(&self, hash: u64, id: u128) -> Option<u64> {
-        self.probe(hash, id).ok().map(|(_, entry)| self.positions[entry])
+        self.probe(hash, id).1.map(Entry::position)
     }
 
-    /// Adds `id`; its newest position counts.
+    /// Adds `id`; its newest position counts. Only the writer may call this.
     ///
     /// # Panics
     ///
     /// If it is full, or if positions run backwards.
     #[inline]
-    pub(super) fn insert(&mut self, hash: u64, id: u128, position: u64) {
-        assert!(self.ids.len() < self.entries_max(), "the writer must wait while the id index is full");
-        assert!(self.positions.last().is_none_or(|last| *last <= position), "positions run backwards");
-        let at = match self.probe(hash, id) {
-            Ok((at, _)) | Err(at) => at,
-        };
-        self.slots[at] = (self.ids.len() as u32 + 1) | ((hash as u32) << INDEX_BITS);
-        self.ids.push(id);
-        self.positions.push(position);
-        self.range = (self.range.0.min(id), self.range.1.max(id));
+    pub(super) fn insert(&self, hash: u64, id: u128, position: u64) {
+        let count = self.count.load(Ordering::Relaxed);
+        assert!(count < self.entries.len(), "the writer must wait while the id index is full");
+        let last = count.checked_sub(1).map_or(0, |last| self.entries[last].position());
+        assert!(last <= position, "positions run backwards");
+        let (at, _) = self.probe(hash, id);
+        let entry = &self.entries[count];
+        entry.low.store(id as u64, Ordering::Relaxed);
+        entry.high.store((id >> 64) as u64, Ordering::Relaxed);
+        entry.position.store(position, Ordering::Relaxed);
+        self.slots[at].store((count as u32 + 1) | ((hash as u32) << INDEX_BITS), Ordering::Release);
+        self.count.store(count + 1, Ordering::Release);
     }
 
-    /// A new table with everything at or after `position`.
-    pub(super) fn after(&self, seed: Seed, position: u64, entries: usize) -> Self {
-        let kept = self.positions.partition_point(|at| *at < position);
-        let mut rest = Self::new(entries);
-        for (id, at) in self.ids[kept..].iter().zip(&self.positions[kept..]) {
-            rest.insert(seed.hash(*id), *id, *at);
+    fn held(&self) -> &[Entry] {
+        &self.entries[..self.len()]
+    }
+
+    /// Adds everything at or after `position` to `rest`.
+    pub(super) fn copy_after(&self, seed: Seed, position: u64, rest: &Self) {
+        let kept = self.held().partition_point(|entry| entry.position() < position);
+        for entry in &self.held()[kept..] {
+            rest.insert(seed.hash(entry.id()), entry.id(), entry.position());
         }
-        rest
     }
 
-    /// Entries before `position`, in the order they came.
+    /// Ids and positions before `position`, in the order they came.
     pub(super) fn before(&self, position: u64) -> impl Iterator<Item = (u128, u64)> + '_ {
-        let kept = self.positions.partition_point(|at| *at < position);
-        self.ids[..kept].iter().copied().zip(self.positions[..kept].iter().copied())
+        let held = self.held().iter().map(|entry| (entry.id(), entry.position()));
+        held.take_while(move |(_, at)| *at < position)
     }
 }

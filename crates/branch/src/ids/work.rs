@@ -6,8 +6,9 @@ use crate::history::mix::Seed;
 use crate::history::table::Slot;
 use crate::history::{Records, SideError, SideFolder};
 
+use super::memtable::Memtable;
 use super::run::{Extent, PREFIX, Run, SUFFIX};
-use super::{Frozen, Ids};
+use super::{Frozen, IN_FLIGHT_MAX, Ids};
 
 /// A job: run it on any thread, then give its result to [`Ids::finish`].
 pub struct IdsWork {
@@ -16,7 +17,7 @@ pub struct IdsWork {
 }
 
 enum Job {
-    Write { frozen: Arc<Frozen>, seed: Seed },
+    Write { frozen: Arc<Frozen>, seed: Seed, entries: usize },
     Merge(Vec<Arc<Run>>),
     Remove(Vec<String>),
 }
@@ -25,8 +26,8 @@ enum Job {
 pub struct IdsDone(Made);
 
 enum Made {
-    /// A run for the oldest frozen memtable.
-    Written(Run),
+    /// A run for the oldest frozen memtable, and an empty memtable for the next.
+    Written(Run, Memtable),
     /// A run for all those that lie in its extent.
     Merged(Run),
     Removed,
@@ -56,7 +57,9 @@ impl IdsWork {
     /// [`SideError`] if the machine refuses or a run is damaged.
     pub fn run(self) -> Result<IdsDone, SideError> {
         let made = match self.job {
-            Job::Write { frozen, seed } => Made::Written(write(&self.folder, &frozen, seed)?),
+            Job::Write { frozen, seed, entries } => {
+                Made::Written(write(&self.folder, &frozen, seed)?, Memtable::new(entries))
+            }
             Job::Merge(runs) => Made::Merged(Run::merge(&self.folder, &runs)?),
             Job::Remove(names) => {
                 names.iter().try_for_each(|name| self.folder.remove(name))?;
@@ -74,14 +77,14 @@ fn write(folder: &SideFolder, frozen: &Frozen, seed: Seed) -> Result<Run, SideEr
         .before(frozen.end)
         .map(|(id, position)| Slot { hash: seed.hash(id) >> 16 << 16, offset: offset(position) })
         .collect();
-    let extent = Extent { first: frozen.first, end: frozen.end, head: frozen.head, range: frozen.table.range() };
+    let extent = Extent { first: frozen.first, end: frozen.end, head: frozen.head, range: frozen.range };
     Run::write(folder, extent, &slots)
 }
 
 /// The most urgent job: memory first, then tiers, then tidying.
 pub(super) fn choose(ids: &mut Ids) -> Option<IdsWork> {
     let job = if let Some(frozen) = ids.parts.frozen.first() {
-        Job::Write { frozen: Arc::clone(frozen), seed: ids.seed }
+        Job::Write { frozen: Arc::clone(frozen), seed: ids.seed, entries: ids.config.memtable_ids + IN_FLIGHT_MAX }
     } else if let Some(runs) = to_merge(ids) {
         Job::Merge(runs)
     } else if ids.obsolete.is_empty() {
@@ -118,7 +121,8 @@ fn to_merge(ids: &Ids) -> Option<Vec<Arc<Run>>> {
 /// Puts what a job has made in the place of what it was made from.
 pub(super) fn adopt(ids: &mut Ids, done: IdsDone) {
     match done.0 {
-        Made::Written(run) => {
+        Made::Written(run, spare) => {
+            ids.spare = Some(spare);
             assert_eq!(ids.parts.frozen[0].end, run.extent.end, "runs are written in order");
             ids.parts.frozen.remove(0);
             ids.parts.runs.push(Arc::new(run));

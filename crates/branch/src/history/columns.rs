@@ -1,0 +1,195 @@
+//! Transfers of the unsealed part of the journal, in memory, in columns.
+//!
+//! A chunk is filled row by row, then never changed. A question scans the one column it is about: sixteen
+//! thousand account references take a few microseconds, so nothing is sorted until a span is sealed.
+
+use skerry_ledger::AccountRef;
+
+use super::asked::{Query, Side, Totals};
+use super::mix::Seed;
+use super::records::{RECORD_BYTES, Raw, is_posted};
+
+/// Rows of a full chunk.
+pub(crate) const CHUNK_ROWS: usize = 1 << 14;
+
+/// What a row says besides its accounts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) amount: u64,
+    /// The old core's time for an import, else the booking time, in microseconds.
+    pub(crate) time_us: u64,
+    /// From the first position of the span it will be in.
+    pub(crate) offset: u32,
+    pub(crate) booked: i32,
+    pub(crate) value: i32,
+    pub(crate) code: u16,
+    pub(crate) posted: bool,
+}
+
+/// The least and greatest of what a group of rows can be filtered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Zone {
+    pub(crate) time_us: (u64, u64),
+    pub(crate) booked: (i32, i32),
+    pub(crate) value: (i32, i32),
+}
+
+impl Zone {
+    /// The zone of no rows.
+    pub(crate) const EMPTY: Self =
+        Self { time_us: (u64::MAX, 0), booked: (i32::MAX, i32::MIN), value: (i32::MAX, i32::MIN) };
+
+    pub(crate) fn add(&mut self, row: &Row) {
+        self.time_us = (self.time_us.0.min(row.time_us), self.time_us.1.max(row.time_us));
+        self.booked = (self.booked.0.min(row.booked), self.booked.1.max(row.booked));
+        self.value = (self.value.0.min(row.value), self.value.1.max(row.value));
+    }
+
+    /// Bytes of an encoded zone.
+    pub(crate) const ENCODED: usize = 32;
+
+    pub(crate) fn encode(&self) -> [u8; Self::ENCODED] {
+        let mut bytes = [0; Self::ENCODED];
+        bytes[..8].copy_from_slice(&self.time_us.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.time_us.1.to_le_bytes());
+        let dates = [self.booked.0, self.booked.1, self.value.0, self.value.1];
+        for (into, date) in bytes[16..].chunks_exact_mut(4).zip(dates) {
+            into.copy_from_slice(&date.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let u64_at = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let i32_at = |at: usize| Some(i32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        Some(Self {
+            time_us: (u64_at(0)?, u64_at(8)?),
+            booked: (i32_at(16)?, i32_at(20)?),
+            value: (i32_at(24)?, i32_at(28)?),
+        })
+    }
+
+    /// Whether a row in here could answer `query`.
+    pub(crate) fn meets(&self, query: &Query) -> bool {
+        let date = skerry_money::Date;
+        self.time_us.0 <= self.time_us.1
+            && query.time_us.meets(self.time_us.0, self.time_us.1)
+            && query.business_date.meets(date(self.booked.0), date(self.booked.1))
+            && query.value_date.meets(date(self.value.0), date(self.value.1))
+    }
+}
+
+/// What leads a question to its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lead {
+    Account(AccountRef),
+    Code(u16),
+    Reference([u8; 16]),
+    All,
+}
+
+/// A chunk of rows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    pub(crate) debits: Vec<u64>,
+    pub(crate) credits: Vec<u64>,
+    pub(crate) rows: Vec<Row>,
+    /// Hash of the reference, 0 for none.
+    pub(crate) references: Vec<u64>,
+}
+
+/// Hash of a reference; 0 is the reference that is none.
+pub(crate) fn reference_hash(seed: Seed, reference: &[u8; 16]) -> u64 {
+    match u128::from_le_bytes(*reference) {
+        0 => 0,
+        value => seed.hash(value) | 1,
+    }
+}
+
+impl Columns {
+    pub(crate) fn with_room() -> Self {
+        Self {
+            debits: Vec::with_capacity(CHUNK_ROWS),
+            credits: Vec::with_capacity(CHUNK_ROWS),
+            rows: Vec::with_capacity(CHUNK_ROWS),
+            references: Vec::with_capacity(CHUNK_ROWS),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Memory held, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.capacity() * (size_of::<Row>() + 24)
+    }
+
+    /// Adds a record of a money kind.
+    #[inline]
+    pub(crate) fn push(&mut self, seed: Seed, offset: u32, batch_date: i32, record: &[u8; RECORD_BYTES]) {
+        let raw = Raw(record);
+        self.debits.push(raw.debit().0);
+        self.credits.push(raw.credit().0);
+        self.references.push(reference_hash(seed, &raw.reference()));
+        self.rows.push(Row {
+            amount: raw.amount(),
+            time_us: raw.own_time_us(),
+            offset,
+            booked: raw.business_date(batch_date),
+            value: raw.value_date(),
+            code: raw.code(),
+            posted: is_posted(raw.kind()),
+        });
+    }
+
+    /// The side `account` is on in a row, if any.
+    pub(crate) fn side(&self, row: usize, account: AccountRef) -> Option<Side> {
+        if self.debits[row] == account.0 {
+            Some(Side::Debit)
+        } else {
+            (self.credits[row] == account.0).then_some(Side::Credit)
+        }
+    }
+
+    /// The rows that `lead` leads to (for a reference, candidates), in order.
+    pub(crate) fn hits(&self, seed: Seed, lead: Lead) -> Vec<u32> {
+        let rows = 0..self.len() as u32;
+        match lead {
+            Lead::Account(account) => {
+                let both = self.debits.iter().zip(&self.credits);
+                let hit = both.map(|(debit, credit)| *debit == account.0 || *credit == account.0);
+                rows.zip(hit).filter(|(_, hit)| *hit).map(|(row, _)| row).collect()
+            }
+            Lead::Code(code) => rows.filter(|row| self.rows[*row as usize].code == code).collect(),
+            Lead::Reference(reference) => {
+                let wanted = reference_hash(seed, &reference);
+                rows.filter(|row| wanted != 0 && self.references[*row as usize] == wanted).collect()
+            }
+            Lead::All => rows.collect(),
+        }
+    }
+
+    /// Only those rows of a chunk that is still being filled.
+    pub(crate) fn only(&self, hits: &[u32]) -> Self {
+        let pick = |column: &[u64]| hits.iter().map(|row| column[*row as usize]).collect();
+        Self {
+            debits: pick(&self.debits),
+            credits: pick(&self.credits),
+            rows: hits.iter().map(|row| self.rows[*row as usize]).collect(),
+            references: pick(&self.references),
+        }
+    }
+
+    /// What moved on `account` in the whole chunk, counting the rows that `counts` lets through.
+    pub(crate) fn moved(&self, account: AccountRef, counts: impl Fn(&Row) -> bool) -> Totals {
+        let mut totals = Totals::default();
+        for ((debit, credit), row) in self.debits.iter().zip(&self.credits).zip(&self.rows) {
+            if (*debit == account.0 || *credit == account.0) && row.posted && counts(row) {
+                let side = if *debit == account.0 { Side::Debit } else { Side::Credit };
+                totals = totals.plus(Totals::of(side, row.amount));
+            }
+        }
+        totals
+    }
+}
