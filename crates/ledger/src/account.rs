@@ -38,7 +38,7 @@ pub(crate) mod bit {
 
 /// One account of the ledger; 128 bytes, on two cache lines that start together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C, align(128))]
+#[repr(C, align(64))]
 pub struct Account {
     /// Sum of all posted debits, minor units.
     pub debits_posted: u128,

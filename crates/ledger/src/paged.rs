@@ -31,6 +31,12 @@ impl<T: Copy, const PAGE: usize> PagedVec<T, PAGE> {
         self.pages.get(index.checked_div(PAGE)?)?.get(index.checked_rem(PAGE)?)
     }
 
+    /// Reads what [`get_mut`](Self::get_mut) will touch besides the element: the page's count of sharers.
+    #[inline]
+    pub(crate) fn sharers(&self, index: usize) -> Option<usize> {
+        self.pages.get(index.checked_div(PAGE)?).map(Arc::strong_count)
+    }
+
     /// The element for writing; copies its page if a clone of the array still shares it.
     #[inline]
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
