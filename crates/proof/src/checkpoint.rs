@@ -234,6 +234,10 @@ impl SignedCheckpoint {
     /// # Errors
     ///
     /// [`CheckpointError::UnknownKey`], [`CheckpointError::Signature`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Checkpoint::message`]; never for what [`decode`](Self::decode) returned.
     pub fn verify(&self, keys: &(impl KeyRing + ?Sized)) -> Result<(), CheckpointError> {
         let key = keys.public_key(self.key_id).ok_or(CheckpointError::UnknownKey(self.key_id))?;
         let message = self.checkpoint.message(self.signature_algorithm, self.key_id);

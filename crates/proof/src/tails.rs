@@ -167,6 +167,17 @@ mod tests {
         assert_eq!(Tails::parse(&area[..3], 8).unwrap_err(), TailError::Directory);
         assert_eq!(Tails::parse(&[0; 4], 8).unwrap_err(), TailError::Directory);
         assert_eq!(Tails::parse(&area[..area.len() - 1], 8).unwrap_err(), TailError::Offset(1));
+        let entries = |first: [u32; 2], second: [u32; 2]| {
+            let words = [[2, first[0], first[1], second[0]].as_slice(), &[second[1]]].concat();
+            let mut area: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            area.extend_from_slice(b"bytes");
+            Tails::parse(&area, 8).map(|tails| tails.count())
+        };
+        assert_eq!(entries([1, 2], [4, 5]), Ok(2));
+        assert_eq!(entries([4, 2], [1, 5]), Err(TailError::Index(1)));
+        assert_eq!(entries([4, 2], [4, 5]), Err(TailError::Index(1)));
+        assert_eq!(entries([1, 5], [4, 3]), Err(TailError::Offset(1)));
+        assert_eq!(entries([1, 6], [4, 5]), Err(TailError::Offset(0)));
         area.push(0);
         assert_eq!(Tails::parse(&area, 8).unwrap_err(), TailError::Offset(u32::MAX));
     }

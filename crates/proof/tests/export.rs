@@ -149,6 +149,7 @@ fn a_receipt_is_good_for_one_record_at_one_place() {
     assert_eq!(verify(|receipt| receipt.tail.push(b'!')), ReceiptError::Root);
     assert_eq!(verify(|receipt| receipt.position += 1), ReceiptError::Root);
     assert_eq!(verify(|receipt| receipt.position += 100), ReceiptError::Position);
+    assert_eq!(verify(|receipt| receipt.position += 28), ReceiptError::Position); // the next batch
     assert_eq!(verify(|receipt| receipt.first_position += 6), ReceiptError::Position);
     assert_eq!(verify(|receipt| receipt.batch = 7), ReceiptError::Position);
     assert_eq!(verify(|receipt| receipt.batch = 2), ReceiptError::Root);
@@ -161,6 +162,11 @@ fn a_receipt_is_good_for_one_record_at_one_place() {
     let mut early = good.clone();
     early.checkpoint = Journal::of(&COUNTS[..3]).checkpoint();
     assert_eq!(early.verify(&keys()), Err(ReceiptError::Position));
+    // Nor does one whose signer contradicts himself: the root has the record, the position has not.
+    let mut torn = good.checkpoint.checkpoint.clone();
+    torn.position = good.position;
+    let torn = skerry_proof::Receipt { checkpoint: torn.sign(&signer()).unwrap(), ..good.clone() };
+    assert_eq!(torn.verify(&keys()), Err(ReceiptError::Position));
 }
 
 #[test]

@@ -120,6 +120,16 @@ fn every_small_history_extends_its_beginnings_and_nothing_else() {
 }
 
 #[test]
+fn a_history_never_shrinks() {
+    let (four, two) = (extent(&hashes(4)), extent(&hashes(2)));
+    let (_, nodes) = history(&hashes(4));
+    let proof = mmr::consistency(2, 4, fetch(&nodes)).unwrap();
+    assert!(!mmr::verify_consistency(four, two, &proof));
+    let same_root = Extent { count: 2, root: four.root };
+    assert!(!mmr::verify_consistency(four, same_root, &[]), "fewer leaves under the same root");
+}
+
+#[test]
 fn a_history_asks_only_for_nodes_that_exist() {
     let leaves = hashes(1000);
     let (mmr, nodes) = history(&leaves);
