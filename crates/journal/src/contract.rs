@@ -27,14 +27,16 @@ pub fn sample_batch(branch: u16, epoch: u64, head: &Head, count: u32, content: u
     for index in 0..u64::from(count) {
         let mut record = [0; RECORD_LENGTH];
         for (number, lane) in record.chunks_exact_mut(8).enumerate() {
-            let word = (content ^ (index << 20)).wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let word =
+                (content ^ (index << 20)).wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             lane.copy_from_slice(&word.to_le_bytes());
         }
         bytes.extend_from_slice(&record);
     }
     let actors = format!("actor of {content}");
     bytes.extend_from_slice(actors.as_bytes());
-    let texts: Vec<_> = (0..count).step_by(10).skip(1).map(|index| (index, format!("tail {index}"))).collect();
+    let texts: Vec<_> =
+        (0..count).step_by(10).skip(1).map(|index| (index, format!("tail {index}"))).collect();
     let tails: Vec<_> = texts.iter().map(|(index, text)| (*index, text.as_bytes())).collect();
     let before = bytes.len();
     Tails::encode(&tails, &mut bytes);
@@ -159,7 +161,8 @@ fn tells_in_order_and_finds_again<S: JournalStore>(store: &S) {
         journal.append(batch).expect("there is room for three");
         assert_eq!(journal.taken(), head);
     }
-    let told: Vec<_> = settle(&mut journal).into_iter().map(|news| news.expect("no fault was asked for")).collect();
+    let told: Vec<_> =
+        settle(&mut journal).into_iter().map(|news| news.expect("no fault was asked for")).collect();
     let ends: Vec<_> = told.iter().map(|told| told.head.position.0).collect();
     assert_eq!(ends, [1, 4, 44], "told in order");
     assert!(told.iter().all(|told| Head::after(&told.batch) == told.head), "each with its own batch");
@@ -187,7 +190,8 @@ fn refuses_what_does_not_continue<S: JournalStore>(store: &S) {
         let (kind, _) = journal.append(batch).expect_err("it does not continue");
         assert!(matches!(kind, AppendErrorKind::OutOfOrder(_)), "{kind}");
     }
-    let (kind, _) = journal.append(sample_batch(BRANCH, epoch + 1, &head, 1, 0)).expect_err("a foreign epoch");
+    let (kind, _) =
+        journal.append(sample_batch(BRANCH, epoch + 1, &head, 1, 0)).expect_err("a foreign epoch");
     assert!(matches!(kind, AppendErrorKind::OutOfOrder(_)), "{kind}");
     append_all(&mut journal, &[1]);
     assert_eq!(journal.head().position, Position(5), "and goes on as if nothing had been");
@@ -306,7 +310,9 @@ fn archives<S: JournalStore>(store: &S, cold: &<S::Journal as Journal>::Cold) {
     assert!(start > Position(0) && start <= Position(500), "archived up to {start}");
     let reader = journal.reader();
     assert_eq!(reader.start(), start);
-    assert!(matches!(reader.read_record(Position(0)), Err(ReadError::Archived { first }) if first == start.0));
+    assert!(
+        matches!(reader.read_record(Position(0)), Err(ReadError::Archived { first }) if first == start.0)
+    );
     assert!(reader.read_record(start).is_ok());
     append_all(&mut journal, &[1]);
     drop(journal);

@@ -22,6 +22,9 @@ pub enum DamageKind {
     /// Actors and tails do not give the hash that the header states.
     #[error("actors or tails do not match the hash in their batch header")]
     Extras,
+    /// The batch's header is not the one that was written (its hash is not in the end mark behind it).
+    #[error("batch header does not match the end mark behind the batch")]
+    EndMark,
     /// The header does not follow the one before it.
     #[error("batch does not follow the one before it: {0}")]
     Chain(&'static str),

@@ -41,7 +41,9 @@ pub use error::{
 };
 pub use local::{LocalJournal, LocalOptions, LocalReader, LocalStore, Mode};
 pub use memory::{MemoryJournal, MemoryReader, MemoryStore};
-pub use seam::{Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Wake};
+pub use seam::{
+    Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Wake,
+};
 pub use storage::fault::{FaultKind, FaultPlan, FaultStorage};
 pub use storage::real::RealStorage;
 pub use storage::{Storage, StorageError, StorageErrorKind, StorageFile};

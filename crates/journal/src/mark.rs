@@ -62,7 +62,11 @@ impl Mark {
             return None;
         }
         let mut fields = Fields(content);
-        if fields.take(8)? != MAGIC || fields.u16()? != FORMAT || fields.u16()? != branch || fields.u32()? != 0 {
+        if fields.take(8)? != MAGIC
+            || fields.u16()? != FORMAT
+            || fields.u16()? != branch
+            || fields.u32()? != 0
+        {
             return None;
         }
         let (sequence, epoch) = (fields.u64()?, fields.u64()?);

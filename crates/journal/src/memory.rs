@@ -66,8 +66,12 @@ impl JournalStore for MemoryStore {
         let mut world = self.world();
         world.epoch += 1;
         world.stats = JournalStats::default();
-        let recovery =
-            Recovery { head: world.head, start: world.start.position, epoch: world.epoch, ..Recovery::default() };
+        let recovery = Recovery {
+            head: world.head,
+            start: world.start.position,
+            epoch: world.epoch,
+            ..Recovery::default()
+        };
         let journal = MemoryJournal {
             store: self.clone(),
             epoch: world.epoch,
@@ -89,7 +93,8 @@ impl World {
     }
 
     fn append(&mut self, epoch: u64, batch: SealedBatch) -> Result<Appended, AppendFault> {
-        let fault = |kind, batch: &SealedBatch| AppendFault { kind, batch: batch.header().batch, source: None };
+        let fault =
+            |kind, batch: &SealedBatch| AppendFault { kind, batch: batch.header().batch, source: None };
         if epoch != self.epoch {
             return Err(fault(AppendFaultKind::Fenced, &batch));
         }

@@ -54,11 +54,11 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
     let covered = mark.durable;
     mark_file.write(mark).map_err(refused)?;
 
-    let table = seal_all(storage, found, covered, &mut recovery).map_err(|e| OpenError::of_read(&place, e))?;
+    let table =
+        seal_all(storage, found, covered, &mut recovery).map_err(|e| OpenError::of_read(&place, e))?;
     mark.durable = head;
     mark_file.write(mark).map_err(refused)?;
-    let shared =
-        Shared::new(storage.clone(), options.branch, options.mode, table, head, Some(mark_file));
+    let shared = Shared::new(storage.clone(), options.branch, options.mode, table, head, Some(mark_file));
     let ready = Ready { shared: Arc::new(shared), lock, recovery };
     if options.verify_sealed {
         let reader = LocalReader::of(&ready.shared);

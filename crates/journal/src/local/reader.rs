@@ -228,8 +228,7 @@ impl<S: Storage> LocalReader<S> {
         if header.tails_length == 0 {
             return Ok(None);
         }
-        let start =
-            offset + HEADER_LENGTH as u64 + header.records_length() + u64::from(header.actors_length);
+        let start = offset + HEADER_LENGTH as u64 + header.records_length() + u64::from(header.actors_length);
         let mut area = vec![0; header.tails_length as usize];
         segment.read(start, &mut area, position)?;
         match Tails::parse(&area, header.record_count) {

@@ -217,7 +217,8 @@ fn send_parcels<F: StorageFile>(
 ) {
     let mut scratch = Vec::new();
     loop {
-        let (mut parcel, mut failed) = match Parcel::fill(&mut trail, returned.try_recv().unwrap_or_default()) {
+        let (mut parcel, mut failed) = match Parcel::fill(&mut trail, returned.try_recv().unwrap_or_default())
+        {
             Ok(parcel) => (parcel, None),
             Err((parcel, error)) => (parcel, Some(error)),
         };

@@ -34,10 +34,7 @@ fn sealed_name(name: &SegmentName) -> SegmentName {
     SegmentName { sealed: true, ..name.clone() }
 }
 
-fn seal_in_place<S: Storage>(
-    storage: &S,
-    segment: &Segment<S::File>,
-) -> Result<Segment<S::File>, ReadError> {
+fn seal_in_place<S: Storage>(storage: &S, segment: &Segment<S::File>) -> Result<Segment<S::File>, ReadError> {
     let (open, sealed) = (segment.name.format(), sealed_name(&segment.name));
     let file = storage.open(&open, true)?;
     let footer = segment.footer();

@@ -184,14 +184,16 @@ impl<S: Storage> Looking<'_, S> {
         }
         let file = self.storage.open(&name.format(), false).map_err(|error| self.storage_refused(error))?;
         let header = read_header(&file).map_err(|error| self.storage_refused(error))?;
-        let Some(header) = header.filter(|header| header.start.position.0 == name.first_position) else {
+        let Some(header) = header.filter(|header| {
+            header.start.position.0 == name.first_position && header.layout == Layout::Aligned
+        }) else {
             return self.headless(name, &file, cursor.unwrap_or_default(), is_last);
         };
         if header.branch != self.branch {
             return Err(self.damage(name, 0, name.first_position, DamageKind::ForeignBranch(header.branch)));
         }
-        let contents = examine(&file, self.branch, header.layout, header.start)
-            .map_err(|error| self.storage_refused(error))?;
+        let contents =
+            examine(&file, self.branch, header.start).map_err(|error| self.storage_refused(error))?;
         let unsealed = Unsealed { name: name.clone(), file, header, contents };
         let harmless = unsealed.contents.bad.as_ref().is_none_or(|bad| bad.evidence.is_none());
         if unsealed.is_empty() && is_last && harmless {
@@ -211,8 +213,7 @@ impl<S: Storage> Looking<'_, S> {
         start: Head,
         is_last: bool,
     ) -> Result<Look<S::File>, OpenError> {
-        let contents =
-            examine(file, self.branch, Layout::Aligned, start).map_err(|error| self.storage_refused(error))?;
+        let contents = examine(file, self.branch, start).map_err(|error| self.storage_refused(error))?;
         let evidence = contents.bad.is_some_and(|bad| bad.evidence.is_some());
         if is_last && contents.footer.head == start && !evidence {
             return Ok(Look::Leftover);
@@ -233,7 +234,12 @@ impl<S: Storage> Looking<'_, S> {
         }
     }
 
-    fn check_continues(&self, name: &SegmentName, cursor: Option<Head>, begins: Head) -> Result<(), OpenError> {
+    fn check_continues(
+        &self,
+        name: &SegmentName,
+        cursor: Option<Head>,
+        begins: Head,
+    ) -> Result<(), OpenError> {
         let Some(cursor) = cursor.filter(|cursor| *cursor != begins) else { return Ok(()) };
         let kind = if begins.position > cursor.position {
             DamageKind::MissingSegment(cursor.position.0)

@@ -8,7 +8,7 @@ use super::{LocalOptions, Mode};
 use crate::batch::SealedBatch;
 use crate::error::{AppendFault, AppendFaultKind};
 use crate::seam::{Appended, Head};
-use crate::segment::format::{Footer, Layout, SegmentHeader, SparseIndex};
+use crate::segment::format::{Footer, Layout, SegmentHeader, SparseIndex, end_mark};
 use crate::segment::{Segment, SegmentName};
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageFile, remove_if_there};
 
@@ -55,7 +55,9 @@ impl<S: Storage> Writer<S> {
         let segment = Arc::clone(&current.segment);
         let offset = current.offset;
         current.offset = segment.layout().next(offset, length);
-        segment.file.write_at(offset, batch.bytes()).map_err(fault(AppendFaultKind::Uncertain))?;
+        let written = segment.file.write_at(offset, batch.bytes());
+        let marked = written.and_then(|()| segment.file.write_at(offset + length, &end_mark(&batch.hash())));
+        marked.map_err(fault(AppendFaultKind::Uncertain))?;
         let sync_us = self.sync(&segment.file).map_err(fault(AppendFaultKind::Uncertain))?;
 
         let head = Head::after(&batch);
@@ -87,11 +89,11 @@ impl<S: Storage> Writer<S> {
 
     /// The open segment with `length` bytes reserved at its offset.
     fn room_for(&mut self, length: u64) -> Result<&mut Current<S>, StorageError> {
-        let full = |current: &Current<S>| current.offset + length > self.options.segment_bytes;
+        let full =
+            |current: &Current<S>| Layout::Aligned.next(current.offset, length) > self.options.segment_bytes;
         if self.current.as_ref().is_some_and(full) {
-            // The mark covers the old segment before the new one exists: only the last segment can have a torn tail.
-            self.shared.write_mark()?;
-            self.since_mark = 0;
+            // What the mark covers need not be copied at the next opening.
+            self.rest();
             if let Some(old) = self.current.take() {
                 // Without a sealer (it ended, or panicked) the next opening seals.
                 let _sent = self.sealing.send(old.segment);
@@ -102,7 +104,7 @@ impl<S: Storage> Writer<S> {
             None => self.begin_segment()?,
         };
         let current = self.current.insert(current);
-        let need = current.offset + length;
+        let need = Layout::Aligned.next(current.offset, length);
         if need > current.reserved {
             let ahead = (current.reserved + self.options.reserve_bytes).min(self.options.segment_bytes);
             // Near a full disk what is needed may still fit where what is wished for does not.
@@ -116,7 +118,8 @@ impl<S: Storage> Writer<S> {
         let start = self.shared.durable();
         let name = SegmentName { first_position: start.position.0, sealed: false };
         let storage = self.shared.storage();
-        let header = SegmentHeader { layout: Layout::Aligned, branch: self.options.branch, epoch: self.epoch, start };
+        let header =
+            SegmentHeader { layout: Layout::Aligned, branch: self.options.branch, epoch: self.epoch, start };
         let made = self.make_file(&name, &header);
         let (file, reserved) = match made {
             Ok(made) => made,

@@ -1,7 +1,7 @@
 //! The bytes of a segment file around its batches: header, footer, sparse index.
 //!
 //! ```text
-//! open    header 256, zeros to 4096 │ batch, zeros to 4096 │ batch, … │ reserved zeros
+//! open    header 256, zeros to 4096 │ batch, end mark 40, zeros to 4096 │ batch, … │ reserved zeros
 //! sealed  the same, then the footer in place of the reserved zeros        (aligned layout)
 //!         header 256 │ batch │ batch │ … │ footer                          (packed layout)
 //! ```
@@ -27,6 +27,19 @@ const ENTRY: usize = 16;
 /// A new index entry is made for a batch that begins this many bytes after the last entry.
 const STRIDE: u64 = 64 << 10;
 
+/// Bytes of the end mark that follows a batch in the aligned layout.
+pub(crate) const END_MARK_LENGTH: usize = 40;
+const END_MARK_MAGIC: &[u8; 8] = b"SKBATEND";
+
+/// What follows a batch in the aligned layout: its header's hash. No batch behind it vouches for the header of the last
+/// one yet, so this does.
+pub(crate) fn end_mark(hash: &[u8; 32]) -> [u8; END_MARK_LENGTH] {
+    let mut bytes = [0; END_MARK_LENGTH];
+    bytes[..8].copy_from_slice(END_MARK_MAGIC);
+    bytes[8..].copy_from_slice(hash);
+    bytes
+}
+
 /// How batches lie in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -48,7 +61,7 @@ impl Layout {
     pub(crate) const fn next(self, offset: u64, length: u64) -> u64 {
         let end = offset.saturating_add(length);
         match self {
-            Self::Aligned => end.next_multiple_of(SECTOR),
+            Self::Aligned => end.saturating_add(END_MARK_LENGTH as u64).next_multiple_of(SECTOR),
             Self::Packed => end,
         }
     }

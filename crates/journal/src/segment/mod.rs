@@ -14,7 +14,9 @@ use crate::batch::check_header;
 use crate::error::{Damage, DamageKind, ReadError};
 use crate::seam::Head;
 use crate::storage::{Storage, StorageError, StorageFile, read_exact_at};
-use format::{Footer, Layout, SEGMENT_HEADER_LENGTH, SegmentHeader, SparseIndex, TRAILER_LENGTH, footer_length};
+use format::{
+    Footer, Layout, SEGMENT_HEADER_LENGTH, SegmentHeader, SparseIndex, TRAILER_LENGTH, footer_length,
+};
 
 /// Sealing copies a segment without its padding if that is more than one part in so many.
 const PADDING_SHARE: u64 = 8;
@@ -115,7 +117,8 @@ impl<F: StorageFile> Segment<F> {
         if branch.is_some_and(|branch| branch != header.branch) {
             return Err(damage(0, DamageKind::ForeignBranch(header.branch)).into());
         }
-        let (start, footer) = read_footer(&file, length)?.ok_or_else(|| damage(length, DamageKind::Footer))?;
+        let (start, footer) =
+            read_footer(&file, length)?.ok_or_else(|| damage(length, DamageKind::Footer))?;
         let empty = footer.head.batch <= header.start.batch || footer.head.position <= header.start.position;
         if footer.data_end != start || empty {
             return Err(damage(start, DamageKind::Footer).into());
@@ -177,7 +180,11 @@ impl<F: StorageFile> Segment<F> {
             let found = self.header_at(offset, before.as_ref(), position)?;
             if found.header.end_position() > position {
                 if found.header.first_position > position {
-                    return Err(self.damage(offset, position, DamageKind::Chain("the index points elsewhere")));
+                    return Err(self.damage(
+                        offset,
+                        position,
+                        DamageKind::Chain("the index points elsewhere"),
+                    ));
                 }
                 return Ok(found);
             }
@@ -243,7 +250,9 @@ mod tests {
             let name = SegmentName { first_position: 42, sealed };
             assert_eq!(SegmentName::parse(&name.format()), Some(name));
         }
-        for other in ["MARK", "seg-1.open", "seg-00000000000000000042.tmp", "seg-0000000000000000004x.seal", ""] {
+        for other in
+            ["MARK", "seg-1.open", "seg-00000000000000000042.tmp", "seg-0000000000000000004x.seal", ""]
+        {
             assert_eq!(SegmentName::parse(other), None, "{other}");
         }
     }

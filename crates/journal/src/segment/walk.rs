@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use skerry_proof::batch::HEADER_LENGTH;
+use skerry_proof::{BatchHeader, Hash};
 
-use super::format::{Footer, Layout, SparseIndex};
+use super::format::{END_MARK_LENGTH, Footer, Layout, SparseIndex, end_mark};
 use super::{Found, Segment};
 use crate::batch::{check_header, damage_of, head_after};
 use crate::error::{DamageKind, ReadError};
@@ -128,12 +129,8 @@ pub(crate) struct Bad {
 }
 
 /// Reads a segment that was never sealed, checking every batch whole, up to the first that does not hold.
-pub(crate) fn examine<F: StorageFile>(
-    file: &F,
-    branch: u16,
-    layout: Layout,
-    start: Head,
-) -> Result<Contents, StorageError> {
+pub(crate) fn examine<F: StorageFile>(file: &F, branch: u16, start: Head) -> Result<Contents, StorageError> {
+    let layout = Layout::Aligned;
     let mut window = Window::new();
     let mut scratch = Vec::new();
     let mut footer = Footer { data_end: layout.data_start(), head: start, index: SparseIndex::default() };
@@ -148,9 +145,9 @@ pub(crate) fn examine<F: StorageFile>(
         let front_is_empty = front.iter().all(|byte| *byte == 0);
         let checked = match check_header(front, branch, Some(&footer.head)) {
             Ok((header, hash)) => {
-                let bytes = window.at(file, offset, header.batch_length() as usize, length)?;
-                let body = bytes.get(HEADER_LENGTH..).unwrap_or_default();
-                header.verify_body(body, &mut scratch).map(|()| (header, hash)).map_err(damage_of)
+                let whole = header.batch_length() as usize + END_MARK_LENGTH;
+                let bytes = window.at(file, offset, whole, length)?;
+                check_whole(&header, hash, bytes, &mut scratch).map(|()| (header, hash))
             }
             Err(kind) => Err(kind),
         };
@@ -169,6 +166,22 @@ pub(crate) fn examine<F: StorageFile>(
             }
         }
     }
+}
+
+/// Checks a batch of the aligned layout, body and end mark.
+fn check_whole(
+    header: &BatchHeader,
+    hash: Hash,
+    bytes: &[u8],
+    scratch: &mut Vec<Hash>,
+) -> Result<(), DamageKind> {
+    let length = header.batch_length() as usize;
+    let (batch, mark) = bytes.split_at_checked(length).ok_or(DamageKind::CutOff)?;
+    header.verify_body(batch.get(HEADER_LENGTH..).unwrap_or_default(), scratch).map_err(damage_of)?;
+    if mark != end_mark(&hash) {
+        return Err(DamageKind::EndMark);
+    }
+    Ok(())
 }
 
 /// Looks behind the bad batch at `offset` for the beginning of a later one, or for a footer. Neither is written before the

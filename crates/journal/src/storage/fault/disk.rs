@@ -126,7 +126,8 @@ impl Disk {
     }
 
     pub(super) fn names_under(&self, prefix: &str) -> Vec<String> {
-        let within = |path: &String| path.strip_prefix(prefix).filter(|name| !name.contains('/')).map(str::to_owned);
+        let within =
+            |path: &String| path.strip_prefix(prefix).filter(|name| !name.contains('/')).map(str::to_owned);
         self.names.keys().filter_map(within).collect()
     }
 
@@ -155,8 +156,9 @@ impl Disk {
     }
 
     pub(super) fn sync_names(&mut self, prefix: &str) {
-        let (synced, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pending).into_iter().partition(|change| change.path().starts_with(prefix));
+        let (synced, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|change| change.path().starts_with(prefix));
         self.pending = rest;
         for change in &synced {
             apply(&mut self.platter_names, change);
@@ -278,7 +280,8 @@ impl Disk {
         let Some(byte) = node.cache.get_mut(offset) else { return false };
         *byte ^= 1 << (bit % 8);
         for saved in [&mut node.dirty, &mut node.lost] {
-            if let Some(old) = saved.get_mut(&(offset / SECTOR)).and_then(|old| old.get_mut(offset % SECTOR)) {
+            if let Some(old) = saved.get_mut(&(offset / SECTOR)).and_then(|old| old.get_mut(offset % SECTOR))
+            {
                 *old ^= 1 << (bit % 8);
             }
         }
@@ -322,7 +325,8 @@ impl Disk {
             if self.random.chance(loss_ppm) {
                 lost += 1;
                 // Now and then the sector itself is torn: its first bytes are new, the rest is old.
-                let keep = if self.random.chance(100_000) { size(self.random.below(SECTOR as u64)) } else { 0 };
+                let keep =
+                    if self.random.chance(100_000) { size(self.random.below(SECTOR as u64)) } else { 0 };
                 node.restore(sector, &old, keep);
             }
         }

@@ -170,10 +170,22 @@ impl FaultStorage {
         let path = self.path(name);
         let mut disk = self.disk();
         let Some(node) = disk.find(&path) else {
-            return Err(fail(StorageErrorKind::NotFound, "flip a bit of", &path, Some(offset), "no such file"));
+            return Err(fail(
+                StorageErrorKind::NotFound,
+                "flip a bit of",
+                &path,
+                Some(offset),
+                "no such file",
+            ));
         };
         if !disk.flip_bit(node, offset, bit) {
-            return Err(fail(StorageErrorKind::NotFound, "flip a bit of", &path, Some(offset), "no such byte"));
+            return Err(fail(
+                StorageErrorKind::NotFound,
+                "flip a bit of",
+                &path,
+                Some(offset),
+                "no such byte",
+            ));
         }
         Ok(())
     }
@@ -307,7 +319,13 @@ impl StorageFile for FaultFile {
         if let Some(part) = disk.short_write(bytes.len()) {
             let part = bytes.get(..part).unwrap_or(bytes);
             let _room = disk.write(self.node, offset, part);
-            return Err(fail(StorageErrorKind::Io, "write", &self.name, Some(offset), "injected in the middle"));
+            return Err(fail(
+                StorageErrorKind::Io,
+                "write",
+                &self.name,
+                Some(offset),
+                "injected in the middle",
+            ));
         }
         if disk.write(self.node, offset, bytes) {
             return Ok(());
