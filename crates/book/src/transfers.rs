@@ -54,7 +54,7 @@ impl Book {
     /// # Errors
     ///
     /// The book's refusals about who and where first, then the ledger's in its own order; a retry's answer before
-    /// all. If [`Rejection::is_journaled`], evolve [`refused`](Self::refused) and journal it.
+    /// all. What a refusal leaves behind is said by [`refused`](Self::refused).
     #[inline]
     pub fn decide_transfer<P: Past + ?Sized>(
         &self,
@@ -110,7 +110,9 @@ impl Book {
         self.ledger.decide_expiry(stamp)
     }
 
-    /// The event of a refusal that uses its id up; only for those that [are journaled](Rejection::is_journaled).
+    /// The event of a refusal that uses its id up: to be journaled and evolved if the refusal
+    /// [is of that kind](Rejection::is_journaled) and the id was not used before (a retry is answered by the same
+    /// rejection, and leaves nothing).
     #[must_use]
     pub fn refused(transfer: &Transfer, rejection: Rejection, stamp: Stamp) -> Refused {
         let (code, have, need) = match rejection {

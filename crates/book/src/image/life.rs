@@ -99,7 +99,7 @@ fn take_bool(reader: &mut Reader<'_>) -> Result<bool, Short> {
 
 fn take_date(reader: &mut Reader<'_>) -> Result<Option<Date>, Short> {
     let (some, date) = (take_bool(reader)?, Date(reader.i32()?));
-    Ok(some.then_some(date))
+    if some || date == Date::EPOCH { Ok(some.then_some(date)) } else { Err(Short) }
 }
 
 fn put_terms(terms: &Terms, out: &mut Vec<u8>) {

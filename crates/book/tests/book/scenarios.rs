@@ -13,22 +13,20 @@
 //!
 //! The answer is `ok`, `again` (a retry), `pending` figures, or a rejection's number and name.
 
-#![expect(clippy::unwrap_used, reason = "a scenario that cannot be read should stop")]
-
-mod world;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::world::{World, at, image, operator, person, restore};
 use skerry_book::actor::Role;
-use skerry_book::command::{ChangeCustomer, ChangeLimits, Freeze, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze};
+use skerry_book::command::{
+    ChangeCustomer, ChangeLimits, Freeze, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
+};
 use skerry_book::event::Terms;
 use skerry_book::policy::{Matter, Matters, Policy};
 use skerry_book::{Command, Done, Rejection, derive_id};
 use skerry_ledger::{AccountRef, Basis, Flags, Imported, Sides, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
-use world::{World, at, image, operator, person, restore};
 
 #[test]
 fn scenarios_go_as_written() {
@@ -56,7 +54,8 @@ fn play(text: &str) -> Vec<(usize, String, String)> {
         if line.is_empty() {
             continue;
         }
-        let (asked, expected) = line.split_once("=>").map_or((line, "ok"), |(asked, expected)| (asked, expected.trim()));
+        let (asked, expected) =
+            line.split_once("=>").map_or((line, "ok"), |(asked, expected)| (asked, expected.trim()));
         let words: Vec<&str> = asked.split_whitespace().collect();
         let found = story.line(&words);
         story.world.check();
@@ -65,8 +64,8 @@ fn play(text: &str) -> Vec<(usize, String, String)> {
         }
     }
     let bytes = image(&story.world.book);
-    assert_eq!(bytes, image(&story.world.replay(world::SEED)), "a replay differs");
-    assert_eq!(bytes, image(&restore(&bytes, world::SEED).unwrap()), "a restored image differs");
+    assert_eq!(bytes, image(&story.world.replay(crate::world::SEED)), "a replay differs");
+    assert_eq!(bytes, image(&restore(&bytes, crate::world::SEED).unwrap()), "a restored image differs");
     failures
 }
 
@@ -148,7 +147,8 @@ impl Story {
             ["request", name] => self.world.actor.request = digest(name),
             ["key", "-"] => self.world.key = None,
             ["key", name] => {
-                self.world.key = Some(self.world.book.idempotency_key(&self.world.actor.principal, name.as_bytes()));
+                self.world.key =
+                    Some(self.world.book.idempotency_key(&self.world.actor.principal, name.as_bytes()));
             }
             ["balance", name] => {
                 let account = self.world.book.account(self.account(name));
@@ -175,14 +175,15 @@ impl Story {
     fn trial(&self, day: &str, basis: &str, head: &str, currency: &str) -> String {
         let basis = if basis == "value" { Basis::Value } else { Basis::Booked };
         let lines = self.world.book.trial_balance(date(day), basis);
-        let found = lines
-            .iter()
-            .find(|line| line.code.to_string() == head && line.currency.alpha() == currency);
+        let found =
+            lines.iter().find(|line| line.code.to_string() == head && line.currency.alpha() == currency);
         found.map_or("none".to_owned(), |line| format!("{} {} {}", line.debits, line.credits, line.closing))
     }
 
     fn transfer(&mut self, imported: bool, words: &[&str]) -> String {
-        let [id, debit, credit, amount, rest @ ..] = words else { panic!("a transfer has four words: {words:?}") };
+        let [id, debit, credit, amount, rest @ ..] = words else {
+            panic!("a transfer has four words: {words:?}")
+        };
         let mut transfer = Transfer {
             id: self.id(id),
             debit: self.account(debit),
@@ -227,24 +228,33 @@ impl Story {
     fn read(&self, words: &[&str]) -> Command {
         match *words {
             ["branch", currencies, day] => {
-                let currencies = currencies.split(',').map(|alpha| Currency::from_alpha(alpha).unwrap()).collect();
-                let terms =
-                    Terms { institution: [1; 16], currencies, offset_minutes: 0, cutoff_minutes: 0, capacity: 3 };
+                let currencies =
+                    currencies.split(',').map(|alpha| Currency::from_alpha(alpha).unwrap()).collect();
+                let terms = Terms {
+                    institution: [1; 16],
+                    currencies,
+                    offset_minutes: 0,
+                    cutoff_minutes: 0,
+                    capacity: 3,
+                };
                 Command::OpenBranch(OpenBranch { terms, date: date(day) })
             }
             ["day", day] => Command::OpenDay(date(day)),
             ["live", day] => Command::GoLive(date(day)),
             ["currency", alpha] => Command::OpenCurrency(Currency::from_alpha(alpha).unwrap()),
-            ["retention", days] => {
-                Command::SetPolicy(Policy { retention_days: days.parse().unwrap(), ..self.world.book.policy() })
-            }
+            ["retention", days] => Command::SetPolicy(Policy {
+                retention_days: days.parse().unwrap(),
+                ..self.world.book.policy()
+            }),
             ["four-eyes", matters] => {
-                let matters = matters.split(',').filter_map(Matter::from_name).fold(Matters::NONE, Matters::with);
+                let matters =
+                    matters.split(',').filter_map(Matter::from_name).fold(Matters::NONE, Matters::with);
                 Command::SetPolicy(Policy { four_eyes: matters, ..self.world.book.policy() })
             }
-            ["propose", name, matter] => {
-                Command::Propose(Propose { request: digest(name), matter: Matter::from_name(matter).unwrap() })
-            }
+            ["propose", name, matter] => Command::Propose(Propose {
+                request: digest(name),
+                matter: Matter::from_name(matter).unwrap(),
+            }),
             ["approve", name] => Command::Approve(digest(name)),
             ["end", name] => Command::EndProposal(digest(name)),
             _ => self.read_customer(words),
@@ -274,7 +284,12 @@ impl Story {
             ["erase", name] => Command::EraseCustomer(self.customer(name)),
             ["account", _, customer, product, alpha, ref opened @ ..] => Command::OpenAccount(OpenAccount {
                 customer: self.customer(customer),
-                product: self.world.book.chart().product_by_key(product).map_or(999, |product| product.number),
+                product: self
+                    .world
+                    .book
+                    .chart()
+                    .product_by_key(product)
+                    .map_or(999, |product| product.number),
                 currency: Currency::from_alpha(alpha).unwrap(),
                 opened: opened.first().map(|day| date(day)),
                 floor: 0,

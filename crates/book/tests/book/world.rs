@@ -1,13 +1,11 @@
 //! A branch without storage: the book, its journal as a list, and a naive past.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
 use std::collections::BTreeMap;
 
 use skerry_book::actor::{Actor, Cause, Principal, Role};
 use skerry_book::record::{self, RECORD_LENGTH, Record};
 use skerry_book::{Book, Command, Context, Decision, Event, Rejection, Seed, invariants};
-use skerry_ledger::{Earlier, Moved, MovedKind, Past, Transfer, TransferId};
+use skerry_ledger::{Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
 use skerry_money::Date;
 
 /// One stored record.
@@ -33,7 +31,8 @@ impl NaivePast {
         match event {
             Event::Moved(moved) => self.note_moved(moved),
             Event::Refused(refused) => {
-                let (digest, code, have, need) = (refused.digest, refused.code, refused.have, u128::from(refused.need));
+                let (digest, code, have, need) =
+                    (refused.digest, refused.code, refused.have, u128::from(refused.need));
                 self.0.insert(refused.id, Earlier::Refused { digest, code, have, need });
             }
             _ => (),
@@ -119,11 +118,28 @@ impl World {
                 Ok(moved)
             }
             Err(rejection) => {
-                if rejection.is_journaled() {
+                if rejection.is_journaled() && self.past.find(transfer.id).is_none() {
                     self.happen(&Event::Refused(Book::refused(transfer, rejection, stamp)));
                 }
                 Err(rejection)
             }
+        }
+    }
+
+    /// A linked chain; what it leaves behind if it is refused is left out.
+    pub(crate) fn chain(&mut self, transfers: &[Transfer]) {
+        let mut linked = transfers.to_vec();
+        let Some((_, earlier)) = linked.split_last_mut() else { return };
+        for transfer in earlier {
+            transfer.flags = transfer.flags.with(Flags::LINKED);
+        }
+        let stamp = self.book.stamp(self.time_us);
+        let Ok(sender) = self.book.sender(&self.actor, stamp) else { return };
+        let mut moved = Vec::new();
+        if self.book.decide_chain(&linked, &sender, &self.past, &mut moved).is_ok() {
+            moved.iter().for_each(|moved| self.happen(&Event::Moved(*moved)));
+        } else {
+            assert!(moved.is_empty(), "a refused chain leaves nothing");
         }
     }
 
@@ -142,12 +158,25 @@ impl World {
         assert_eq!(self.book.position(), u64::try_from(self.journal.len()).unwrap());
     }
 
+    /// What was stored, read back.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
+        self.journal
+            .iter()
+            .map(|stored| record::decode(&stored.record, &stored.tail, stored.business_date).unwrap().event)
+    }
+
+    pub(crate) fn moved(&self) -> Vec<Moved> {
+        let moved = self.events().filter_map(|event| match event {
+            Event::Moved(moved) => Some(moved),
+            _ => None,
+        });
+        moved.collect()
+    }
+
     /// Another book, made from the stored bytes alone.
     pub(crate) fn replay(&self, seed: [u8; 32]) -> Book {
         let mut book = Book::new(self.book.branch(), Seed::new(seed));
-        for stored in &self.journal {
-            book.evolve(&record::decode(&stored.record, &stored.tail, stored.business_date).unwrap().event);
-        }
+        self.events().for_each(|event| book.evolve(&event));
         book
     }
 }

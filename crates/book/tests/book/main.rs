@@ -1,0 +1,10 @@
+//! The book's tests: one binary, a file for each subject.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod packed;
+mod pages;
+mod properties;
+mod records;
+mod scenarios;
+mod world;
