@@ -44,9 +44,6 @@ use memtable::Memtable;
 use run::Run;
 pub use work::{IdsDone, IdsWork};
 
-/// How many entries a memtable has room for beyond [`IdsConfig::memtable_ids`]: what may be in flight.
-pub const IN_FLIGHT_MAX: usize = 1 << 16;
-
 /// The bounds of an id index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdsConfig {
@@ -54,6 +51,8 @@ pub struct IdsConfig {
     pub secret: [u8; 16],
     /// Entries (an id, or a resolution) of a memtable before it is frozen; at most 960,000. About 29 bytes each.
     pub memtable_ids: usize,
+    /// Entries that the memtable has room for beyond these: what may be inserted and not yet durable.
+    pub in_flight_max: usize,
     /// Frozen memtables that may wait for their job before [`Ids::must_wait`].
     pub frozen_max: usize,
     /// Ids whose filters are kept in memory, newest first; 2.5 bytes each.
@@ -71,11 +70,16 @@ impl IdsConfig {
         Self {
             secret,
             memtable_ids: 900_000,
+            in_flight_max: 1 << 16,
             frozen_max: 3,
             filter_ids_max: 64 << 20,
             merge_fan: 6,
             run_ids_max: 36 << 20,
         }
+    }
+
+    const fn entries(&self) -> usize {
+        self.memtable_ids + self.in_flight_max
     }
 }
 
@@ -152,6 +156,7 @@ pub struct Ids {
 #[derive(Clone)]
 pub struct IdsReader {
     seed: Seed,
+    folder: SideFolder,
     records: Arc<dyn Records>,
     shared: Arc<Shared>,
 }
@@ -184,10 +189,10 @@ impl Ids {
         config: IdsConfig,
         start: u64,
     ) -> Result<Self, SideError> {
-        assert!(config.memtable_ids + IN_FLIGHT_MAX < Memtable::ENTRIES_MAX, "memtable_ids is too large");
+        assert!(config.entries() < Memtable::ENTRIES_MAX, "memtable_ids is too large");
         let runs = work::open_runs(&folder, &*records, start, config.filter_ids_max)?;
         let active_first = runs.last().map_or(start, |run| run.extent.end);
-        let active = Arc::new(Memtable::new(config.memtable_ids + IN_FLIGHT_MAX));
+        let active = Arc::new(Memtable::new(config.entries()));
         let parts = Parts { runs, frozen: Vec::new(), active };
         let shared = Shared { parts: RwLock::new(parts.clone()), durable: AtomicU64::new(active_first) };
         Ok(Self {
@@ -236,7 +241,8 @@ impl Ids {
     ///
     /// # Errors
     ///
-    /// [`SideError`] if a run or the journal cannot be read; the branch must not go on guessing.
+    /// [`SideError`] if a run or the journal cannot be read; the branch must not go on guessing. A damaged run is
+    /// gone when the error is returned, and opening again rebuilds it.
     #[inline]
     pub fn find(&self, id: TransferId) -> Result<Option<u64>, SideError> {
         let hash = self.seed.hash(id.0);
@@ -250,7 +256,7 @@ impl Ids {
         }
         for run in self.parts.runs.iter().rev() {
             if run.may_have(id.0, hash) {
-                match confirm(&*self.records, run, id, hash)? {
+                match confirm(&self.folder, &*self.records, run, id, hash)? {
                     None => self.false_leads.set(self.false_leads.get() + 1),
                     found => return Ok(found),
                 }
@@ -272,7 +278,8 @@ impl Ids {
     ///
     /// # Panics
     ///
-    /// If the writer did not heed [`Ids::must_wait`] and put more than [`IN_FLIGHT_MAX`] entries in flight.
+    /// If the writer did not heed [`Ids::must_wait`] and put more than
+    /// [`IdsConfig::in_flight_max`] entries in flight.
     #[inline]
     pub fn insert(&mut self, id: TransferId, position: u64) {
         debug_assert!(position >= self.active_first, "the index holds this position already");
@@ -307,7 +314,7 @@ impl Ids {
 
     /// Freezes what is durable; what is not goes on into the next memtable.
     fn freeze(&mut self, end: u64, head: [u8; 32]) {
-        let rest = self.spare.take().unwrap_or_else(|| Memtable::new(self.config.memtable_ids + IN_FLIGHT_MAX));
+        let rest = self.spare.take().unwrap_or_else(|| Memtable::new(self.config.entries()));
         self.parts.active.copy_after(self.seed, end, &rest);
         let table = std::mem::replace(&mut self.parts.active, Arc::new(rest));
         // The range may be wider than what is before `end`; that costs a look, never a find.
@@ -324,7 +331,7 @@ impl Ids {
     #[must_use]
     pub fn must_wait(&self) -> bool {
         self.parts.frozen.len() > self.config.frozen_max
-            || self.parts.active.len() > self.config.memtable_ids + IN_FLIGHT_MAX / 2
+            || self.parts.active.len() > self.config.memtable_ids + self.config.in_flight_max / 2
     }
 
     /// A job for another thread, if there is one and none is out.
@@ -352,7 +359,12 @@ impl Ids {
     /// A finder for other threads.
     #[must_use]
     pub fn reader(&self) -> IdsReader {
-        IdsReader { seed: self.seed, records: Arc::clone(&self.records), shared: Arc::clone(&self.shared) }
+        IdsReader {
+            seed: self.seed,
+            folder: self.folder.clone(),
+            records: Arc::clone(&self.records),
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Counts and sizes.
@@ -393,7 +405,7 @@ impl IdsReader {
             }
         }
         for run in parts.runs.iter().rev().filter(|run| run.may_have(id.0, hash)) {
-            if let Some(position) = confirm(&*self.records, run, id, hash)? {
+            if let Some(position) = confirm(&self.folder, &*self.records, run, id, hash)? {
                 return Ok(Some(position));
             }
         }
@@ -418,8 +430,14 @@ impl IdsReader {
 
 /// Compares the candidates of a run with the records they lead to.
 #[cold]
-fn confirm(records: &dyn Records, run: &Run, id: TransferId, hash: u64) -> Result<Option<u64>, SideError> {
-    let candidates = run.candidates(hash)?;
+fn confirm(
+    folder: &SideFolder,
+    records: &dyn Records,
+    run: &Run,
+    id: TransferId,
+    hash: u64,
+) -> Result<Option<u64>, SideError> {
+    let candidates = run.candidates(hash).map_err(|error| folder.discard(error))?;
     let mut found = Vec::with_capacity(candidates.len());
     records.read(&candidates, &mut found)?;
     let same = |record: &[u8; RECORD_BYTES]| {

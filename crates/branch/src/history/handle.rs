@@ -15,7 +15,7 @@ use super::find::View;
 use super::parts::{Keyed, Part, PartList};
 use super::records::Records;
 use super::seal::Unsealed;
-use super::side::SideError;
+use super::side::{SideError, SideFolder};
 use super::span::Span;
 
 /// Why a question was not answered.
@@ -56,6 +56,7 @@ pub(super) struct State {
 
 pub(super) struct Shared {
     pub(super) state: RwLock<State>,
+    pub(super) folder: SideFolder,
     pub(super) keyed: Keyed,
     pub(super) records: Arc<dyn Records>,
     pub(super) ids: IdsReader,
@@ -208,13 +209,15 @@ impl HistoryHandle {
         Ok(View { parts, days, end: state.end, keyed: self.0.keyed, records: &*self.0.records })
     }
 
-    /// Notes a damaged side file, for the feeder to rebuild.
+    /// Takes a damaged side file away and notes it, for the feeder to rebuild.
     fn watch<T>(&self, result: Result<T, SideError>) -> Result<T, HistoryError> {
-        if let Err(SideError::Damaged { file, .. }) = &result {
-            let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.damaged = Some(file.clone());
-        }
-        Ok(result?)
+        result.map_err(|error| {
+            if let SideError::Damaged { file, .. } = &error {
+                let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+                state.damaged = Some(file.clone());
+            }
+            HistoryError::Side(self.0.folder.discard(error))
+        })
     }
 }
 

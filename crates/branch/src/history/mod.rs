@@ -35,7 +35,7 @@ pub(crate) mod side;
 mod span;
 pub(crate) mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod varint;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockWriteGuard};
@@ -181,6 +181,7 @@ impl History {
         };
         let shared = Shared {
             state: RwLock::new(state),
+            folder: folder.clone(),
             keyed: Keyed { seed: mix::Seed::new(config.secret), branch: config.branch },
             records,
             ids,

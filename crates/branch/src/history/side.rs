@@ -147,6 +147,14 @@ impl SideFolder {
         Ok(self.0.remove(name)?)
     }
 
+    /// If the error names a damaged file, takes it away, so that opening again rebuilds it. Returns the error.
+    pub(crate) fn discard(&self, error: SideError) -> SideError {
+        match error {
+            SideError::Damaged { ref file, .. } => self.remove(file).err().unwrap_or(error),
+            other => other,
+        }
+    }
+
     /// Begins a file that will be called `name`.
     pub(crate) fn create(&self, name: &str) -> Result<SideWriter, SideError> {
         let draft = format!("{name}.tmp");

@@ -6,3 +6,5 @@
 mod crashes;
 mod model;
 mod questions;
+
+pub(crate) use model::{Memory, id_at};

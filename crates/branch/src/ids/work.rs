@@ -8,7 +8,7 @@ use crate::history::{Records, SideError, SideFolder};
 
 use super::memtable::Memtable;
 use super::run::{Extent, PREFIX, Run, SUFFIX};
-use super::{Frozen, IN_FLIGHT_MAX, Ids};
+use super::{Frozen, Ids};
 
 /// A job: run it on any thread, then give its result to [`Ids::finish`].
 pub struct IdsWork {
@@ -54,13 +54,15 @@ impl IdsWork {
     ///
     /// # Errors
     ///
-    /// [`SideError`] if the machine refuses or a run is damaged.
+    /// [`SideError`] if the machine refuses or a run is damaged; see [`Ids::find`].
     pub fn run(self) -> Result<IdsDone, SideError> {
         let made = match self.job {
             Job::Write { frozen, seed, entries } => {
                 Made::Written(write(&self.folder, &frozen, seed)?, Memtable::new(entries))
             }
-            Job::Merge(runs) => Made::Merged(Run::merge(&self.folder, &runs)?),
+            Job::Merge(runs) => {
+                Made::Merged(Run::merge(&self.folder, &runs).map_err(|error| self.folder.discard(error))?)
+            }
             Job::Remove(names) => {
                 names.iter().try_for_each(|name| self.folder.remove(name))?;
                 Made::Removed
@@ -84,7 +86,7 @@ fn write(folder: &SideFolder, frozen: &Frozen, seed: Seed) -> Result<Run, SideEr
 /// The most urgent job: memory first, then tiers, then tidying.
 pub(super) fn choose(ids: &mut Ids) -> Option<IdsWork> {
     let job = if let Some(frozen) = ids.parts.frozen.first() {
-        Job::Write { frozen: Arc::clone(frozen), seed: ids.seed, entries: ids.config.memtable_ids + IN_FLIGHT_MAX }
+        Job::Write { frozen: Arc::clone(frozen), seed: ids.seed, entries: ids.config.entries() }
     } else if let Some(runs) = to_merge(ids) {
         Job::Merge(runs)
     } else if ids.obsolete.is_empty() {

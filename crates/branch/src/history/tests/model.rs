@@ -187,7 +187,7 @@ impl Bank {
     pub(super) fn open(&self, storage: &FaultStorage) -> (History, Ids) {
         let records: Arc<dyn Records> = Arc::clone(&self.memory) as _;
         let folder = SideFolder::new(storage.clone());
-        let config = IdsConfig { memtable_ids: 24, merge_fan: 3, ..IdsConfig::new(SECRET) };
+        let config = IdsConfig { memtable_ids: 24, in_flight_max: 500, merge_fan: 3, ..IdsConfig::new(SECRET) };
         let ids = Ids::open(folder.clone(), Arc::clone(&records), config, 0).unwrap();
         let config = HistoryConfig { span_rows: 60, ..HistoryConfig::new(BRANCH, SECRET) };
         let history = History::open(folder, records, ids.reader(), config, 0).unwrap();
