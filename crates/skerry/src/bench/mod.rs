@@ -1,0 +1,48 @@
+//! `skerry bench`: what this bank does on this machine, beside what its peers do in the same run.
+//!
+//! Refuses to know the inside of the bank where it speaks of the whole: `ledger` and `query` go through the public
+//! API, like any client.
+
+mod bank;
+mod batch;
+mod disk;
+mod lane;
+mod ledger;
+mod load;
+mod machine;
+mod peers;
+mod picks;
+mod random;
+mod report;
+mod setup;
+mod stats;
+
+use anyhow::Context;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Load a bank with transfers, in turns with its peers, and print what it takes
+    Ledger(ledger::LedgerArgs),
+}
+
+/// Runs one benchmark and prints its report.
+///
+/// # Errors
+///
+/// What went wrong, or why the run is void.
+pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        BenchCommand::Ledger(args) => ledger::run(args, json),
+    }
+}
+
+/// Prints `report` as JSON, or its `text`.
+fn print<T: serde::Serialize>(report: &T, text: &str, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report).context("could not write the report")?);
+    } else {
+        print!("{text}");
+    }
+    Ok(())
+}
