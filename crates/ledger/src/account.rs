@@ -91,11 +91,11 @@ impl Account {
     }
 
     /// What may still be debited if debits are limited: balance less open debit holds less the floor.
-    /// Below zero when a limit was tightened after the money went.
+    /// The floor counts only in the limit's own direction. Below zero when a limit was tightened after the money went.
     #[must_use]
     #[inline]
     pub fn debit_room(&self) -> i128 {
-        let floor = if matches!(self.limit, Limit::Credits) { 0 } else { self.floor };
+        let floor = if matches!(self.limit, Limit::Debits) { self.floor } else { 0 };
         let used = self.debits_posted.wrapping_add(self.debits_pending);
         self.credits_posted.wrapping_sub(used).cast_signed().wrapping_sub(i128::from(floor))
     }
@@ -290,4 +290,23 @@ fn plus(total: u128, amount: u64) -> u128 {
 #[inline]
 fn minus(total: u128, amount: u64) -> u128 {
     total.checked_sub(u128::from(amount)).expect("what is released was held")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Account, Change};
+    use crate::ledger::Accounts;
+    use skerry_money::Currency;
+
+    #[test]
+    fn an_account_takes_at_most_140_bytes_with_its_share_of_the_page() {
+        assert_eq!(size_of::<Account>(), 128);
+        assert!(size_of::<Change>() <= 80);
+        let mut accounts = Accounts::new();
+        for _ in 0..100_000 {
+            accounts.push(Account::new(Currency::from_number(156).unwrap()));
+        }
+        let each = accounts.heap_bytes() / accounts.len();
+        assert!((128..=140).contains(&each), "an account takes {each} bytes");
+    }
 }

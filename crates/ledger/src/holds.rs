@@ -352,3 +352,73 @@ fn fold(one: u64, other: u64) -> u64 {
     let [a, b, c, d] = split_u128(product);
     join_u64([a, b]) ^ join_u64([c, d])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AccountRef, Hold, Holds, Place, Stored, TransferId};
+    use skerry_money::Date;
+
+    fn hold(number: u32, expires_s: u32) -> Stored {
+        let account = AccountRef::customer(1, 1);
+        let hold = Hold {
+            id: TransferId(u128::from(number) + 1),
+            debit: account,
+            credit: account,
+            amount: u64::from(number),
+            code: 7,
+            expires_s,
+            closing_debit: true,
+            closing_credit: false,
+            counted_on: Some(Date(20_000)),
+        };
+        Stored::new(&hold, Place(5), Place(Place::HEAD | 6))
+    }
+
+    #[test]
+    fn an_open_hold_takes_at_most_64_bytes() {
+        let mut holds = Holds::new([1, 2]);
+        let mut most = 0;
+        for number in 0..1_000_000 {
+            holds.insert(hold(number, number + 1));
+            let count = holds.len();
+            // Below that the first table and page weigh more than what they hold.
+            if count >= 1_000 {
+                let bytes =
+                    holds.slab.heap_bytes() + holds.queue.heap_bytes() + holds.table.allocation_size();
+                most = most.max(bytes.div_ceil(count));
+            }
+        }
+        assert!(most <= 64, "an open hold takes up to {most} bytes");
+        assert!(most > 50, "the measure has lost something: only {most} bytes");
+    }
+
+    #[test]
+    fn resolved_holds_leave_no_room_behind() {
+        let mut holds = Holds::new([1, 2]);
+        for round in 0..50 {
+            for number in 0..100 {
+                holds.insert(hold(round * 100 + number, 1 + number % 7));
+            }
+            assert!(holds.queue_is_sound());
+            for number in (0..100).rev() {
+                let id = TransferId(u128::from(round * 100 + number) + 1);
+                assert_eq!(holds.remove(id).unwrap().id(), id);
+                assert_eq!(holds.remove(id), None);
+            }
+            assert!(holds.queue_is_sound());
+        }
+        assert_eq!(holds.slab.len(), 100);
+        assert_eq!(holds.queue.len(), 0);
+    }
+
+    #[test]
+    fn a_stored_hold_reads_as_it_was_written() {
+        let stored = hold(1_000_000, 9);
+        assert_eq!(Stored::from_bytes(&stored.to_bytes()), stored);
+        let read = stored.read(|place| AccountRef(u64::from(place.0)));
+        assert_eq!((read.debit, read.credit), (AccountRef(5), AccountRef(u64::from(Place::HEAD | 6))));
+        assert!(read.closing_debit && !read.closing_credit);
+        assert_eq!((read.amount, read.code, read.expires_s), (1_000_000, 7, 9));
+        assert_eq!(read.counted_on, Some(Date(20_000)));
+    }
+}

@@ -297,6 +297,9 @@ impl<E, F: FnMut(&mut [u8]) -> Result<(), E>> Reader<'_, F> {
         let mut trial = Trial::new();
         for _ in 0..self.u32()? {
             let days = (self.date()?, self.date()?);
+            if trial.iter().next_back().is_some_and(|(last, _)| last >= days) {
+                return Err(ReadError::Corrupt("pairs of days in order"));
+            }
             let mut movements = Vec::new();
             for _ in 0..self.u32()? {
                 let slot = self.u16()?;

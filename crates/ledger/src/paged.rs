@@ -75,10 +75,11 @@ impl<T: Copy, const PAGE: usize> PagedVec<T, PAGE> {
         self.pages.iter().flat_map(|page| page.iter()).take(self.len)
     }
 
-    /// Bytes on the heap, counting shared pages in full.
+    /// Bytes on the heap, counting shared pages in full and 16 bytes of the allocator's own for each.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
-        let page = size_of::<[T; PAGE]>() + 2 * size_of::<usize>();
+        let counts = (2 * size_of::<usize>()).next_multiple_of(align_of::<T>());
+        let page = counts + size_of::<[T; PAGE]>() + 16;
         self.pages.len() * page + self.pages.capacity() * size_of::<usize>()
     }
 }

@@ -9,7 +9,7 @@ use crate::account::{Account, Limit, UNLIMITED, counts_daily};
 use crate::holds::Hold;
 use crate::past::Earlier;
 use crate::rejection::Rejection;
-use crate::types::{AccountRef, Flags, Moved, MovedKind, Stamp, Transfer, TransferId};
+use crate::types::{AccountRef, Flags, Imported, Moved, MovedKind, Stamp, Transfer, TransferId};
 
 /// What the rules may look at.
 pub(crate) trait View {
@@ -193,9 +193,9 @@ fn transact<V: View>(view: &V, transfer: &Transfer, stamp: Stamp) -> Result<Move
     let credit = view.account(transfer.credit).ok_or(Rejection::CreditNotFound)?;
     check_currency(debit, credit, transfer)?;
     check_open(debit.is_closed(), credit.is_closed())?;
-    if transfer.imported.is_some() {
-        check_import_side(transfer, transfer.debit, debit, &DEBIT_IMPORT)?;
-        check_import_side(transfer, transfer.credit, credit, &CREDIT_IMPORT)?;
+    if let Some(imported) = transfer.imported {
+        let history = |account: AccountRef, state| account.is_customer().then_some(state);
+        check_history(&imported, history(transfer.debit, debit), history(transfer.credit, credit))?;
     }
     check_freeze(debit, credit, transfer.flags)?;
     let day = booking_day(transfer, stamp);
@@ -235,43 +235,27 @@ const fn check_open(debit_closed: bool, credit_closed: bool) -> Result<(), Rejec
     }
 }
 
-/// What an import may run into, on one side.
-struct ImportRefusals {
-    native: Rejection,
-    before_opened: Rejection,
-    backwards: Rejection,
-}
-
-const DEBIT_IMPORT: ImportRefusals = ImportRefusals {
-    native: Rejection::ImportDebitNative,
-    before_opened: Rejection::ImportBeforeDebitOpened,
-    backwards: Rejection::ImportDebitBackwards,
-};
-
-const CREDIT_IMPORT: ImportRefusals = ImportRefusals {
-    native: Rejection::ImportCreditNative,
-    before_opened: Rejection::ImportBeforeCreditOpened,
-    backwards: Rejection::ImportCreditBackwards,
-};
-
-/// A customer account's history comes in order and before its life here; heads are shared by all
-/// accounts, whose histories come one after another, so they take any.
-fn check_import_side(
-    transfer: &Transfer,
-    account: AccountRef,
-    state: &Account,
-    refusals: &ImportRefusals,
+/// A customer account's history comes in order and before its life here. Heads are shared by all
+/// accounts, whose histories come one after another, so they take any and are not given here.
+fn check_history(
+    imported: &Imported,
+    debit: Option<&Account>,
+    credit: Option<&Account>,
 ) -> Result<(), Rejection> {
-    let Some(imported) = transfer.imported else { return Ok(()) };
-    if !account.is_customer() {
-        return Ok(());
-    }
-    if state.has_native_entries() {
-        Err(refusals.native)
-    } else if imported.business_date < state.opened {
-        Err(refusals.before_opened)
-    } else if imported.time_us < state.imported_until_us {
-        Err(refusals.backwards)
+    let too_early = |account: &Account| imported.business_date < account.opened;
+    let backwards = |account: &Account| imported.time_us < account.imported_until_us;
+    if debit.is_some_and(Account::has_native_entries) {
+        Err(Rejection::ImportDebitNative)
+    } else if credit.is_some_and(Account::has_native_entries) {
+        Err(Rejection::ImportCreditNative)
+    } else if debit.is_some_and(too_early) {
+        Err(Rejection::ImportBeforeDebitOpened)
+    } else if credit.is_some_and(too_early) {
+        Err(Rejection::ImportBeforeCreditOpened)
+    } else if debit.is_some_and(backwards) {
+        Err(Rejection::ImportDebitBackwards)
+    } else if credit.is_some_and(backwards) {
+        Err(Rejection::ImportCreditBackwards)
     } else {
         Ok(())
     }

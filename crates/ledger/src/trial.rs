@@ -140,7 +140,7 @@ impl Trial {
     }
 
     /// Every pair of days with its movements, by date; within it in no set order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Days, &[Movement])> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Days, &[Movement])> {
         self.days
             .iter()
             .map(|(days, index)| (*days, self.movements.get(*index).map_or(&[][..], |page| page.as_slice())))

@@ -197,8 +197,7 @@ impl Oracle {
     fn room(&self, account: AccountRef, side: usize) -> i128 {
         let terms = &self.terms[&account];
         let mine = [Limit::Debits, Limit::Credits][side];
-        let floor =
-            if terms.limit == mine || (terms.limit == Limit::None && side == 0) { terms.floor } else { 0 };
+        let floor = if terms.limit == mine { terms.floor } else { 0 };
         self.posted(account, 1 - side) - self.posted(account, side) - self.held(account, side) - floor
     }
 
@@ -303,9 +302,7 @@ impl Oracle {
             return Err(1083);
         }
         self.judge_closed(accounts, None)?;
-        for side in 0..2 {
-            self.judge_import(transfer, accounts[side], u16::try_from(side).expect("a side"))?;
-        }
+        self.judge_import(transfer, accounts)?;
         self.judge_freeze(accounts, transfer.flags)?;
         let day = transfer.imported.map_or(stamp.business_date, |imported| imported.business_date);
         let amount = self.judge_balancing(transfer, accounts, day)?;
@@ -326,20 +323,25 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_import(&self, transfer: &Transfer, account: AccountRef, side: u16) -> Result<(), u16> {
-        let terms = &self.terms[&account];
-        let (Some(imported), true) = (transfer.imported, terms.is_customer) else { return Ok(()) };
-        let mut touching = self.facts.iter().filter(|fact| fact.accounts.contains(&account));
-        if touching.clone().any(|fact| fact.transfer.imported.is_none()) {
-            return Err(1090 + side);
-        }
-        if imported.business_date < terms.opened {
-            return Err(1092 + side);
-        }
-        if touching.any(|fact| fact.transfer.imported.is_some_and(|other| other.time_us > imported.time_us)) {
-            return Err(1094 + side);
-        }
-        Ok(())
+    fn judge_import(&self, transfer: &Transfer, accounts: [AccountRef; 2]) -> Result<(), u16> {
+        let Some(imported) = transfer.imported else { return Ok(()) };
+        let theirs = |account| self.facts.iter().filter(move |fact| fact.accounts.contains(&account));
+        let native = |account| theirs(account).any(|fact| fact.transfer.imported.is_none());
+        let too_early = |account| imported.business_date < self.terms[&account].opened;
+        let later =
+            |fact: &Fact| fact.transfer.imported.is_some_and(|other| other.time_us > imported.time_us);
+        let backwards = |account| theirs(account).any(later);
+        let [debit, credit] = accounts;
+        let broken = [
+            (1090, debit, native(debit)),
+            (1091, credit, native(credit)),
+            (1092, debit, too_early(debit)),
+            (1093, credit, too_early(credit)),
+            (1094, debit, backwards(debit)),
+            (1095, credit, backwards(credit)),
+        ];
+        let mut broken = broken.into_iter().filter(|(_, account, _)| self.terms[account].is_customer);
+        broken.find(|(.., is_broken)| *is_broken).map_or(Ok(()), |(code, ..)| Err(code))
     }
 
     fn judge_freeze(&self, accounts: [AccountRef; 2], flags: Flags) -> Result<(), u16> {
