@@ -1,1 +1,50 @@
-//! (being written)
+//! One branch at work: requests in, replies out, and a journal that holds everything between.
+//!
+//! One writer owns the [`book`](skerry_book). It takes what is waiting, stamps it, decides, evolves, and
+//! hands the batch to the journal; while that batch is being made durable it fills the next. Whatever
+//! is nondeterministic (time, entropy, storage, background work) comes in as a parameter, so the
+//! simulator runs this very code.
+//!
+//! ```text
+//! BranchHandle ── Queue ──► Branch::turn ── batch ──► Journal ── durable ──► replies
+//!   (any thread)  turns,      decide, evolve,            │
+//!                 quotas      encode, index              └──► history, id runs, snapshots (jobs)
+//! ```
+//!
+//! It refuses to know HTTP, JSON, other branches and other nodes.
+//!
+//! # Invariants
+//!
+//! - **B1, durable first**: a reply, reads included, leaves only when every batch that it could have
+//!   seen is durable.
+//! - **B2, derived**: what outlives a failure besides the journal names the position and head hash it
+//!   stands for, and holds nothing that is not durable.
+//! - **B3, one no**: a request of an uncertain batch is answered *unknown*, never refused.
+//! - **B4, alone**: a panic, a corrupt journal or a flood here is felt by no other branch.
+
+pub mod api;
+mod batch;
+mod branch;
+pub mod clock;
+pub mod evidence;
+mod held;
+pub mod history;
+pub mod ids;
+pub mod jobs;
+pub mod keys;
+pub mod meters;
+pub mod metrics;
+mod open;
+pub mod options;
+pub mod queue;
+mod records;
+pub mod sabotage;
+pub mod snapshot;
+mod work;
+
+pub use api::{Body, Reply, Request};
+pub use branch::{Branch, Condition, Parts};
+pub use clock::Now;
+pub use open::OpenFailure;
+pub use options::Options;
+pub use work::Fault;

@@ -1,0 +1,387 @@
+//! The branch without threads: closed, open, or sick; what a thread drives in production, and the simulator steps.
+//!
+//! Whatever it needs of the world is handed in: the time with each call, entropy with each opening, jobs to
+//! be run elsewhere and given back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use skerry_book::{Actor, Cause, Command};
+use skerry_book::command::Incarnate;
+use skerry_journal::{Journal, JournalReader, JournalStore, Position, Storage};
+use skerry_proof::Signer;
+
+use crate::api::{Busy, BusyReason, Reply, Request};
+use crate::clock::{Jumped, Now};
+use crate::evidence::checkpoints;
+use crate::jobs::{Job, JobDone, Workshop};
+use crate::keys::Keys;
+use crate::open::{Found, Ground, OpenFailure, Opened, open};
+use crate::options::Options;
+use crate::queue::{Ask, Queue};
+use crate::snapshot;
+use crate::work::{SharedQueue, Work, lock};
+
+/// What a branch is made of.
+pub struct Parts<J, S> {
+    /// How to open its journal.
+    pub store: J,
+    /// Its folder for everything else: snapshots, checkpoints, indexes.
+    pub storage: S,
+    /// How it is run.
+    pub options: Options,
+    /// Signs its checkpoints.
+    pub signer: Arc<dyn Signer + Send + Sync>,
+    /// Keeps its customers' keys.
+    pub keys: Arc<dyn Keys>,
+    /// Nanoseconds of a clock that only goes forward, for meters alone; a constant in simulation.
+    pub ticks: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// How a branch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It serves.
+    Open,
+    /// It was closed, or never opened.
+    Closed,
+    /// It stopped, or did not open: why.
+    Sick(String),
+}
+
+/// Readers of a journal.
+pub type ReaderOf<J> = <<J as JournalStore>::Journal as Journal>::Reader;
+
+/// A branch.
+pub struct Branch<J: JournalStore, S: Storage> {
+    store: J,
+    storage: S,
+    options: Arc<Options>,
+    signer: Arc<dyn Signer + Send + Sync>,
+    keys: Arc<dyn Keys>,
+    ticks: Box<dyn Fn() -> u64 + Send>,
+    queue: SharedQueue,
+    work: Option<Box<Work<J::Journal>>>,
+    workshop: Option<Arc<Workshop<S>>>,
+    condition: Condition,
+}
+
+impl<J: JournalStore, S: Storage> Branch<J, S> {
+    /// A closed branch.
+    #[must_use]
+    pub fn new(parts: Parts<J, S>) -> Self {
+        let mut queue = Queue::new(parts.options.limits);
+        queue.close();
+        Self {
+            store: parts.store,
+            storage: parts.storage,
+            options: Arc::new(parts.options),
+            signer: parts.signer,
+            keys: parts.keys,
+            ticks: parts.ticks,
+            queue: Arc::new(Mutex::new(queue)),
+            work: None,
+            workshop: None,
+            condition: Condition::Closed,
+        }
+    }
+
+    /// Opens it, or opens it again. `entropy` must be secret, random, and new each time.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenFailure`]; the branch is then sick for that reason.
+    pub fn open(&mut self, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
+        self.work = None;
+        self.workshop = None;
+        let ground = Ground {
+            storage: &self.storage,
+            options: &self.options,
+            signer: &self.signer,
+            keys: &self.keys,
+            now,
+            entropy,
+        };
+        let store = &self.store;
+        // A journal that breaks its own rules makes the book assert; that must stay this branch's trouble.
+        let opened = catch_unwind(AssertUnwindSafe(|| open(store, &ground)));
+        let opened = opened.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))));
+        match opened {
+            Ok(opened) => Ok(self.adopt(opened)),
+            Err(failure) => {
+                self.condition = Condition::Sick(chain(&failure));
+                Err(failure)
+            }
+        }
+    }
+
+    fn adopt(&mut self, opened: Opened<J::Journal, S>) -> Found {
+        self.work = Some(Box::new(opened.work));
+        self.workshop = Some(Arc::new(opened.workshop));
+        self.condition = Condition::Open;
+        lock(&self.queue).reopen();
+        opened.found
+    }
+
+    /// Opens a branch whose journal was rewound, under a new incarnation: what outlived the journal and
+    /// stands for more than it has is put aside, and the loss is journaled. `store` must accept the loss too.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenFailure`].
+    pub fn declare_loss(&mut self, store: J, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
+        self.work = None;
+        self.workshop = None;
+        self.store = store;
+        let lost_to = self.put_aside()?;
+        let found = self.open(now, entropy)?;
+        let Some(work) = &mut self.work else { return Ok(found) };
+        work.incarnate(Incarnate {
+            incarnation: work.book.incarnation().max(1) + 1,
+            lost_from: found.head.position.0,
+            lost_to: lost_to.max(found.head.position.0),
+        });
+        Ok(found)
+    }
+
+    /// Puts aside what stands for more than the journal has. Returns the place up to which something was promised.
+    fn put_aside(&self) -> Result<u64, OpenFailure> {
+        let opened = self.store.open()?;
+        let reader = opened.journal.reader();
+        let head = opened.recovery.head;
+        drop(opened);
+        let agrees = |position: u64, hash: &[u8; 32]| -> bool {
+            if position >= head.position.0 {
+                return position == head.position.0 && head.hash == *hash;
+            }
+            reader.read_record(Position(position)).is_ok_and(|stored| stored.header.previous == *hash)
+        };
+        let mut lost_to = 0;
+        let folder = self.storage.folder("checkpoints")?;
+        let mut kept = 0;
+        for signed in checkpoints::newest_first(&folder)? {
+            let checkpoint = signed?.checkpoint;
+            if agrees(checkpoint.position, &checkpoint.head) {
+                kept = checkpoint.position;
+                break;
+            }
+            lost_to = lost_to.max(checkpoint.position);
+        }
+        checkpoints::put_aside(&folder, kept)?;
+        let folder = self.storage.folder("snapshots")?;
+        for (position, file) in snapshot::list(&folder)? {
+            let sound = snapshot::read_mark(&folder, &file).is_ok_and(|(mark, _)| agrees(position.0, &mark.head.hash));
+            if !sound {
+                lost_to = lost_to.max(position.0);
+                snapshot::discard(&folder, &file)?;
+            }
+        }
+        Ok(lost_to)
+    }
+
+    /// Queues `request`; its reply is called exactly once, unless it comes back here.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`], and the request back.
+    pub fn submit(&self, request: Request, now: Now) -> Result<(), Box<(Busy, Request)>> {
+        let ask = ask_of(&request);
+        lock(&self.queue).admit(ask, now.monotonic_us, request).map_err(Box::new)
+    }
+
+    /// One turn of the writer; see the crate's picture. Returns whether anything was done. A fault makes the branch sick:
+    /// what was held is answered *unknown*, and [`open`](Self::open) begins again from the journal.
+    pub fn turn(&mut self, now: Now) -> bool {
+        let Some(work) = &mut self.work else { return false };
+        let (queue, ticks) = (&self.queue, &*self.ticks);
+        let turned = catch_unwind(AssertUnwindSafe(|| work.turn(now, queue, ticks)));
+        match turned {
+            Ok(Ok(done)) => done,
+            Ok(Err(fault)) => self.fail(chain(&fault), now),
+            Err(panic) => self.fail(format!("panicked: {}", panic_text(&*panic)), now),
+        }
+    }
+
+    fn fail(&mut self, reason: String, now: Now) -> bool {
+        tracing::error!(branch = self.options.branch, "branch stops: {reason}");
+        lock(&self.queue).close();
+        if let Some(mut work) = self.work.take() {
+            work.abandon(now, &self.queue);
+        }
+        self.turn_away(now);
+        self.workshop = None;
+        self.condition = Condition::Sick(reason);
+        true
+    }
+
+    /// Answers *busy* to all that wait.
+    fn turn_away(&self, now: Now) {
+        let mut taken = Vec::new();
+        lock(&self.queue).take(u32::MAX, &mut taken);
+        for (ask, request) in taken {
+            lock(&self.queue).done(&ask.principal, now.monotonic_us);
+            (request.reply)(Reply::Busy(Busy { retry_after_ms: 500, reason: BusyReason::Closed }));
+        }
+    }
+
+    /// The next job to be run with [`workshop`](Self::workshop); its result goes to [`finish`](Self::finish).
+    pub fn take_job(&mut self) -> Option<Job<ReaderOf<J>>> {
+        self.work.as_mut()?.jobs.pop_front()
+    }
+
+    /// Where its jobs run; a new one with each opening.
+    #[must_use]
+    pub fn workshop(&self) -> Option<Arc<Workshop<S>>> {
+        self.workshop.clone()
+    }
+
+    /// Takes back a job. Jobs of an earlier opening must not come here.
+    pub fn finish(&mut self, done: JobDone, now: Now) {
+        let Some(work) = &mut self.work else { return };
+        if let Err(fault) = work.finish(done) {
+            self.fail(chain(&fault), now);
+        }
+    }
+
+    /// Does one piece of the journal's waiting work, where the journal has no thread of its own.
+    pub fn step_journal(&mut self) -> bool {
+        self.work.as_mut().is_some_and(|work| work.journal.step())
+    }
+
+    /// Wants a snapshot at the next batch, and a checkpoint about what is there now.
+    pub fn mark(&mut self, now: Now, snapshot: bool) {
+        let Some(work) = &mut self.work else { return };
+        if snapshot {
+            work.marks.want_snapshot();
+        }
+        work.marks.want_checkpoint();
+        work.mark_idle(now);
+    }
+
+    /// The clock's word is good although it jumped: an operator or a second source says so.
+    pub fn confirm_clock(&mut self, now: Now) {
+        if let Some(work) = &mut self.work {
+            work.clock.confirm(now);
+        }
+    }
+
+    /// Whether the clock has jumped and nothing is stamped.
+    #[must_use]
+    pub fn clock_jumped(&self) -> Option<Jumped> {
+        self.work.as_ref()?.jumped
+    }
+
+    /// Takes no more requests; those that wait are still served.
+    pub fn drain(&mut self) {
+        lock(&self.queue).close();
+    }
+
+    /// Whether nothing is waiting, filling, in flight, held or under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let waiting = !lock(&self.queue).is_empty();
+        !waiting && self.work.as_ref().is_none_or(|work| work.is_idle())
+    }
+
+    /// Lets go of the journal. What was not durable is answered *unknown*; [`drain`](Self::drain) and turns until
+    /// [`is_idle`](Self::is_idle) leave nothing so.
+    pub fn close(&mut self, now: Now) {
+        lock(&self.queue).close();
+        if let Some(mut work) = self.work.take() {
+            work.abandon(now, &self.queue);
+            drop(work.journal.close());
+        }
+        self.turn_away(now);
+        self.workshop = None;
+        self.condition = Condition::Closed;
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The open branch's book, for checks and reports; it may hold what is not durable yet.
+    #[must_use]
+    pub fn book(&self) -> Option<&skerry_book::Book> {
+        self.work.as_ref().map(|work| &work.book)
+    }
+
+    /// A reader of the open branch's journal.
+    #[must_use]
+    pub fn reader(&self) -> Option<ReaderOf<J>> {
+        self.work.as_ref().map(|work| work.reader.clone())
+    }
+
+    pub(crate) fn queue(&self) -> &SharedQueue {
+        &self.queue
+    }
+
+    pub(crate) fn work_mut(&mut self) -> Option<&mut Work<J::Journal>> {
+        self.work.as_deref_mut()
+    }
+}
+
+impl<J: Journal> Work<J> {
+    fn incarnate(&mut self, wish: Incarnate) {
+        let actor = Actor::bank(Cause::DeclaredLoss);
+        self.bank_command(&Command::Incarnate(wish), &actor);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.filling.is_empty()
+            && self.waiting.is_none()
+            && self.intake.is_empty()
+            && self.journal.in_flight() == 0
+            && self.held.is_empty()
+            && self.jobs.is_empty()
+            && self.marks.is_idle()
+            && self.feeding == 0
+            && !self.catching_up
+    }
+}
+
+/// What the queue must know of a request.
+pub(crate) fn ask_of(request: &Request) -> Ask {
+    use crate::api::{Body, Role};
+    let (records, bytes) = match &request.body {
+        Body::Packed(bytes) => (bytes.len() / skerry_book::packed::TRANSFER_LENGTH, bytes.len()),
+        Body::Transfers(asked) => (asked.len(), asked.iter().map(|one| 160 + one.reference.len() + one.note.len()).sum()),
+        Body::Command { key, .. } => (COMMAND_RECORDS, 256 + key.as_ref().map_or(0, |key| key.len())),
+        Body::Read(_) | Body::Checkpoint => (1, 64),
+    };
+    Ask {
+        principal: request.actor.principal,
+        reserved: matches!(request.actor.role, Role::Operator | Role::Bank),
+        // What is too large for any batch is refused when it is served; here it counts as a full one.
+        records: u32::try_from(records.max(1)).unwrap_or(u32::MAX).min(crate::work::TRANSFERS_MAX),
+        bytes,
+    }
+}
+
+/// Records a command may come to; heads of a currency are the most common bulk.
+const COMMAND_RECORDS: usize = 32;
+
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,240 @@
+//! Background work, as values: a thread runs them in production, the simulator one step at a time.
+//!
+//! Jobs of one [`Lane`] run in order; lanes are independent. A job knows only what is durable. A failed job
+//! never harms the branch's truth: its derived file is made again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use skerry_book::BookImage;
+use skerry_journal::{Head, JournalReader, Position, SealedBatch, Storage};
+use skerry_money::Date;
+use skerry_proof::Signer;
+use skerry_proof::checkpoint::{Checkpoint, SignedCheckpoint};
+
+use crate::evidence::checkpoints;
+use crate::evidence::nodes::Nodes;
+use crate::history::{DurableBatch, History, SideError};
+use crate::ids::{IdsDone, IdsWork};
+use crate::keys::{KeyRef, Keys};
+use crate::snapshot::{self, Mark};
+
+/// A piece of work. `R` reads the journal, for what has to be caught up.
+pub enum Job<R> {
+    /// Hand a durable batch to history and evidence.
+    Feed(SealedBatch),
+    /// Bring history and evidence up to the durable end, from the journal.
+    CatchUp(R),
+    /// A job of the id index.
+    Ids(IdsWork),
+    /// Sign a checkpoint and keep it.
+    Sign(Box<Checkpoint>),
+    /// Write a snapshot, and sign the checkpoint that closes its span.
+    Snapshot(Box<Snapshot>),
+    /// Destroy a customer's key.
+    Erase(KeyRef),
+}
+
+/// What a snapshot is made of.
+pub struct Snapshot {
+    /// The place it stands for.
+    pub mark: Mark,
+    /// The frozen book.
+    pub image: BookImage,
+    /// The statement about that place; its state digest is filled in.
+    pub checkpoint: Checkpoint,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub enum JobDone {
+    /// History has consumed a batch, and stands here.
+    Fed(Head),
+    /// History has read the journal up to here.
+    CaughtUp(Head),
+    /// As the id index wants it back.
+    Ids(Result<IdsDone, SideError>),
+    /// A checkpoint is kept, at this position.
+    Signed(Result<u64, String>),
+    /// A snapshot is kept, at this position.
+    Snapshot(Result<u64, String>),
+    /// The key is gone.
+    Erased(KeyRef),
+    /// Derived state is in doubt: the branch must open anew.
+    Failed(String),
+}
+
+/// Jobs of one lane run in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Batches on their way into history: never behind anything slow.
+    Feed,
+    /// Signing and erasing: short.
+    Desk,
+    /// Big files.
+    Files,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Self; 3] = [Self::Feed, Self::Desk, Self::Files];
+}
+
+impl<R> Job<R> {
+    /// Where it runs.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::Feed(_) | Self::CatchUp(_) => Lane::Feed,
+            Self::Sign(_) | Self::Erase(_) => Lane::Desk,
+            Self::Ids(_) | Self::Snapshot(_) => Lane::Files,
+        }
+    }
+}
+
+impl<R> std::fmt::Debug for Job<R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Feed(batch) => write!(formatter, "Feed({})", batch.header().batch),
+            Self::CatchUp(_) => formatter.write_str("CatchUp"),
+            Self::Ids(work) => work.fmt(formatter),
+            Self::Sign(checkpoint) => write!(formatter, "Sign({})", checkpoint.position),
+            Self::Snapshot(snapshot) => write!(formatter, "Snapshot({})", snapshot.mark.head.position),
+            Self::Erase(key) => write!(formatter, "Erase({})", key.0),
+        }
+    }
+}
+
+/// What the followers of the journal have made: owned by the feed lane, looked at by all.
+pub(crate) struct Followers<F> {
+    pub(crate) history: History,
+    pub(crate) nodes: Nodes<F>,
+    /// How far both have come.
+    pub(crate) head: Head,
+}
+
+/// Everything that jobs work with.
+pub struct Workshop<S: Storage> {
+    pub(crate) snapshots: S,
+    pub(crate) evidence: S,
+    pub(crate) checkpoints: S,
+    pub(crate) signer: Arc<dyn Signer + Send + Sync>,
+    pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) snapshots_kept: usize,
+    pub(crate) followers: Mutex<Followers<S::File>>,
+    pub(crate) latest: RwLock<Option<Arc<SignedCheckpoint>>>,
+}
+
+/// The mark of the node file is renewed after so many batches.
+const MARK_BATCHES: u64 = 4096;
+/// Read from the journal at once while catching up.
+const CATCH_UP_BYTES: usize = 4 << 20;
+
+impl<S: Storage> Workshop<S> {
+    /// Does a job; may block on the disk, the signer or the keys.
+    pub fn run<R: JournalReader>(&self, job: Job<R>) -> JobDone {
+        match job {
+            Job::Feed(batch) => self.feed(&mut self.followers(), &batch),
+            Job::CatchUp(reader) => self.catch_up(&reader),
+            Job::Ids(work) => JobDone::Ids(work.run()),
+            Job::Sign(checkpoint) => JobDone::Signed(self.sign(*checkpoint)),
+            Job::Snapshot(snapshot) => JobDone::Snapshot(self.write_snapshot(*snapshot)),
+            Job::Erase(key) => match self.keys.erase(key) {
+                Ok(()) => JobDone::Erased(key),
+                // At the next opening the erasure is replayed, for no snapshot has passed it.
+                Err(error) => JobDone::Failed(format!("could not erase key {}: {error}", key.0)),
+            },
+        }
+    }
+
+    pub(crate) fn followers(&self) -> MutexGuard<'_, Followers<S::File>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last signed checkpoint.
+    #[must_use]
+    pub fn latest(&self) -> Option<Arc<SignedCheckpoint>> {
+        self.latest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn feed(&self, followers: &mut Followers<S::File>, batch: &SealedBatch) -> JobDone {
+        match take_in(followers, batch) {
+            Ok(()) => JobDone::Fed(followers.head),
+            Err(error) => JobDone::Failed(error),
+        }
+    }
+
+    fn catch_up<R: JournalReader>(&self, reader: &R) -> JobDone {
+        let mut followers = self.followers();
+        loop {
+            let nodes_at = followers.head.position.0;
+            let from = nodes_at.min(followers.history.position());
+            if from >= reader.head().position.0 {
+                return JobDone::CaughtUp(followers.head);
+            }
+            let batches = match reader.read(Position(from), CATCH_UP_BYTES) {
+                Ok(batches) => batches,
+                Err(error) => return JobDone::Failed(format!("could not catch up with the journal: {error}")),
+            };
+            for batch in batches {
+                if let Err(error) = take_in(&mut followers, &batch) {
+                    return JobDone::Failed(error);
+                }
+            }
+        }
+    }
+
+    fn sign(&self, checkpoint: Checkpoint) -> Result<u64, String> {
+        let position = checkpoint.position;
+        let signed = checkpoint.sign(&*self.signer).map_err(|error| error.to_string())?;
+        checkpoints::keep(&self.checkpoints, &signed).map_err(|error| error.to_string())?;
+        self.publish(signed);
+        Ok(position)
+    }
+
+    pub(crate) fn publish(&self, signed: SignedCheckpoint) {
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        let newer = latest.as_ref().is_none_or(|known| known.checkpoint.position <= signed.checkpoint.position);
+        if newer {
+            *latest = Some(Arc::new(signed));
+        }
+    }
+
+    fn write_snapshot(&self, snapshot: Snapshot) -> Result<u64, String> {
+        let Snapshot { mark, image, mut checkpoint } = snapshot;
+        let digest = snapshot::write(&self.snapshots, &mark, |sink| image.write(&mut |bytes| sink(bytes)))
+            .map_err(|error| error.to_string())?;
+        drop(image);
+        checkpoint.state_digest = Some(digest.hash);
+        self.sign(checkpoint)?;
+        snapshot::prune(&self.snapshots, self.snapshots_kept).map_err(|error| error.to_string())?;
+        Ok(mark.head.position.0)
+    }
+}
+
+/// One batch for history and evidence; what either has already is passed over.
+fn take_in<F: skerry_journal::StorageFile>(
+    followers: &mut Followers<F>,
+    batch: &SealedBatch,
+) -> Result<(), String> {
+    let view = batch.view();
+    followers.history.feed(DurableBatch {
+        first: view.header.first_position,
+        business_date: Date(view.header.business_date),
+        head: view.hash,
+        records: view.parts().records,
+    });
+    while let Some(work) = followers.history.take_work() {
+        let done = work.run();
+        followers.history.finish(done).map_err(|error| format!("could not seal a span of history: {error}"))?;
+    }
+    if view.header.batch < followers.nodes.count() {
+        return Ok(());
+    }
+    let fed = |error| format!("could not keep the nodes of the history: {error}");
+    followers.nodes.append(view.header.history_leaf()).map_err(fed)?;
+    followers.head = view.head_after();
+    if followers.head.batch - followers.nodes.marked().batch >= MARK_BATCHES {
+        followers.nodes.mark(followers.head).map_err(fed)?;
+    }
+    Ok(())
+}

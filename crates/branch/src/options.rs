@@ -1,0 +1,63 @@
+//! What a branch is run with: bounds, intervals and secrets. Nothing here is journaled.
+
+use skerry_book::{Purpose, Seed};
+
+use crate::api::GatewayKey;
+use crate::history::HistoryConfig;
+use crate::ids::IdsConfig;
+use crate::queue::Limits;
+use crate::sabotage::Sabotage;
+
+/// How a branch is run. All bounds are shown in its metrics.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The branch's number, 1…9999.
+    pub branch: u16,
+    /// The institution's short name, as checkpoints state it; at most 64 bytes.
+    pub institution: String,
+    /// The institution's secret seed: digests, derived ids, tables.
+    pub seed: Seed,
+    /// The secret shared with the gateway.
+    pub gateway: GatewayKey,
+    /// Bounds of the queue, quotas.
+    pub limits: Limits,
+    /// Batches handed to the journal and not yet durable: one being synced and this less one waiting.
+    pub in_flight_max: usize,
+    /// A checkpoint is signed at least so often while there is something new; microseconds.
+    pub checkpoint_us: u64,
+    /// A snapshot is taken once so many records have come since the last.
+    pub snapshot_records: u64,
+    /// Snapshots kept.
+    pub snapshots_kept: usize,
+    /// Hold expiries journaled in one batch at most.
+    pub expiries_per_batch: u32,
+    /// Bounds of the id index.
+    pub ids: IdsConfig,
+    /// Bounds of the history.
+    pub history: HistoryConfig,
+    /// Deliberate bugs.
+    pub sabotage: Sabotage,
+}
+
+impl Options {
+    /// The defaults for `branch`.
+    #[must_use]
+    pub fn new(branch: u16, institution: &str, seed: Seed, gateway: GatewayKey) -> Self {
+        let secret = seed.wide(Purpose::TransferId, b"id index and history").to_le_bytes();
+        Self {
+            branch,
+            institution: institution.to_owned(),
+            seed,
+            gateway,
+            limits: Limits::default(),
+            in_flight_max: 2,
+            checkpoint_us: 10 * 60 * 1_000_000,
+            snapshot_records: 4_000_000,
+            snapshots_kept: 2,
+            expiries_per_batch: 1024,
+            ids: IdsConfig::new(secret),
+            history: HistoryConfig::new(branch, secret),
+            sabotage: Sabotage::default(),
+        }
+    }
+}

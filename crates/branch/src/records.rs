@@ -1,0 +1,35 @@
+//! The durable journal as the id index and the history read it: by position, checked where it is asked.
+
+use skerry_journal::{JournalReader, Position, ReadError};
+
+use crate::history::{RECORD_BYTES, Records, SideError};
+
+/// A journal's reader, for derived files.
+pub(crate) struct Durable<R>(pub(crate) R);
+
+impl<R: JournalReader> Records for Durable<R> {
+    fn read(&self, positions: &[u64], found: &mut Vec<[u8; RECORD_BYTES]>) -> Result<(), SideError> {
+        for position in positions {
+            let stored = self.0.read_record(Position(*position)).map_err(|error| unread(*position, error))?;
+            found.push(stored.record);
+        }
+        Ok(())
+    }
+
+    fn head_before(&self, position: u64) -> Result<Option<[u8; 32]>, SideError> {
+        let head = self.0.head();
+        if position >= head.position.0 {
+            return Ok((position == head.position.0).then_some(head.hash));
+        }
+        match self.0.read_record(Position(position)) {
+            Ok(stored) => Ok((stored.header.first_position == position).then_some(stored.header.previous)),
+            // What is archived is not here to disagree with: files that end there begin before what is left.
+            Err(ReadError::Archived { .. }) => Ok(None),
+            Err(error) => Err(unread(position, error)),
+        }
+    }
+}
+
+fn unread(position: u64, error: ReadError) -> SideError {
+    SideError::Record { position, source: Box::new(error) }
+}

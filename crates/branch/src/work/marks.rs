@@ -1,0 +1,232 @@
+//! Places in the journal at which something is to be made: checkpoints, snapshots, erasures.
+//!
+//! What they need of the state is taken when the batch is sealed; they become jobs only when that batch is
+//! durable, so nothing outlives a failure that the journal does not hold.
+//!
+//! # Invariants
+//!
+//! - No snapshot is frozen while an erasure that it holds is not done: replay from it would not do it again.
+
+use std::collections::VecDeque;
+
+use skerry_book::BookImage;
+use skerry_journal::{Journal, JournalReader};
+use skerry_ledger::{Moved, MovedKind};
+use skerry_proof::HashAlgorithm;
+use skerry_proof::checkpoint::{Checkpoint, CurrencyTotal};
+
+use super::Work;
+use crate::clock::Now;
+use crate::jobs::{Job, Snapshot};
+use crate::keys::KeyRef;
+use crate::snapshot::Mark;
+
+/// What waits for its batch to become durable.
+enum Wanted {
+    Sign(Box<Checkpoint>),
+    Snapshot(Box<(Mark, BookImage, Checkpoint)>),
+    Erase(KeyRef),
+}
+
+/// Everything that is due, under way, or waiting for durability.
+pub(crate) struct Marks {
+    /// With how many batches must be durable, in order.
+    waiting: VecDeque<(u64, Wanted)>,
+    /// Posted so far, by currency number: both sides of double entry alike.
+    totals: Vec<(u16, u128)>,
+    checkpoint_wanted: bool,
+    /// The place of the last checkpoint made or under way.
+    checkpoint_position: u64,
+    checkpoint_us: u64,
+    signing: u32,
+    snapshot_wanted: bool,
+    snapshot_position: u64,
+    snapshot_under_way: bool,
+    erasing: Vec<KeyRef>,
+}
+
+impl Marks {
+    /// For a branch that opened from a snapshot at `snapshot_position`, with these totals posted.
+    pub(crate) fn new(totals: Vec<(u16, u128)>, snapshot_position: u64, checkpoint_position: u64, now: Now) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            totals,
+            checkpoint_wanted: false,
+            checkpoint_position,
+            checkpoint_us: now.monotonic_us,
+            signing: 0,
+            snapshot_wanted: false,
+            snapshot_position,
+            snapshot_under_way: false,
+            erasing: Vec::new(),
+        }
+    }
+
+    /// Counts what was posted.
+    #[inline]
+    pub(crate) fn moved(&mut self, moved: &Moved) {
+        if !matches!(moved.kind, MovedKind::Posted | MovedKind::HoldPosted) {
+            return;
+        }
+        let currency = moved.currency.number();
+        match self.totals.iter_mut().find(|(known, _)| *known == currency) {
+            Some((_, total)) => *total += u128::from(moved.amount),
+            None => self.totals.push((currency, u128::from(moved.amount))),
+        }
+    }
+
+    /// A checkpoint is to be made at the next seal.
+    pub(crate) fn want_checkpoint(&mut self) {
+        self.checkpoint_wanted = true;
+    }
+
+    /// A snapshot is to be made at the next seal.
+    pub(crate) fn want_snapshot(&mut self) {
+        self.snapshot_wanted = true;
+    }
+
+    /// The key is to be destroyed once `batches` are durable.
+    pub(crate) fn erasing(&mut self, key: KeyRef, batches: u64) {
+        self.erasing.push(key);
+        self.waiting.push_back((batches, Wanted::Erase(key)));
+    }
+
+    /// The key is destroyed.
+    pub(crate) fn erased(&mut self, key: KeyRef) {
+        self.erasing.retain(|erasing| *erasing != key);
+    }
+
+    pub(crate) fn signed(&mut self, result: Result<u64, String>) {
+        self.signing = self.signing.saturating_sub(1);
+        if let Err(error) = result {
+            tracing::error!("could not sign a checkpoint: {error}");
+            // Tried again at the next seal.
+            self.checkpoint_wanted = true;
+        }
+    }
+
+    pub(crate) fn snapshot_done(&mut self, result: Result<u64, String>) {
+        self.snapshot_under_way = false;
+        match result {
+            Ok(position) => self.snapshot_position = self.snapshot_position.max(position),
+            Err(error) => tracing::error!("could not write a snapshot: {error}"),
+        }
+    }
+
+    /// Turns into jobs what `batches` being durable allows.
+    pub(crate) fn durable<R: JournalReader>(&mut self, batches: u64, jobs: &mut VecDeque<Job<R>>) {
+        while self.waiting.front().is_some_and(|(needs, _)| *needs <= batches) {
+            let Some((_, wanted)) = self.waiting.pop_front() else { return };
+            jobs.push_back(job(wanted));
+        }
+    }
+
+    fn totals(&self) -> Vec<CurrencyTotal> {
+        let mut totals: Vec<CurrencyTotal> = self
+            .totals
+            .iter()
+            .map(|(currency, total)| CurrencyTotal { currency: *currency, debits: *total, credits: *total })
+            .collect();
+        totals.sort_unstable_by_key(|total| total.currency);
+        totals
+    }
+
+    /// Whether all that was begun is done; for shutting down.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.signing == 0 && !self.snapshot_under_way && self.erasing.is_empty()
+    }
+}
+
+fn job<R>(wanted: Wanted) -> Job<R> {
+    match wanted {
+        Wanted::Sign(checkpoint) => Job::Sign(checkpoint),
+        Wanted::Erase(key) => Job::Erase(key),
+        Wanted::Snapshot(parts) => {
+            let (mark, image, checkpoint) = *parts;
+            Job::Snapshot(Box::new(Snapshot { mark, image, checkpoint }))
+        }
+    }
+}
+
+impl<J: Journal> Work<J> {
+    /// Takes what checkpoints and snapshots need of the state, when one is due at the batch just sealed.
+    pub(super) fn mark_when_due(&mut self, now: Now, time_us: u64) {
+        let position = self.sealed.position.0;
+        let marks = &mut self.marks;
+        let due_us = marks.checkpoint_us.saturating_add(self.options.checkpoint_us);
+        let checkpoint = (marks.checkpoint_wanted || now.monotonic_us >= due_us) && position > marks.checkpoint_position;
+        let snapshot = (marks.snapshot_wanted || position - marks.snapshot_position >= self.options.snapshot_records)
+            && !marks.snapshot_under_way
+            && marks.erasing.is_empty();
+        if snapshot {
+            self.mark_snapshot(time_us);
+        } else if checkpoint {
+            let stated = self.state_checkpoint(time_us);
+            self.marks.signing += 1;
+            self.marks.waiting.push_back((self.sealed.batch, Wanted::Sign(Box::new(stated))));
+        }
+        if checkpoint || snapshot {
+            self.marks.checkpoint_wanted = false;
+            self.marks.checkpoint_position = position;
+            self.marks.checkpoint_us = now.monotonic_us;
+        }
+    }
+
+    fn mark_snapshot(&mut self, time_us: u64) {
+        let stated = self.state_checkpoint(time_us);
+        let mut extra = Vec::new();
+        for (currency, total) in &self.marks.totals {
+            extra.extend_from_slice(&currency.to_le_bytes());
+            extra.extend_from_slice(&total.to_le_bytes());
+        }
+        let mut peaks = u32::try_from(self.mmr.peaks().len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+        peaks.extend_from_slice(self.mmr.peaks().as_flattened());
+        peaks.extend(extra);
+        let mark = Mark {
+            branch: self.writer.branch,
+            incarnation: self.writer.incarnation,
+            head: self.sealed,
+            time_us,
+            business_date: stated.business_date,
+            extra: peaks,
+        };
+        let wanted = Wanted::Snapshot(Box::new((mark, self.book.freeze(), stated)));
+        let marks = &mut self.marks;
+        marks.snapshot_wanted = false;
+        marks.snapshot_under_way = true;
+        marks.snapshot_position = self.sealed.position.0;
+        if self.options.sabotage.hasty_derived() {
+            self.jobs.push_back(job(wanted));
+        } else {
+            marks.waiting.push_back((self.sealed.batch, wanted));
+        }
+    }
+
+    fn state_checkpoint(&self, time_us: u64) -> Checkpoint {
+        Checkpoint {
+            algorithm: HashAlgorithm::Blake3,
+            institution: self.options.institution.clone(),
+            branch: self.writer.branch,
+            incarnation: self.writer.incarnation,
+            epoch: self.writer.epoch,
+            position: self.sealed.position.0,
+            batches: self.sealed.batch,
+            head: self.sealed.hash,
+            history_root: self.mmr.root(),
+            business_date: self.book.day().map_or(0, |day| day.0),
+            time_us,
+            totals: self.marks.totals(),
+            state_digest: None,
+        }
+    }
+
+    /// A checkpoint that is wanted but has no new batch to ride on is stated about the last one sealed. It may have
+    /// been sealed long ago: what it states is still true.
+    pub(crate) fn mark_idle(&mut self, now: Now) {
+        if self.filling.is_empty() && self.sealed.batch > 0 {
+            self.mark_when_due(now, self.filling.time_us());
+            let durable = self.journal.head().batch;
+            self.marks.durable(durable, &mut self.jobs);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What happened to an id before, answered from the index, the batch being filled and the durable journal.
+//!
+//! Batches in flight are in nobody's hands but the journal's. So a request that could ask for a record of one
+//! waits until it is durable ([`must_wait`]); retries and reversals within a millisecond of their original are the
+//! only ones who notice.
+
+use std::cell::Cell;
+
+use skerry_book::record;
+use skerry_book::{Book, Event};
+use skerry_journal::{JournalReader, Position};
+use skerry_ledger::{Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
+use skerry_money::Date;
+
+use super::Fault;
+use crate::batch::Builder;
+use crate::ids::Ids;
+
+/// The past as the writer knows it while it fills a batch.
+pub(crate) struct Known<'a, R> {
+    pub(crate) ids: &'a Ids,
+    pub(crate) filling: &'a Builder,
+    pub(crate) reader: &'a R,
+    /// Set when the past could not be read: then nothing decided since holds, and the branch must stop.
+    pub(crate) fault: &'a Cell<Option<Box<Fault>>>,
+}
+
+impl<R: JournalReader> Past for Known<'_, R> {
+    #[inline]
+    fn find(&self, id: TransferId) -> Option<Earlier> {
+        match self.ids.find(id) {
+            Ok(None) => None,
+            Ok(Some(position)) => Some(self.earlier(id, position)),
+            Err(error) => Some(self.failed(Fault::Side(error))),
+        }
+    }
+}
+
+impl<R: JournalReader> Known<'_, R> {
+    #[cold]
+    fn earlier(&self, id: TransferId, position: u64) -> Earlier {
+        self.look_up(id, position).unwrap_or_else(|fault| self.failed(fault))
+    }
+
+    fn look_up(&self, id: TransferId, position: u64) -> Result<Earlier, Fault> {
+        match self.event(position)? {
+            Event::Moved(moved) => Ok(Earlier::Moved { resolved: self.resolution(&moved)?, moved }),
+            Event::Refused(refused) => Ok(Earlier::Refused {
+                digest: refused.digest,
+                code: refused.code,
+                have: refused.have,
+                need: u128::from(refused.need),
+            }),
+            _ => {
+                debug_assert!(false, "{id:?} leads to position {position}, which is no transfer");
+                Ok(Earlier::Foreign)
+            }
+        }
+    }
+
+    fn resolution(&self, moved: &Moved) -> Result<Option<MovedKind>, Fault> {
+        if !matches!(moved.kind, MovedKind::Held | MovedKind::Posted | MovedKind::HoldPosted) {
+            return Ok(None);
+        }
+        let Some(position) = self.ids.find_resolution(moved.id).map_err(Fault::Side)? else { return Ok(None) };
+        match self.event(position)? {
+            Event::Moved(resolving) => Ok(Some(resolving.kind)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn event(&self, position: u64) -> Result<Event, Fault> {
+        let decoded = match self.filling.record(position) {
+            Some((bytes, tail)) => record::decode(bytes, tail.unwrap_or_default(), self.filling.business_date()),
+            None => {
+                let stored = self.reader.read_record(Position(position)).map_err(Fault::Read)?;
+                let date = Date(stored.header.business_date);
+                record::decode(&stored.record, stored.tail.as_deref().unwrap_or_default(), date)
+            }
+        };
+        decoded.map(|decoded| decoded.event).map_err(|source| Fault::Record { position, source })
+    }
+
+    /// An answer that moves no money, for a branch that will not act on it.
+    fn failed(&self, fault: Fault) -> Earlier {
+        self.fault.set(Some(Box::new(fault)));
+        Earlier::Foreign
+    }
+}
+
+/// The position of the record with `id`, for the answer to a retry.
+pub(crate) fn position_of(ids: &Ids, id: TransferId) -> Result<Option<u64>, Fault> {
+    ids.find(id).map_err(Fault::Side)
+}
+
+/// Whether deciding `transfers` could need a record that is in flight: in `[durable, filling)`.
+///
+/// It also brings the index's memory nearer, all misses of a request at once.
+pub(crate) fn must_wait(
+    ids: &Ids,
+    book: &Book,
+    durable: u64,
+    filling: u64,
+    transfers: &[Transfer],
+) -> Result<bool, Fault> {
+    let in_flight = |position: Option<u64>| position.is_some_and(|position| (durable..filling).contains(&position));
+    let mut resolved = Vec::new();
+    for transfer in transfers {
+        if let Some(position) = ids.find(transfer.id).map_err(Fault::Side)? {
+            let resolution = ids.find_resolution(transfer.id).map_err(Fault::Side)?;
+            if in_flight(Some(position)) || in_flight(resolution) {
+                return Ok(true);
+            }
+        }
+        if transfer.related == TransferId::NONE {
+            continue;
+        }
+        let original = ids.find(transfer.related).map_err(Fault::Side)?;
+        let resolution = ids.find_resolution(transfer.related).map_err(Fault::Side)?;
+        if !in_flight(original) && !in_flight(resolution) {
+            continue;
+        }
+        // An open hold answers for itself, once: whoever resolves it a second time asks for its record.
+        let opens = transfer.flags.has(Flags::POST) || transfer.flags.has(Flags::VOID);
+        let open = opens && book.ledger().hold(transfer.related).is_some();
+        if !open || resolved.contains(&transfer.related) {
+            return Ok(true);
+        }
+        resolved.push(transfer.related);
+    }
+    Ok(false)
+}
