@@ -61,12 +61,6 @@ impl Builder {
         }
     }
 
-    /// Records so far.
-    #[must_use]
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// Whether it has no record yet.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {

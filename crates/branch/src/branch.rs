@@ -50,7 +50,7 @@ pub enum Condition {
 }
 
 /// Readers of a journal.
-pub type ReaderOf<J> = <<J as JournalStore>::Journal as Journal>::Reader;
+pub(crate) type ReaderOf<J> = <<J as JournalStore>::Journal as Journal>::Reader;
 
 /// A branch.
 pub struct Branch<J: JournalStore, S: Storage> {

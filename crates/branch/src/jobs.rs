@@ -150,6 +150,15 @@ impl<S: Storage> Workshop<S> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Marks how far the nodes have come, so that the next opening need not read the journal for them.
+    pub fn rest(&self) {
+        let mut followers = self.followers();
+        let head = followers.head;
+        if let Err(error) = followers.nodes.mark(head) {
+            tracing::warn!("could not mark the nodes of the history: {error}");
+        }
+    }
+
     /// The last signed checkpoint.
     #[must_use]
     pub fn latest(&self) -> Option<Arc<SignedCheckpoint>> {

@@ -40,6 +40,7 @@ pub mod queue;
 mod records;
 pub mod sabotage;
 pub mod snapshot;
+mod thread;
 mod work;
 
 pub use api::{Body, Reply, Request};
@@ -47,4 +48,5 @@ pub use branch::{Branch, Condition, Parts};
 pub use clock::Now;
 pub use open::OpenFailure;
 pub use options::Options;
+pub use thread::{BranchHandle, BranchThread, Entropy, Figures};
 pub use work::Fault;

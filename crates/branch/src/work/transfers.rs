@@ -17,7 +17,7 @@ use super::{Fault, Work};
 use crate::api::{Accepted, Asked, Denied, Malformed, Outcome, Packed, Reply, Scope};
 
 /// The most transfers of one request: what fits a batch beside what the bank itself has to add.
-pub const TRANSFERS_MAX: u32 = 8189;
+pub(crate) const TRANSFERS_MAX: u32 = 8189;
 
 /// Transfers whose accounts are fetched into the cache together.
 const WARM: usize = 32;
