@@ -320,6 +320,18 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         self.work.as_ref().map(|work| work.reader.clone())
     }
 
+    /// The durable end of the open branch's journal; the default while it is closed.
+    #[must_use]
+    pub fn reader_head(&self) -> skerry_journal::Head {
+        self.work.as_ref().map(|work| work.reader.head()).unwrap_or_default()
+    }
+
+    /// Its customers' keys.
+    #[must_use]
+    pub fn keys(&self) -> Arc<dyn Keys> {
+        Arc::clone(&self.keys)
+    }
+
     pub(crate) fn queue(&self) -> &SharedQueue {
         &self.queue
     }

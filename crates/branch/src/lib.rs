@@ -46,7 +46,7 @@ mod work;
 pub use api::{Body, Reply, Request};
 pub use branch::{Branch, Condition, Parts};
 pub use clock::Now;
-pub use open::OpenFailure;
+pub use open::{Found, OpenFailure};
 pub use options::Options;
 pub use thread::{BranchHandle, BranchThread, Entropy, Figures};
 pub use work::Fault;
