@@ -4,6 +4,7 @@
 //! pieces, and only as long as the page is not full. Running totals begin at a block's known totals
 //! and go up (oldest first) or down (newest first) from there.
 
+use skerry_book::record::kind;
 use skerry_ledger::AccountRef;
 use skerry_money::Date;
 
@@ -78,7 +79,10 @@ impl<'a> View<'a> {
         let mut found = Vec::with_capacity(1);
         self.records.read(&[position], &mut found)?;
         let batch_date = self.batch_date(position);
-        let moved = found.first().and_then(|record| Raw(record).moved(batch_date));
+        let moved = match found.first() {
+            Some(record) => Raw(record).moved(position, batch_date)?,
+            None => None,
+        };
         Ok(moved.map(|moved| Entry { position, moved, side: None, totals: None }))
     }
 
@@ -245,7 +249,10 @@ impl<'a> Walk<'a> {
         if !self.in_reach(spot.position) {
             return Ok(Step::On);
         }
-        let entry = record.and_then(|record| self.answer(spot, record));
+        let entry = match record {
+            Some(record) => self.answer(spot, record)?,
+            None => None,
+        };
         if let Some(mut entry) = entry {
             if self.page.entries.len() == self.limit {
                 self.page.next = self.page.entries.last().map(|last| self.beyond(last.position));
@@ -274,24 +281,22 @@ impl<'a> Walk<'a> {
     }
 
     /// The entry, if the record answers the question.
-    fn answer(&self, spot: &Spot, record: &[u8; RECORD_BYTES]) -> Option<Entry> {
+    fn answer(&self, spot: &Spot, record: &[u8; RECORD_BYTES]) -> Result<Option<Entry>, SideError> {
         let (query, raw) = (self.query, Raw(record));
-        if !raw.is_moved() || !is_of(query.kinds, raw.kind()) {
-            return None;
-        }
-        let side = match query.account {
-            None => None,
-            Some(account) => Some(spot.side.or_else(|| side_in(raw, account))?),
-        };
-        let passes = (query.account.is_none() || query.side.is_none() || query.side == side)
+        let side = spot.side.or_else(|| query.account.and_then(|account| side_in(raw, account)));
+        let passes = is_of(query.kinds, raw)
+            && (query.account.is_none() || (side.is_some() && query.side.is_none_or(|wanted| side == Some(wanted))))
             && query.code.is_none_or(|code| code == raw.code())
             && query.reference.is_none_or(|reference| reference == raw.reference())
             && query.amount.has(raw.amount())
             && query.time_us.has(raw.own_time_us())
             && query.business_date.has(Date(raw.business_date(spot.batch_date)))
             && query.value_date.has(Date(raw.value_date()));
-        let moved = raw.moved(spot.batch_date).filter(|_| passes)?;
-        Some(Entry { position: spot.position, moved, side, totals: None })
+        if !passes {
+            return Ok(None);
+        }
+        let moved = raw.moved(spot.position, spot.batch_date)?;
+        Ok(moved.map(|moved| Entry { position: spot.position, moved, side, totals: None }))
     }
 
     /// The account's posted totals right after `position`, where another filter leads.
@@ -340,11 +345,11 @@ fn advance(
     }
 }
 
-fn is_of(kinds: Kinds, kind: u16) -> bool {
+fn is_of(kinds: Kinds, raw: Raw<'_>) -> bool {
     match kinds {
-        Kinds::Posted => is_posted(kind),
-        Kinds::Holds => (2..=5).contains(&kind),
-        Kinds::All => true,
+        Kinds::Posted => is_posted(raw.kind()),
+        Kinds::Holds => raw.is_moved() && raw.kind() != kind::POSTED,
+        Kinds::All => raw.is_moved(),
     }
 }
 

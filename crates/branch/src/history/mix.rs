@@ -61,10 +61,11 @@ mod tests {
         let payload: Vec<u8> = (0..4088_u32).map(|byte| (byte * 7) as u8).collect();
         let right = checksum(3, &payload);
         assert_ne!(right, checksum(4, &payload), "another place");
-        for bit in 0..payload.len() * 8 {
-            let mut wrong = payload.clone();
-            wrong[bit / 8] ^= 1 << (bit % 8);
-            assert_ne!(right, checksum(3, &wrong), "bit {bit}");
+        let mut flipped = payload;
+        for bit in 0..flipped.len() * 8 {
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(right, checksum(3, &flipped), "bit {bit}");
+            flipped[bit / 8] ^= 1 << (bit % 8);
         }
     }
 

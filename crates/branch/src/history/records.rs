@@ -3,13 +3,14 @@
 //! The record's format belongs to `skerry_book::record`. Decoding whole events would cost more than all
 //! the rest of indexing; so this file knows the offsets of the money kinds, and a test holds it to the owner's.
 
-use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, TransferId};
-use skerry_money::{Currency, Date};
+use skerry_book::record;
+use skerry_ledger::{AccountRef, Flags, Moved, TransferId};
+use skerry_money::Date;
 
 use super::side::SideError;
 
 /// Bytes of a record without its tail.
-pub const RECORD_BYTES: usize = 112;
+pub const RECORD_BYTES: usize = record::RECORD_LENGTH;
 
 /// Where records are read from: the durable part of the journal.
 ///
@@ -119,49 +120,87 @@ impl Raw<'_> {
     /// Whether it moved, held or released money: kinds 1 to 5.
     #[inline]
     pub(crate) fn is_moved(self) -> bool {
-        (1..=5).contains(&self.kind())
+        (record::kind::POSTED..=record::kind::HOLD_EXPIRED).contains(&self.kind())
     }
 
-    /// Whether its id belongs in the id index: money moved, and refusals that stick.
+    /// Whether its id belongs in the id index: money moved, and refusals that stick. An expiry has none.
     #[inline]
     pub(crate) fn has_id(self) -> bool {
-        (1..=6).contains(&self.kind())
+        (record::kind::POSTED..=record::kind::REFUSED).contains(&self.kind()) && self.id() != TransferId::NONE
     }
 
-    /// The whole of it; `None` if it is not of a money kind or names no currency.
-    pub(crate) fn moved(self, batch_date: i32) -> Option<Moved> {
-        let kind = match self.kind() {
-            1 => MovedKind::Posted,
-            2 => MovedKind::Held,
-            3 => MovedKind::HoldPosted,
-            4 => MovedKind::HoldVoided,
-            5 => MovedKind::HoldExpired,
-            _ => return None,
-        };
-        let imported = self.imported();
-        Some(Moved {
-            kind,
-            id: self.id(),
-            debit: self.debit(),
-            credit: self.credit(),
-            amount: self.amount(),
-            currency: Currency::from_number(self.u16(56))?,
-            code: self.code(),
-            flags: self.flags(),
-            reference: self.reference(),
-            related: if imported { TransferId::NONE } else { TransferId(self.u128(80)) },
-            expires_s: if kind == MovedKind::Held { self.u32(108) } else { 0 },
-            time_us: self.u64(48),
-            business_date: Date(self.business_date(batch_date)),
-            value_date: Date(self.value_date()),
-            imported_us: if imported { self.u64(80) } else { 0 },
-            digest: self.u64(96),
-        })
+    /// The whole of it, as the owner of the format reads it; `None` if it is not of a money kind.
+    ///
+    /// # Errors
+    ///
+    /// [`SideError::Record`] if it is no record that the book knows.
+    pub(crate) fn moved(self, position: u64, batch_date: i32) -> Result<Option<Moved>, SideError> {
+        let unread = |error| SideError::Record { position, source: Box::new(error) };
+        record::decode_moved(self.0, Date(batch_date)).map_err(unread)
     }
 }
 
 /// Whether a money kind moves posted balances.
 #[inline]
 pub(crate) const fn is_posted(kind: u16) -> bool {
-    kind == 1 || kind == 3
+    matches!(kind, record::kind::POSTED | record::kind::HOLD_POSTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use skerry_ledger::MovedKind;
+    use skerry_money::Currency;
+
+    use super::*;
+
+    const KINDS: [MovedKind; 5] = [
+        MovedKind::Posted,
+        MovedKind::Held,
+        MovedKind::HoldPosted,
+        MovedKind::HoldVoided,
+        MovedKind::HoldExpired,
+    ];
+
+    proptest! {
+        #[test]
+        fn the_offsets_are_those_of_the_book(
+            ids in any::<(u128, u128, u64)>(),
+            accounts in any::<(u64, u64, u64)>(),
+            dates in any::<(i32, i32, i32)>(),
+            imported in any::<bool>(),
+            kind in 0..5_usize,
+            (code, time_us, reference) in any::<(u16, u64, [u8; 16])>(),
+        ) {
+            let moved = Moved {
+                kind: KINDS[kind],
+                id: TransferId(ids.0),
+                debit: AccountRef(accounts.0),
+                credit: AccountRef(accounts.1),
+                amount: accounts.2,
+                currency: Currency::from_alpha("CNY").unwrap(),
+                code,
+                flags: if imported { Flags::IMPORTED } else { Flags(0) },
+                reference,
+                related: if imported { TransferId::NONE } else { TransferId(ids.1) },
+                expires_s: 0,
+                time_us,
+                business_date: Date(if imported { dates.0 } else { dates.1 }),
+                value_date: Date(dates.2),
+                imported_us: if imported { ids.2 } else { 0 },
+                digest: 0,
+            };
+            let mut bytes = [0; RECORD_BYTES];
+            record::encode_moved(&moved, 0, &mut bytes);
+            let raw = Raw(&bytes);
+            prop_assert_eq!(raw.moved(0, dates.1).unwrap(), Some(moved));
+            prop_assert!(raw.is_moved() && raw.has_id() == (ids.0 != 0));
+            prop_assert_eq!((raw.id(), raw.debit(), raw.credit(), raw.amount()), (moved.id, moved.debit, moved.credit, moved.amount));
+            prop_assert_eq!((raw.code(), raw.reference(), raw.flags()), (code, reference, moved.flags));
+            prop_assert_eq!(raw.own_time_us(), if imported { ids.2 } else { time_us });
+            prop_assert_eq!((Date(raw.business_date(dates.1)), Date(raw.value_date())), (moved.business_date, moved.value_date));
+            let related = Some(moved.related).filter(|related| *related != TransferId::NONE);
+            prop_assert_eq!(raw.related(), related);
+        }
+    }
 }

@@ -17,6 +17,7 @@ fn journal(ids: &[TransferId]) -> Arc<Memory> {
     for (position, id) in (1_u64..).zip(ids) {
         let mut record = [0; RECORD_BYTES];
         record[0] = 1;
+        record[2] = 1;
         record[8..24].copy_from_slice(&id.0.to_le_bytes());
         memory.records.write().unwrap().push(record);
         memory.heads.write().unwrap().insert(position, [position as u8; 32]);

@@ -23,7 +23,7 @@ fn agrees(bank: &Bank, history: &mut History, ids: &mut crate::ids::Ids) -> Resu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn after_a_power_cut_at_any_moment_all_is_rebuilt(

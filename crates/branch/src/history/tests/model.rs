@@ -101,6 +101,7 @@ pub(super) fn encode(position: u64, said: &Said) -> [u8; RECORD_BYTES] {
     let mut put = |at: usize, bytes: &[u8]| record[at..at + bytes.len()].copy_from_slice(bytes);
     let flags = if said.imported.is_some() { Flags::IMPORTED } else { Flags(0) };
     put(0, &said.kind.to_le_bytes());
+    put(2, &1_u16.to_le_bytes());
     put(4, &flags.0.to_le_bytes());
     put(8, &id_at(position).0.to_le_bytes());
     put(24, &account(said.debit).0.to_le_bytes());
@@ -201,7 +202,7 @@ impl Bank {
         let mut entries = Vec::new();
         for (position, record) in records.iter().enumerate() {
             let raw = Raw(record);
-            let Some(moved) = raw.moved(self.dates[position]) else { continue };
+            let Some(moved) = raw.moved(position as u64, self.dates[position]).unwrap() else { continue };
             let side = query.account.and_then(|account| match account {
                 _ if account == moved.debit => Some(Side::Debit),
                 _ if account == moved.credit => Some(Side::Credit),
@@ -215,7 +216,7 @@ impl Bank {
                 Kinds::Holds => raw.kind() != 1,
                 Kinds::All => true,
             };
-            let own_time = if moved.imported_us > 0 || moved.flags.has(Flags::IMPORTED) {
+            let own_time = if moved.flags.has(Flags::IMPORTED) {
                 moved.imported_us
             } else {
                 moved.time_us

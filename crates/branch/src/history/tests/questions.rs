@@ -35,7 +35,7 @@ fn query() -> impl Strategy<Value = Query> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn pages_hold_what_the_model_finds(
@@ -117,7 +117,7 @@ proptest! {
         let handle = history.handle();
         let records = bank.memory.records.read().unwrap().clone();
         for (position, record) in (0_u64..).zip(&records) {
-            let moved = records::Raw(record).moved(bank.dates[position as usize]);
+            let moved = records::Raw(record).moved(position, bank.dates[position as usize]).unwrap();
             let found = handle.transfer(id_at(position)).unwrap();
             prop_assert_eq!(found.map(|found| (found.entry.position, found.entry.moved)), moved.map(|moved| (position, moved)));
             let resolving = (0_u64..).zip(&records).filter(|(_, later)| {
