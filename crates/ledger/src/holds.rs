@@ -412,6 +412,32 @@ mod tests {
     }
 
     #[test]
+    fn holds_expire_in_order_whatever_was_resolved_before() {
+        let mut holds = Holds::new([1, 2]);
+        let mut state = 7_u32;
+        let mut random = move |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        for number in 0..3_000 {
+            holds.insert(hold(number, random(500)));
+            if random(3) == 0 {
+                holds.remove(TransferId(u128::from(random(number + 1)) + 1));
+            }
+            assert!(number % 50 != 0 || holds.queue_is_sound());
+        }
+        assert!(holds.queue_is_sound());
+        let mut last = (0, TransferId::NONE);
+        while let Some(stored) = holds.first_to_expire() {
+            let next = (stored.expires_s, stored.id());
+            assert!(last < next);
+            last = next;
+            holds.remove(next.1);
+        }
+        assert!(holds.iter().all(|stored| stored.expires_s == 0));
+    }
+
+    #[test]
     fn a_stored_hold_reads_as_it_was_written() {
         let stored = hold(1_000_000, 9);
         assert_eq!(Stored::from_bytes(&stored.to_bytes()), stored);
