@@ -12,7 +12,7 @@ use skerry_branch::jobs::JobDone;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{Branch, Now, Options, Parts};
 use skerry_journal::{LocalOptions, LocalStore, Mode, Storage};
-use skerry_ledger::{Account, AccountRef, Flags, Transfer, TransferId, UNLIMITED};
+use skerry_ledger::{Account, AccountRef, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
 use skerry_proof::Ed25519Signer;
 
