@@ -138,6 +138,10 @@ pub trait Journal: Send {
     /// # Errors
     ///
     /// The batch comes back with the reason; nothing of it was written.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the batch comes back by value; it moves in by value as well"
+    )]
     fn append(&mut self, batch: SealedBatch) -> Result<(), (AppendErrorKind, SealedBatch)>;
 
     /// The next thing that happened, in order: a batch has become durable, or the journal has failed.

@@ -1,5 +1,7 @@
 //! What an operator can meet, each with its own error that names the file and the place, and nothing told lost.
 
+#![expect(clippy::unwrap_used, reason = "the setting for tests does not reach their helpers")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "common/folder.rs"]
@@ -400,4 +402,23 @@ fn a_wake_comes_with_every_outcome() {
         assert!(journal.poll().unwrap().is_ok());
     }
     assert_eq!(journal.stats().syncs, 5);
+}
+
+#[test]
+fn a_scan_that_is_broken_off_ends_however_much_lies_ahead() {
+    let storage = FaultStorage::new(1);
+    let options = LocalOptions { mode: Mode::Threaded, ..LocalOptions::new(BRANCH) };
+    let mut journal = LocalJournal::open(&storage, options).unwrap().journal;
+    append_all(&mut journal, &[5000; 20]);
+    let reader = journal.reader();
+    let mut left = 3;
+    let end = reader.scan(Position(5000), &mut |_| {
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!(end.unwrap().position, Position(20_000));
+    let name = files(&storage, ".open").pop().unwrap();
+    storage.flip_bit(&name, 4096 + 300, 1).unwrap();
+    let seen = reader.scan(Position(0), &mut |_| panic!("a bad batch was shown"));
+    assert!(matches!(seen, Err(ReadError::Damaged(damage)) if damage.kind == DamageKind::Root));
 }

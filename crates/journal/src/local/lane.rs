@@ -38,6 +38,10 @@ impl std::fmt::Debug for Lane {
 }
 
 /// What the writer's thread woke up for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for a moment on one stack; a box would be an allocation a batch"
+)]
 enum Work {
     Append(SealedBatch),
     Idle,

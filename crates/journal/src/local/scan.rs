@@ -151,27 +151,30 @@ struct Packed<F> {
 }
 
 impl<F: StorageFile> Parcel<F> {
-    fn fill(trail: &mut Trail<F>, mut bytes: Vec<u8>) -> Result<Self, (Self, ReadError)> {
+    /// The next batches of `trail` in the buffer `bytes`, and the error that ended them, if one did.
+    fn fill(trail: &mut Trail<F>, mut bytes: Vec<u8>) -> (Self, Option<ReadError>) {
         bytes.clear();
         let mut parcel = Self { bytes, batches: Vec::new(), verified: false };
         while parcel.bytes.len() < PARCEL_BYTES {
             match trail.step() {
-                Ok(Some(step)) => {
-                    let start = parcel.bytes.len();
-                    parcel.bytes.extend_from_slice(step.bytes);
-                    parcel.batches.push(Packed {
-                        segment: Arc::clone(step.segment),
-                        offset: step.offset,
-                        header: step.header,
-                        hash: step.hash,
-                        range: start..start + step.bytes.len(),
-                    });
-                }
+                Ok(Some(step)) => parcel.put(&step),
                 Ok(None) => break,
-                Err(error) => return Err((parcel, error)),
+                Err(error) => return (parcel, Some(error)),
             }
         }
-        Ok(parcel)
+        (parcel, None)
+    }
+
+    fn put(&mut self, step: &Step<'_, F>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(step.bytes);
+        self.batches.push(Packed {
+            segment: Arc::clone(step.segment),
+            offset: step.offset,
+            header: step.header,
+            hash: step.hash,
+            range: start..start + step.bytes.len(),
+        });
     }
 
     fn verify(&self, packed: &Packed<F>, scratch: &mut Vec<Hash>) -> Result<(), ReadError> {
@@ -205,7 +208,8 @@ pub(super) fn scan_ahead<F: StorageFile>(trail: Trail<F>, visit: Visit<'_>) -> R
     std::thread::scope(|scope| {
         let waiting = &waiting;
         scope.spawn(move || send_parcels(trail, &parcels, &returned, waiting));
-        visit_parcels(begin, &arriving, &empties, waiting, visit)
+        // It owns the receiver, so that breaking off, failing and panicking all end the reading thread.
+        visit_parcels(begin, arriving, &empties, waiting, visit)
     })
 }
 
@@ -217,11 +221,7 @@ fn send_parcels<F: StorageFile>(
 ) {
     let mut scratch = Vec::new();
     loop {
-        let (mut parcel, mut failed) = match Parcel::fill(&mut trail, returned.try_recv().unwrap_or_default())
-        {
-            Ok(parcel) => (parcel, None),
-            Err((parcel, error)) => (parcel, Some(error)),
-        };
+        let (mut parcel, mut failed) = Parcel::fill(&mut trail, returned.try_recv().unwrap_or_default());
         let last = parcel.batches.is_empty();
         if waiting.load(Ordering::Relaxed) > 0
             && let Err(error) = parcel.verify_all(&mut scratch)
@@ -245,13 +245,13 @@ fn send_parcels<F: StorageFile>(
 
 fn visit_parcels<F: StorageFile>(
     begin: Head,
-    arriving: &Receiver<Sent<F>>,
+    arriving: Receiver<Sent<F>>,
     empties: &Sender<Vec<u8>>,
     waiting: &AtomicUsize,
     visit: Visit<'_>,
 ) -> Result<Head, ReadError> {
     let (mut done, mut scratch) = (begin, Vec::new());
-    while let Ok(parcel) = arriving.recv() {
+    for parcel in arriving {
         waiting.fetch_sub(1, Ordering::Relaxed);
         let parcel = parcel?;
         for packed in &parcel.batches {

@@ -20,6 +20,7 @@ pub(super) struct Unsealed<F> {
     pub(super) contents: Contents,
 }
 
+/// A segment, one way or the other.
 #[derive(Debug)]
 pub(super) enum Entry<F> {
     Sealed(Segment<F>),
@@ -109,8 +110,8 @@ pub(super) fn survey<S: Storage>(
     for name in names {
         let is_last = Some(&name) == last.as_ref();
         match looking.look(&name, cursor, is_last)? {
-            Look::Leftover => leftovers.push(name.format()),
-            Look::Entry(entry) => {
+            None => leftovers.push(name.format()),
+            Some(entry) => {
                 let (begins, ends) = ends_of(&entry);
                 let first = survey.entries.is_empty();
                 looking.check_continues(&name, cursor, begins)?;
@@ -154,11 +155,6 @@ fn sort_names(files: &[String]) -> (Vec<SegmentName>, Vec<String>) {
     (names, leftovers)
 }
 
-enum Look<F> {
-    Leftover,
-    Entry(Entry<F>),
-}
-
 struct Looking<'a, S> {
     storage: &'a S,
     branch: u16,
@@ -168,19 +164,20 @@ struct Looking<'a, S> {
 }
 
 impl<S: Storage> Looking<'_, S> {
+    /// The segment `name`; `None` if the file means nothing any more.
     fn look(
         &mut self,
         name: &SegmentName,
         cursor: Option<Head>,
         is_last: bool,
-    ) -> Result<Look<S::File>, OpenError> {
+    ) -> Result<Option<Entry<S::File>>, OpenError> {
         let start = self.mark.map_or(0, |mark| mark.start.position.0);
         if name.sealed {
             let segment = Segment::open_sealed(self.storage, name.clone(), Some(self.branch));
             let segment = segment.map_err(|error| self.refused(error))?;
             // Archived, and the power went before its removal was durable.
             let archived = segment.head().position.0 <= start;
-            return Ok(if archived { Look::Leftover } else { Look::Entry(Entry::Sealed(segment)) });
+            return Ok((!archived).then_some(Entry::Sealed(segment)));
         }
         let file = self.storage.open(&name.format(), false).map_err(|error| self.storage_refused(error))?;
         let header = read_header(&file).map_err(|error| self.storage_refused(error))?;
@@ -197,12 +194,12 @@ impl<S: Storage> Looking<'_, S> {
         let unsealed = Unsealed { name: name.clone(), file, header, contents };
         let harmless = unsealed.contents.bad.as_ref().is_none_or(|bad| bad.evidence.is_none());
         if unsealed.is_empty() && is_last && harmless {
-            return Ok(Look::Leftover);
+            return Ok(None);
         }
         if let Some(bad) = &unsealed.contents.bad {
             self.check_bad(name, bad, unsealed.contents.footer.head, is_last)?;
         }
-        Ok(Look::Entry(Entry::Unsealed(unsealed)))
+        Ok(Some(Entry::Unsealed(unsealed)))
     }
 
     /// A file without a readable header: made, but the power went before anything in it was durable. Unless it holds more.
@@ -212,11 +209,11 @@ impl<S: Storage> Looking<'_, S> {
         file: &S::File,
         start: Head,
         is_last: bool,
-    ) -> Result<Look<S::File>, OpenError> {
+    ) -> Result<Option<Entry<S::File>>, OpenError> {
         let contents = examine(file, self.branch, start).map_err(|error| self.storage_refused(error))?;
         let evidence = contents.bad.is_some_and(|bad| bad.evidence.is_some());
         if is_last && contents.footer.head == start && !evidence {
-            return Ok(Look::Leftover);
+            return Ok(None);
         }
         Err(self.damage(name, 0, name.first_position, DamageKind::SegmentHeader))
     }

@@ -58,6 +58,9 @@ impl Window {
     }
 }
 
+/// A batch on the way: its segment, its place and header, its bytes.
+pub(crate) type Stepped<'a, F> = (&'a Arc<Segment<F>>, Found, &'a [u8]);
+
 /// Steps over the batches of one segment up to its durable end at the time the walk began.
 #[derive(Debug)]
 pub(crate) struct Walk<F> {
@@ -89,7 +92,7 @@ impl<F: StorageFile> Walk<F> {
     }
 
     /// The next batch and its bytes, which must be there: header and chain checked, body not.
-    pub(crate) fn step(&mut self) -> Result<(&Arc<Segment<F>>, Found, &[u8]), ReadError> {
+    pub(crate) fn step(&mut self) -> Result<Stepped<'_, F>, ReadError> {
         let offset = self.offset;
         let segment = &self.segment;
         let position = self.before.map_or(segment.name.first_position, |before| before.position.0);

@@ -1,5 +1,7 @@
 //! A folder of the machine for one test.
 
+#![expect(clippy::unwrap_used, reason = "the setting for tests does not reach their helpers")]
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
