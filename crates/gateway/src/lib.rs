@@ -1,1 +1,52 @@
-//! (being written)
+//! The face of the bank: HTTP and JSON in front of the branches.
+//!
+//! ```text
+//! connection ── server ──► Front ──► router ──► handler ──► Bank::ask ──► Seat ──► branch
+//!               caps,      problems   axum       Caller,       MAC,          │
+//!               watches    in words              scopes        deadline      └──► history, beside the writer
+//! ```
+//!
+//! Start with [`app`] for what can be called, [`bank`] for how a branch is asked, [`server`] for how connections are
+//! bounded. It refuses to know journals and books: a [`seat::Seat`] is all it sees of a branch.
+//!
+//! # Invariants
+//!
+//! - **G1, bounded**: connections, bodies, streams, queries and waiting have a bound each, and meeting one is a
+//!   problem document with `Retry-After`.
+//! - **G2, once**: what changes something carries an id or an idempotency key that the book keeps.
+//! - **G3, sealed**: names and documents reach a branch only as ciphertext, and logs not at all.
+//! - **G4, one voice**: whatever goes wrong is a problem document; its number is in [`catalogue`].
+
+pub mod app;
+pub mod auth;
+pub mod bank;
+pub mod body;
+pub mod catalogue;
+pub mod config;
+mod derived;
+mod events_view;
+pub mod extract;
+mod figures;
+pub mod gateway;
+pub mod hosted;
+mod join;
+pub mod meters;
+mod newcomers;
+pub mod problem;
+mod random;
+pub mod routes;
+pub mod sealing;
+pub mod seat;
+pub mod server;
+pub mod service;
+pub mod text;
+pub mod tls;
+pub mod tokens;
+pub mod wire;
+
+pub use bank::Bank;
+pub use config::{GatewayConfig, Limits, TlsConfig};
+pub use gateway::{Gateway, Secrets, Shared};
+pub use hosted::Hosted;
+pub use server::{Listening, ServeError};
+pub use tokens::{NewToken, TokenError, TokenRecord, TokenStore};

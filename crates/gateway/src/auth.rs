@@ -1,0 +1,326 @@
+//! Who is calling, and whether they may.
+//!
+//! A role says what its holders may do at most; a token narrows that by operation, branch and customer.
+//! Whose account it is only the book knows, so the customer's scope travels to the branch and is checked
+//! there. Forbidden and unknown are told apart on purpose: a token's holder knows its own scope.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+use skerry_book::actor::{Actor, Cause, Principal, Role};
+use skerry_branch::api::Scope;
+use skerry_money::CustomerNumber;
+
+use crate::catalogue;
+use crate::problem::Problem;
+use crate::tokens::{Grant, Presented, TokenStore};
+
+/// What can be done through the face of the bank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub enum Operation {
+    /// Look at customers.
+    #[serde(rename = "customers:read")]
+    CustomersRead,
+    /// Create, change and erase customers.
+    #[serde(rename = "customers:write")]
+    CustomersWrite,
+    /// Look at accounts, entries and balances.
+    #[serde(rename = "accounts:read")]
+    AccountsRead,
+    /// Open accounts.
+    #[serde(rename = "accounts:write")]
+    AccountsWrite,
+    /// Change limits, freeze, close and reopen accounts.
+    #[serde(rename = "accounts:control")]
+    AccountsControl,
+    /// Look at transfers and receipts.
+    #[serde(rename = "transfers:read")]
+    TransfersRead,
+    /// Move money.
+    #[serde(rename = "transfers:write")]
+    TransfersWrite,
+    /// Undo posted transfers.
+    #[serde(rename = "transfers:reverse")]
+    TransfersReverse,
+    /// Take history over from an old core.
+    #[serde(rename = "import")]
+    Import,
+    /// Trial balances, the chart, branches and meters.
+    #[serde(rename = "reports:read")]
+    ReportsRead,
+    /// The audit trail.
+    #[serde(rename = "audit:read")]
+    AuditRead,
+    /// The stream of events.
+    #[serde(rename = "events:read")]
+    EventsRead,
+    /// Reopen branches, adopt charts, change policies and days.
+    #[serde(rename = "branches:control")]
+    BranchesControl,
+    /// Make, list and revoke tokens.
+    #[serde(rename = "tokens:control")]
+    TokensControl,
+    /// Approve what another proposed.
+    #[serde(rename = "approve")]
+    Approve,
+}
+
+impl Operation {
+    /// Whether `role` may ever do it.
+    #[must_use]
+    pub const fn allowed_to(self, role: Role) -> bool {
+        use Operation as O;
+        match role {
+            Role::Operator => true,
+            Role::Bank => false,
+            Role::Service => matches!(
+                self,
+                O::CustomersRead
+                    | O::CustomersWrite
+                    | O::AccountsRead
+                    | O::AccountsWrite
+                    | O::TransfersRead
+                    | O::TransfersWrite
+                    | O::EventsRead
+            ),
+            Role::Auditor => matches!(
+                self,
+                O::CustomersRead
+                    | O::AccountsRead
+                    | O::TransfersRead
+                    | O::ReportsRead
+                    | O::AuditRead
+                    | O::EventsRead
+            ),
+            Role::Customer => {
+                matches!(self, O::CustomersRead | O::AccountsRead | O::TransfersRead | O::TransfersWrite)
+            }
+        }
+    }
+}
+
+/// SHA-256 of the certificate that a client showed; laid into each request of its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientCertificate(pub [u8; 32]);
+
+/// A caller whose token is good.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    grant: Arc<Grant>,
+}
+
+impl Caller {
+    /// Checks the `Authorization` header.
+    ///
+    /// # Errors
+    ///
+    /// 401 problems: none, unknown, expired, or bound to another certificate.
+    pub fn authenticate(
+        headers: &HeaderMap,
+        certificate: Option<ClientCertificate>,
+        tokens: &TokenStore,
+        now_s: u64,
+    ) -> Result<Self, Problem> {
+        let unauthenticated = |detail| Problem::numbered(catalogue::UNAUTHENTICATED).detail(detail);
+        let header = headers.get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("no Authorization header"))?;
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(|| unauthenticated("the Authorization header is not `Bearer <token>`"))?;
+        match tokens.present(token, now_s) {
+            Presented::Granted(grant) => {
+                if grant.certificate.is_some() && grant.certificate != certificate.map(|shown| shown.0) {
+                    return Err(unauthenticated("the token is bound to a client certificate that was not shown"));
+                }
+                Ok(Self { grant })
+            }
+            Presented::Expired => Err(Problem::numbered(catalogue::TOKEN_EXPIRED)),
+            Presented::Unknown => Err(unauthenticated("the token is not known")),
+        }
+    }
+
+    /// A caller with `grant`, for tests and for those who authenticate otherwise.
+    #[must_use]
+    pub fn granted(grant: Arc<Grant>) -> Self {
+        Self { grant }
+    }
+
+    /// Whether the caller may do `operation` at all.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden` if the role may not, `out_of_scope` if the token may not.
+    pub fn may(&self, operation: Operation) -> Result<(), Problem> {
+        if !operation.allowed_to(self.grant.role) {
+            let detail = format!("the role {} may not do this", self.grant.role.name());
+            return Err(Problem::numbered(catalogue::FORBIDDEN).detail(detail));
+        }
+        match &self.grant.operations {
+            Some(operations) if !operations.contains(&operation) => {
+                Err(out_of_scope("the token does not cover this operation"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may act on `branch`.
+    ///
+    /// # Errors
+    ///
+    /// `out_of_scope`.
+    pub fn may_in(&self, branch: u16) -> Result<(), Problem> {
+        match &self.grant.branches {
+            Some(branches) if !branches.contains(&branch) => {
+                Err(out_of_scope("the token does not cover this branch"))
+            }
+            _ => match self.grant.customer {
+                Some(customer) if customer.branch() != branch => {
+                    Err(out_of_scope("the token's customer lives in another branch"))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Whether the caller may see and act for `customer`.
+    ///
+    /// # Errors
+    ///
+    /// `out_of_scope`.
+    pub fn may_for(&self, customer: CustomerNumber) -> Result<(), Problem> {
+        self.may_in(customer.branch())?;
+        match self.grant.customer {
+            Some(own) if own != customer => Err(out_of_scope("the token belongs to another customer")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller acts for the whole bank rather than for one customer.
+    ///
+    /// # Errors
+    ///
+    /// `out_of_scope`.
+    pub fn may_beyond_one_customer(&self) -> Result<(), Problem> {
+        match self.grant.customer {
+            Some(_) => Err(out_of_scope("the token belongs to one customer")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the caller may make a token of this width: none wider than its own.
+    ///
+    /// # Errors
+    ///
+    /// `out_of_scope`.
+    pub fn may_grant(&self, branches: Option<&[u16]>, operations: Option<&[Operation]>) -> Result<(), Problem> {
+        let within_branches = match (&self.grant.branches, branches) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(asked)) => asked.iter().all(|branch| own.contains(branch)),
+        };
+        let within_operations = match (&self.grant.operations, operations) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(asked)) => asked.iter().all(|operation| own.contains(operation)),
+        };
+        if within_branches && within_operations {
+            Ok(())
+        } else {
+            Err(out_of_scope("a token cannot be made wider than the one it is made with"))
+        }
+    }
+
+    /// Whether nothing narrows what the role allows.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        self.grant.role == Role::Operator && self.grant.operations.is_none()
+    }
+
+    /// What the branch must check.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let serial = self.grant.customer.map(|customer| u32::try_from(customer.serial()).unwrap_or(u32::MAX));
+        Scope { customer: serial }
+    }
+
+    /// The customer that the token belongs to.
+    #[must_use]
+    pub fn customer(&self) -> Option<CustomerNumber> {
+        self.grant.customer
+    }
+
+    /// The caller's name.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        self.grant.principal
+    }
+
+    /// The caller's role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.grant.role
+    }
+
+    /// The actor to be journaled for a request with this digest.
+    #[must_use]
+    pub fn actor(&self, request: [u8; 16]) -> Actor {
+        Actor {
+            principal: self.grant.principal,
+            role: self.grant.role,
+            request,
+            approver: None,
+            cause: Cause::Request,
+        }
+    }
+}
+
+fn out_of_scope(detail: &'static str) -> Problem {
+    Problem::numbered(catalogue::OUT_OF_SCOPE).detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, change: impl FnOnce(&mut Grant)) -> Caller {
+        let mut grant = Grant {
+            principal: Principal::new("test").unwrap(),
+            role,
+            branches: None,
+            customer: None,
+            operations: None,
+            expires_s: None,
+            certificate: None,
+        };
+        change(&mut grant);
+        Caller::granted(Arc::new(grant))
+    }
+
+    #[test]
+    fn roles_bound_what_tokens_may_say() {
+        assert!(caller(Role::Operator, |_| {}).may(Operation::Import).is_ok());
+        assert_eq!(caller(Role::Service, |_| {}).may(Operation::Import).unwrap_err().code(), "forbidden");
+        assert_eq!(caller(Role::Auditor, |_| {}).may(Operation::TransfersWrite).unwrap_err().code(), "forbidden");
+        let wide = caller(Role::Customer, |grant| grant.operations = Some(vec![Operation::Import]));
+        assert_eq!(wide.may(Operation::Import).unwrap_err().code(), "forbidden");
+        let narrow = caller(Role::Operator, |grant| grant.operations = Some(vec![Operation::Import]));
+        assert_eq!(narrow.may(Operation::TransfersWrite).unwrap_err().code(), "out_of_scope");
+    }
+
+    #[test]
+    fn scopes_hold_by_branch_and_customer() {
+        let one = caller(Role::Service, |grant| grant.branches = Some(vec![1]));
+        assert!(one.may_in(1).is_ok() && one.may_in(2).is_err());
+        let own = CustomerNumber::new(2, 7);
+        let customer = caller(Role::Customer, |grant| grant.customer = Some(own));
+        assert!(customer.may_for(own).is_ok());
+        assert!(customer.may_for(CustomerNumber::new(2, 8)).is_err());
+        assert!(customer.may_in(1).is_err() && customer.may_in(2).is_ok());
+        assert!(customer.may_beyond_one_customer().is_err());
+        assert_eq!(customer.scope().customer, Some(7));
+    }
+}

@@ -1,0 +1,258 @@
+//! The branches behind the gateway: asking one, asking all, and what their words become.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use skerry_book::Rejection;
+use skerry_branch::api::{Answer, Body, BusyReason, Denied, GatewayKey, Malformed, Read, Reply, Request};
+use skerry_money::Currency;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::auth::Caller;
+use crate::catalogue;
+use crate::problem::Problem;
+use crate::seat::{Seat, Trouble};
+use crate::text;
+use crate::wire::scalars::decimal;
+
+/// Queries over history that run at once: each may hold a page and wait for the disk.
+const QUERIES_MAX: usize = 32;
+
+/// Longer than the branch's deadline, so that its own word comes first.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The branches, by number.
+pub struct Bank {
+    seats: RwLock<Arc<BTreeMap<u16, Arc<dyn Seat>>>>,
+    key: GatewayKey,
+    within: Duration,
+    queries: Semaphore,
+}
+
+impl std::fmt::Debug for Bank {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Bank").field("branches", &self.seats().len()).finish_non_exhaustive()
+    }
+}
+
+impl Bank {
+    /// A bank of these branches, asked under `key`, each request answered `within`.
+    #[must_use]
+    pub fn new(seats: Vec<Arc<dyn Seat>>, key: GatewayKey, within: Duration) -> Self {
+        let seats: BTreeMap<_, _> = seats.into_iter().map(|seat| (seat.number(), seat)).collect();
+        Self { seats: RwLock::new(Arc::new(seats)), key, within, queries: Semaphore::new(QUERIES_MAX) }
+    }
+
+    /// Adds a branch, or replaces the one with its number.
+    pub fn add(&self, seat: Arc<dyn Seat>) {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = BTreeMap::clone(&seats);
+        next.insert(seat.number(), seat);
+        *seats = Arc::new(next);
+    }
+
+    /// All branches.
+    #[must_use]
+    pub fn seats(&self) -> Arc<BTreeMap<u16, Arc<dyn Seat>>> {
+        Arc::clone(&self.seats.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The branch with this number.
+    ///
+    /// # Errors
+    ///
+    /// `branch_not_found`.
+    pub fn seat(&self, branch: u16) -> Result<Arc<dyn Seat>, Problem> {
+        let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+        seats.get(&branch).cloned().ok_or_else(|| {
+            Problem::numbered(catalogue::BRANCH_NOT_FOUND).detail(format!("this bank has no branch {branch}"))
+        })
+    }
+
+    /// Asks `branch` and waits for its word.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the branch from deciding. A rejection is in the reply.
+    pub async fn ask(
+        &self,
+        branch: u16,
+        caller: &Caller,
+        request: [u8; 16],
+        body: Body,
+    ) -> Result<Reply, Problem> {
+        let seat = self.seat(branch)?;
+        self.ask_seat(&*seat, caller, request, body).await
+    }
+
+    /// The same of a branch at hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub async fn ask_seat(
+        &self,
+        seat: &dyn Seat,
+        caller: &Caller,
+        request: [u8; 16],
+        body: Body,
+    ) -> Result<Reply, Problem> {
+        let (send, receive) = oneshot::channel();
+        let actor = caller.actor(request);
+        let scope = caller.scope();
+        let within_us = u64::try_from(self.within.as_micros()).unwrap_or(u64::MAX);
+        let deadline_us = text::now_us().saturating_add(within_us);
+        let mac = self.key.authenticate(&actor, scope, deadline_us);
+        // Nobody waiting any more is no concern of the branch's.
+        let reply = Box::new(move |reply| drop(send.send(reply)));
+        seat.submit(Request { actor, scope, deadline_us, mac, body, reply }).map_err(|busy| {
+            let problem = match busy.reason {
+                BusyReason::Queue => Problem::numbered(catalogue::BUSY),
+                BusyReason::InFlight | BusyReason::Rate => Problem::numbered(catalogue::QUOTA_EXCEEDED),
+                BusyReason::Closed => unavailable(seat),
+            };
+            problem.retry_after_ms(busy.retry_after_ms)
+        })?;
+        match tokio::time::timeout(self.within + GRACE, receive).await {
+            Ok(Ok(reply)) => settled(reply),
+            Ok(Err(_)) | Err(_) => Err(outcome_unknown()),
+        }
+    }
+
+    /// Looks at something in `branch`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask); `None` is not found.
+    pub async fn look(&self, branch: u16, caller: &Caller, read: Read) -> Result<Option<Answer>, Problem> {
+        match self.ask(branch, caller, [0; 16], Body::Read(read)).await? {
+            Reply::Answer(Answer::NotFound) => Ok(None),
+            Reply::Answer(answer) => Ok(Some(answer)),
+            _ => Err(Problem::numbered(catalogue::INTERNAL)),
+        }
+    }
+
+    /// Runs a query over history on a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// `history_unavailable`; `not_found` when the query says so.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        branch: u16,
+        query: impl FnOnce(&dyn Seat) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let seat = self.seat(branch)?;
+        let _turn = self.queries.acquire().await.map_err(|_| Problem::numbered(catalogue::SHUTTING_DOWN))?;
+        match tokio::task::spawn_blocking(move || query(&*seat)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(trouble)) => Err(troubled(&trouble)),
+            Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),
+        }
+    }
+}
+
+fn unavailable(seat: &dyn Seat) -> Problem {
+    let problem = Problem::numbered(catalogue::BRANCH_UNAVAILABLE);
+    let health = seat.health();
+    let reason = health.reason.as_deref().unwrap_or("");
+    let colon = if reason.is_empty() { "" } else { ": " };
+    problem.detail(format!("branch {} is {}{colon}{reason}", seat.number(), health.state))
+}
+
+fn outcome_unknown() -> Problem {
+    Problem::numbered(catalogue::OUTCOME_UNKNOWN).detail("retry with the same id").retry_after_ms(200)
+}
+
+fn troubled(trouble: &Trouble) -> Problem {
+    match trouble {
+        Trouble::NotFound => Problem::numbered(catalogue::NOT_FOUND),
+        Trouble::NotYet(what) => {
+            Problem::numbered(catalogue::HISTORY_UNAVAILABLE).detail(what.clone()).retry_after_ms(500)
+        }
+        Trouble::Failed(what) => {
+            tracing::warn!(what, "a query over history failed");
+            Problem::numbered(catalogue::HISTORY_UNAVAILABLE).detail("the files could not be read").retry_after_ms(5_000)
+        }
+    }
+}
+
+/// Replies that answer nothing become problems; the others pass.
+fn settled(reply: Reply) -> Result<Reply, Problem> {
+    match reply {
+        Reply::Unknown => Err(outcome_unknown()),
+        Reply::Expired => Err(Problem::numbered(catalogue::DEADLINE_PASSED).retry_after_ms(500)),
+        Reply::Malformed(malformed) => Err(malformed_packed(malformed)),
+        Reply::Denied(denied) => Err(denied_problem(denied)),
+        Reply::Busy(busy) => {
+            let number = match busy.reason {
+                BusyReason::Queue => catalogue::BUSY,
+                BusyReason::InFlight | BusyReason::Rate => catalogue::QUOTA_EXCEEDED,
+                BusyReason::Closed => catalogue::BRANCH_UNAVAILABLE,
+            };
+            Err(Problem::numbered(number).retry_after_ms(busy.retry_after_ms))
+        }
+        answer => Ok(answer),
+    }
+}
+
+fn denied_problem(denied: Denied) -> Problem {
+    match denied {
+        Denied::Scope => Problem::numbered(catalogue::OUT_OF_SCOPE).detail(denied.to_string()),
+        Denied::Role => Problem::numbered(catalogue::FORBIDDEN).detail(denied.to_string()),
+        Denied::Authentication => {
+            tracing::error!("a branch does not accept this gateway's key");
+            Problem::numbered(catalogue::INTERNAL)
+        }
+    }
+}
+
+fn malformed_packed(malformed: Malformed) -> Problem {
+    let number = match malformed {
+        Malformed::TooMany { .. } => catalogue::BATCH_TOO_LARGE,
+        _ => catalogue::PACKED_MALFORMED,
+    };
+    let problem = Problem::numbered(number).detail(malformed.to_string());
+    match malformed {
+        Malformed::Transfer { index, field } => {
+            problem.field(field).at("transfers", usize::try_from(index).unwrap_or(usize::MAX))
+        }
+        _ => problem,
+    }
+}
+
+/// The problem that a rejection is, with figures in `currency` where it compares money.
+#[must_use]
+pub fn rejected(rejection: Rejection, currency: Option<Currency>, request: [u8; 16]) -> Problem {
+    let entry = catalogue::find(rejection.code()).unwrap_or_else(|| catalogue::entry(ID_REUSED));
+    let mut problem = Problem::of(entry).detail(rejection.to_string()).field(rejection.field());
+    if let Some((have, need)) = rejection.figures() {
+        let money = currency.filter(|_| is_money(rejection.code()));
+        let need = i128::try_from(need).unwrap_or(i128::MAX);
+        problem = problem.figures(figure(have, money), figure(need, money));
+    }
+    if rejection == Rejection::NeedsApproval {
+        problem = problem.request(text::hex(&request));
+    }
+    problem
+}
+
+const ID_REUSED: u16 = 1014;
+
+/// Whether a rule's figures are amounts.
+const fn is_money(number: u16) -> bool {
+    matches!(number, 1059 | 1060 | 1072 | 1111 | 1112 | 1113 | 2005)
+}
+
+fn figure(value: i128, currency: Option<Currency>) -> String {
+    let mut out = String::new();
+    match currency {
+        Some(currency) => {
+            // Writing to a string cannot fail.
+            let _ = decimal(&mut out, value, currency);
+        }
+        None => out = value.to_string(),
+    }
+    out
+}

@@ -1,0 +1,199 @@
+//! Bodies: bounded in bytes, in time and all together, then parsed once.
+//!
+//! A body that arrived with its head is taken without a copy; a longer one is gathered in one buffer of
+//! its announced length. Whatever is wrong is a [`Problem`] that names the field.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use serde::de::DeserializeOwned;
+
+use crate::catalogue;
+use crate::config::SMALL_BODY;
+use crate::problem::Problem;
+
+/// Room for large bodies, shared by all connections.
+#[derive(Debug)]
+pub struct Room {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+impl Room {
+    /// Room for `most` bytes.
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self { most, taken: AtomicUsize::new(0) }
+    }
+
+    /// Bytes taken now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    fn take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.most);
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits).ok()?;
+        Some(Taken { room: Arc::clone(self), bytes })
+    }
+}
+
+/// A part of the [`Room`], given back when dropped.
+#[derive(Debug)]
+pub struct Taken {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// A body read whole, and the room it holds until the answer is sent.
+#[derive(Debug)]
+pub struct Whole {
+    /// The bytes.
+    pub bytes: Bytes,
+    _taken: Option<Taken>,
+}
+
+/// Reads a body of at most `most` bytes within `within`.
+///
+/// # Errors
+///
+/// `body_too_large`, `busy` when there is no room for it, `request_timeout`, `body_cut_short`.
+pub async fn read(body: Body, most: usize, within: Duration, room: &Arc<Room>) -> Result<Whole, Problem> {
+    let hint = body.size_hint();
+    if hint.lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+        return Err(too_large(most));
+    }
+    match tokio::time::timeout(within, gather(body, most, room)).await {
+        Ok(result) => result,
+        Err(_) => Err(Problem::numbered(catalogue::REQUEST_TIMEOUT)
+            .detail(format!("the body did not arrive within {} s", within.as_secs()))),
+    }
+}
+
+fn too_large(most: usize) -> Problem {
+    Problem::numbered(catalogue::BODY_TOO_LARGE).detail(format!("at most {most} bytes are taken here"))
+}
+
+async fn gather(mut body: Body, most: usize, room: &Arc<Room>) -> Result<Whole, Problem> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(most).min(most);
+    let mut taken: Option<Taken> = None;
+    let mut held = SMALL_BODY;
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::numbered(catalogue::BODY_CUT_SHORT))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
+        let length = so_far + data.len();
+        if length > most {
+            return Err(too_large(most));
+        }
+        if length > held {
+            held = length.max(announced).saturating_mul(2).min(most);
+            // What is held is given back first: together they could be more than there is.
+            drop(taken.take());
+            taken = Some(room.take(held).ok_or_else(|| {
+                Problem::numbered(catalogue::BUSY).detail("no room for another large body").retry_after_ms(200)
+            })?);
+        }
+        if so_far == 0 && rest.is_none() {
+            first = data;
+            continue;
+        }
+        let buffer = rest.get_or_insert_with(|| {
+            let mut buffer = BytesMut::with_capacity(announced.max(length));
+            buffer.extend_from_slice(&first);
+            buffer
+        });
+        buffer.extend_from_slice(&data);
+    }
+    Ok(Whole { bytes: rest.map_or(first, BytesMut::freeze), _taken: taken })
+}
+
+/// Parses JSON. The fast way first; only what fails is read again, slowly, to name the field.
+///
+/// # Errors
+///
+/// `malformed_json`, `unknown_field`, `missing_field` or `invalid_field`, with the path of the field.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+}
+
+/// The problem with a body that is not a `T`.
+#[cold]
+pub fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
+    if bytes.is_empty() {
+        return Problem::numbered(catalogue::MALFORMED_JSON).detail("the body is empty");
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let (path, error) = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Err(error) => (error.path().to_string(), error.into_inner()),
+        Ok(_) => match reader.end() {
+            Err(error) => (String::from("."), error),
+            Ok(()) => return Problem::numbered(catalogue::MALFORMED_JSON),
+        },
+    };
+    let text: String = error.to_string().chars().take(300).collect();
+    if !error.is_data() {
+        return Problem::numbered(catalogue::MALFORMED_JSON).detail(text);
+    }
+    let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let named = message.split('`').nth(1).unwrap_or("").to_owned();
+    let (number, field) = if message.starts_with("unknown field") {
+        (catalogue::UNKNOWN_FIELD, joined(&path, &named))
+    } else if message.starts_with("missing field") {
+        (catalogue::MISSING_FIELD, joined(&path, &named))
+    } else {
+        (catalogue::INVALID_FIELD, joined(&path, ""))
+    };
+    Problem::numbered(number).detail(message).field(field)
+}
+
+fn joined(path: &str, name: &str) -> String {
+    let path = if path == "." || path == "?" { "" } else { path };
+    let path: String = path.chars().take(120).collect();
+    let name: String = name.chars().take(60).collect();
+    match (path.is_empty(), name.is_empty()) {
+        (_, true) => path,
+        (true, false) => name,
+        // The path ends with the unknown field itself, or with the object that lacks one.
+        (false, false) if path == name || path.ends_with(&format!(".{name}")) => path,
+        (false, false) => format!("{path}.{name}"),
+    }
+}
+
+/// Runs a handler so that its panic is a problem document and not a torn connection.
+pub struct Caught<F>(pub F);
+
+impl<F: Future + Unpin> Future for Caught<F> {
+    type Output = Result<F::Output, ()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = &mut self.0;
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Pin::new(inner).poll(context)));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(_) => Poll::Ready(Err(())),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! 5xxx: the gateway's own.
+
+use super::Effect::{Nothing, Unknown};
+use super::{Entry, of};
+
+macro_rules! numbers {
+    ($($name:ident = $number:literal, $about:literal;)*) => {
+        $(#[doc = $about] pub const $name: u16 = $number;)*
+    };
+}
+
+numbers! {
+    UNAUTHENTICATED = 5001, "No good token.";
+    TOKEN_EXPIRED = 5002, "The token's time is over.";
+    FORBIDDEN = 5003, "The role may not.";
+    OUT_OF_SCOPE = 5004, "The token may not.";
+    NOT_FOUND = 5005, "No such thing.";
+    METHOD_NOT_ALLOWED = 5006, "Another method is needed.";
+    BODY_TOO_LARGE = 5007, "More bytes than are taken.";
+    UNSUPPORTED_MEDIA_TYPE = 5008, "Another media type is needed.";
+    MALFORMED_JSON = 5009, "Not JSON.";
+    INVALID_FIELD = 5010, "A field's value is wrong.";
+    UNKNOWN_FIELD = 5011, "A field we do not know.";
+    MISSING_FIELD = 5012, "A field is missing.";
+    INVALID_QUERY = 5013, "A query parameter is wrong.";
+    ID_NEEDED = 5014, "A transfer needs an id or a key.";
+    INVALID_KEY = 5015, "The idempotency key is wrong.";
+    CURSOR_INVALID = 5016, "The cursor is not one of ours.";
+    BATCH_TOO_LARGE = 5017, "More transfers than a batch takes.";
+    PACKED_MALFORMED = 5018, "A packed body breaks the layout.";
+    BODY_CUT_SHORT = 5019, "The body ended early.";
+    REQUEST_TIMEOUT = 5020, "The body came too slowly.";
+    TOKEN_INVALID = 5021, "A new token cannot be so.";
+    BUSY = 5030, "Full.";
+    QUOTA_EXCEEDED = 5031, "The principal asks too much.";
+    BRANCH_UNAVAILABLE = 5032, "The branch is sick or opening.";
+    OUTCOME_UNKNOWN = 5033, "Unknown, retry with the same id.";
+    DEADLINE_PASSED = 5034, "The branch did not get to it in time.";
+    TOO_MANY_CONNECTIONS = 5035, "The connection cap is met.";
+    TOO_MANY_STREAMS = 5036, "The cap of event streams is met.";
+    SHUTTING_DOWN = 5037, "The bank is stopping.";
+    NO_OPEN_BRANCH = 5038, "No branch takes customers.";
+    HISTORY_UNAVAILABLE = 5039, "The history is not that far yet.";
+    BRANCH_NOT_FOUND = 5040, "No such branch.";
+    PERSONAL_DATA_UNAVAILABLE = 5041, "The key file cannot be reached.";
+    INTERNAL = 5099, "Our fault.";
+}
+
+pub(super) const ENTRIES: &[Entry] = &[
+    of((UNAUTHENTICATED, "unauthenticated", 401, "Authentication needed", "需要身份认证", Nothing,
+        "The request has no `Authorization: Bearer <token>` header, or the token is not one of this bank's, was revoked, or is bound to a client certificate that was not shown.",
+        "Send a token. `skerry token create` makes one; `skerry up` wrote the first operator's token to `operator.token` in the data folder.")),
+    of((TOKEN_EXPIRED, "token_expired", 401, "The token has expired", "令牌已过期", Nothing,
+        "The token was made with a lifetime, which is over.", "Make a new one: `skerry token create`.")),
+    of((FORBIDDEN, "forbidden", 403, "The role may not do this", "该角色无权执行此操作", Nothing,
+        "Each role has a fixed set of operations; this one is not in the token's role.",
+        "Use a token with another role. docs/api.md lists what each may do.")),
+    of((OUT_OF_SCOPE, "out_of_scope", 403, "Outside the token's scope", "超出令牌的授权范围", Nothing,
+        "The token is limited to some branches, operations or one customer, and this lies outside.",
+        "Use a token with a wider scope; `skerry token list` shows the scopes.")),
+    of((NOT_FOUND, "not_found", 404, "Not found", "未找到", Nothing,
+        "Nothing lies at this path, or what it names does not exist.", "Check the path against /docs and the number against its source.")),
+    of((METHOD_NOT_ALLOWED, "method_not_allowed", 405, "Method not allowed", "不支持该请求方法", Nothing,
+        "The path exists, with another method.", "See /docs for the methods of this path.")),
+    of((BODY_TOO_LARGE, "body_too_large", 413, "The body is too large", "请求体过大", Nothing,
+        "The body has more bytes than this call takes. The bound is in the detail and in /metrics.",
+        "Send smaller batches; `server.body_bytes_max` in skerry.toml sets the bound.")),
+    of((UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", 415, "Unsupported media type", "不支持的媒体类型", Nothing,
+        "The `Content-Type` is not one that this call reads.",
+        "Send `application/json`, or for packed batches `application/vnd.skerry.transfers`.")),
+    of((MALFORMED_JSON, "malformed_json", 400, "The body is not JSON", "请求体不是有效的 JSON", Nothing,
+        "The body cannot be read as JSON; the detail says where it goes wrong.", "Mend the body; `jq . body.json` shows the place.")),
+    of((INVALID_FIELD, "invalid_field", 400, "A field has a wrong value", "字段取值无效", Nothing,
+        "The field named in `field` has a value of another type or form than the call takes. Money is an object whose amount is a string: a JSON number would lose digits.",
+        "Correct the field; /docs shows its form with an example.")),
+    of((UNKNOWN_FIELD, "unknown_field", 400, "An unknown field", "未知字段", Nothing,
+        "The body has a field that this call does not know. Misspelt fields are refused and never ignored, because an ignored limit is no limit.",
+        "Correct or remove the field named in `field`.")),
+    of((MISSING_FIELD, "missing_field", 400, "A field is missing", "缺少字段", Nothing,
+        "The body lacks a field that this call needs.", "Add the field named in `field`.")),
+    of((INVALID_QUERY, "invalid_query", 400, "A query parameter is wrong", "查询参数无效", Nothing,
+        "A parameter after the `?` is unknown, doubled or has a wrong value.", "Correct the parameter named in `field`.")),
+    of((ID_NEEDED, "id_needed", 400, "An id or a key is needed", "缺少交易编号或幂等键", Nothing,
+        "A transfer must be safe to send twice, so it needs an `id` (a UUIDv7 of yours) or an `Idempotency-Key` header from which the bank derives one.",
+        "Add either, and keep it for retries.")),
+    of((INVALID_KEY, "invalid_idempotency_key", 400, "The idempotency key is wrong", "幂等键无效", Nothing,
+        "An `Idempotency-Key` has 1 to 255 visible ASCII characters and is given once.", "Use a UUID.")),
+    of((CURSOR_INVALID, "cursor_invalid", 400, "The cursor is not valid", "游标无效", Nothing,
+        "The `cursor` or `after` is not one that an earlier page gave.", "Begin without one, then pass `next` on as it came.")),
+    of((BATCH_TOO_LARGE, "batch_too_large", 413, "Too many transfers in a batch", "批次中的交易过多", Nothing,
+        "A batch holds at most the number of transfers named in the detail.", "Send several batches; keep linked chains whole.")),
+    of((PACKED_MALFORMED, "packed_malformed", 400, "The packed body breaks its layout", "打包数据格式错误", Nothing,
+        "The body is not whole records of 96 bytes, or a record has a value outside of its layout. Nothing of the batch was tried.",
+        "Compare with docs/api.md, section Packed batches; the detail names record and field.")),
+    of((BODY_CUT_SHORT, "body_cut_short", 400, "The body was cut short", "请求体不完整", Nothing,
+        "The connection ended before the announced body was there, or its framing is broken.", "Send the request again.")),
+    of((REQUEST_TIMEOUT, "request_timeout", 408, "The request came too slowly", "请求超时", Nothing,
+        "The body did not arrive in the time allowed.", "Send it again; `server.request_timeout_ms` in skerry.toml sets the time.")),
+    of((TOKEN_INVALID, "token_invalid", 400, "The token cannot be made so", "无法创建该令牌", Nothing,
+        "A field of the new token is wrong; the detail says which and why.", "Correct it.")),
+    of((BUSY, "busy", 503, "Busy", "系统繁忙", Nothing,
+        "The branch's queue, or the gateway's room for bodies, is full. Nothing was taken.",
+        "Send the same request again after `Retry-After`. If it lasts, `skerry status` shows which branch is full and why.")),
+    of((QUOTA_EXCEEDED, "quota_exceeded", 429, "Quota exceeded", "超出配额", Nothing,
+        "This principal has as much in flight, or asks as fast, as its quota allows.",
+        "Send the same request again after `Retry-After`; `[quota]` in skerry.toml sets the bounds.")),
+    of((BRANCH_UNAVAILABLE, "branch_unavailable", 503, "The branch is not available", "分行暂不可用", Nothing,
+        "The branch is opening, closing, or stopped itself because its journal failed or is damaged. The other branches go on.",
+        "`skerry status` names the cause; `skerry branch reopen NUMBER` opens it again once that is mended.")),
+    of((OUTCOME_UNKNOWN, "outcome_unknown", 503, "The outcome is not known", "结果未知", Unknown,
+        "The branch took the request, and could not tell whether it became durable: a sync failed or the reply did not come in time.",
+        "Send the very same request again with the same id or key: it answers what happened, or does it now.")),
+    of((DEADLINE_PASSED, "deadline_passed", 503, "Not done in time", "未在时限内处理", Nothing,
+        "The request waited in the branch's queue until its deadline passed and was then dropped.",
+        "Send it again; under lasting load add branches or lower the rate.")),
+    of((TOO_MANY_CONNECTIONS, "too_many_connections", 503, "Too many connections", "连接过多", Nothing,
+        "The gateway holds as many connections as it may.", "Close idle ones and reuse the rest; `server.connections_max` in skerry.toml sets the cap.")),
+    of((TOO_MANY_STREAMS, "too_many_streams", 503, "Too many event streams", "事件流过多", Nothing,
+        "As many event streams are open as may be.", "Read `GET /v1/events?after=` page by page instead.")),
+    of((SHUTTING_DOWN, "shutting_down", 503, "The bank is stopping", "系统正在停止", Nothing,
+        "The bank drains: what runs is finished, nothing new is taken.", "Try again after the restart.")),
+    of((NO_OPEN_BRANCH, "no_open_branch", 503, "No branch takes customers", "没有可接纳客户的分行", Nothing,
+        "Every branch is full, closed to newcomers or not available.", "`skerry branch list` shows the room; open another branch.")),
+    of((HISTORY_UNAVAILABLE, "history_unavailable", 503, "The history is not ready", "历史数据尚未就绪", Nothing,
+        "The query files are being rebuilt or are behind the journal, or could not be read.", "Try again after `Retry-After`; if it lasts, see `skerry status`.")),
+    of((BRANCH_NOT_FOUND, "branch_not_found", 404, "No such branch", "分行不存在", Nothing,
+        "The number names a branch that this bank does not have.", "Check the number; `skerry branch list` shows all.")),
+    of((PERSONAL_DATA_UNAVAILABLE, "personal_data_unavailable", 503, "Personal data cannot be reached", "个人数据暂不可用", Nothing,
+        "The file of customers' keys could not be read or written.", "`skerry status` and the log name the file; mend it, then try again.")),
+    of((INTERNAL, "internal", 500, "An error of the bank's own", "内部错误", Unknown,
+        "Something happened that should not; the log has it under the request's time.",
+        "Send the same request again with the same id. If it repeats, report it with the log.")),
+];

@@ -1,0 +1,89 @@
+//! Ids of transfers that came with a key instead of an id.
+//!
+//! A version 7 id has a time in it, and a retry comes later than its original. So the id takes the beginning of a
+//! third of a day for its time, and an earlier third's id is taken again if something was done under it. A
+//! minute after a third begins, whatever was under way in the one before is decided: until then the earlier id is
+//! used for everything. (A refusal is answered again for as long as its third lasts; an `id` of the client's own is
+//! refused for ever. docs/api.md says so.)
+
+use skerry_book::Purpose;
+use skerry_ledger::TransferId;
+
+use crate::auth::Caller;
+use crate::extract::Key;
+use crate::gateway::Shared;
+use crate::problem::Problem;
+use crate::routes::transfers::{key_bytes, uuid_v7};
+use crate::text;
+
+/// Eight hours, in milliseconds.
+const THIRD_MS: u64 = 8 * 3_600_000;
+
+/// Longer than any request lives, in milliseconds.
+const SETTLED_MS: u64 = 60_000;
+
+/// Thirds in which an id still acts: it may be at most a day old.
+const THIRDS: u64 = 3;
+
+/// The id for the `index`-th transfer of a request with `key`.
+///
+/// # Errors
+///
+/// `history_unavailable` when it cannot be told whether the key was used before.
+pub async fn by_key(
+    gateway: &Shared,
+    caller: &Caller,
+    branch: u16,
+    key: &Key,
+    index: usize,
+) -> Result<u128, Problem> {
+    let bits = gateway.secrets.seed.wide(Purpose::TransferId, &key_bytes(caller, key, index));
+    let ids = candidates(text::now_us() / 1_000, bits);
+    let earlier = ids[1..].to_vec();
+    let found = gateway.bank.query(branch, move |seat| {
+        for id in earlier {
+            if seat.transfer(TransferId(id))?.is_some() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    });
+    Ok(found.await?.unwrap_or(ids[0]))
+}
+
+/// The id to use, then those of the thirds before it.
+fn candidates(now_ms: u64, bits: u128) -> [u128; 4] {
+    let third = now_ms.saturating_sub(SETTLED_MS) / THIRD_MS;
+    let mut ids = [0; 4];
+    for (back, id) in (0..=THIRDS).zip(&mut ids) {
+        *id = uuid_v7(third.saturating_sub(back) * THIRD_MS, bits);
+    }
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_holds_for_a_third_of_a_day_and_is_found_from_the_next() {
+        let begin = 200_000 * THIRD_MS;
+        let at = |now_ms| candidates(now_ms, 0x1234_5678_9abc_def0_1234_5678_9abc_def0);
+        let id = at(begin + SETTLED_MS)[0];
+        assert_eq!(at(begin + THIRD_MS)[0], id, "until what was under way is decided");
+        assert_eq!(at(begin + THIRD_MS + SETTLED_MS)[1], id);
+        assert_ne!(at(begin + THIRD_MS + SETTLED_MS)[0], id);
+        assert_eq!(TransferId(id).version(), 7);
+        assert_eq!(TransferId(id).millis(), begin);
+        assert_eq!(id >> 62 & 3, 2, "the variant of RFC 9562");
+    }
+
+    #[test]
+    fn an_id_acts_whenever_it_is_made() {
+        let begin = 200_000 * THIRD_MS;
+        for now_ms in [begin, begin + SETTLED_MS - 1, begin + SETTLED_MS, begin + THIRD_MS - 1] {
+            let made = TransferId(candidates(now_ms, 1)[0]).millis();
+            assert!(made <= now_ms && now_ms - made < 24 * 3_600_000);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What handlers take: the caller, parameters, and bodies with their digest.
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::auth::{Caller, ClientCertificate};
+use crate::body::{self, Whole};
+use crate::catalogue;
+use crate::gateway::Shared;
+use crate::problem::Problem;
+use crate::{random, text};
+
+/// The header of idempotency keys.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
+        let certificate = parts.extensions.get::<ClientCertificate>().copied();
+        Self::authenticate(&parts.headers, certificate, &gateway.tokens, text::now_us() / 1_000_000)
+    }
+}
+
+/// Query parameters, unknown ones refused.
+#[derive(Debug)]
+pub struct Parameters<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        read_parameters(&parts.uri).map(Self)
+    }
+}
+
+fn read_parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    Query::<T>::try_from_uri(uri).map(|query| query.0).map_err(|rejection| {
+        let text = rejection.body_text();
+        let text = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, rest)| rest);
+        let text: String = text.chars().take(300).collect();
+        let named = text.split('`').nth(1).filter(|_| text.contains("field `"));
+        let field = named.or_else(|| text.split_once(": ").map(|(field, _)| field)).unwrap_or("").to_owned();
+        Problem::numbered(catalogue::INVALID_QUERY).detail(text).field(field)
+    })
+}
+
+/// A body as bytes with what makes a request the same request.
+#[derive(Debug)]
+pub struct Raw {
+    /// The bytes, and the room they hold.
+    pub body: Whole,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Digest of method, path and body: the request as it is journaled, approved and told from others.
+    pub digest: [u8; 16],
+}
+
+impl FromRequest<Shared> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let packed = is_packed(&parts.headers);
+        let most = if packed { gateway.limits.packed_bytes } else { gateway.limits.json_bytes };
+        let body = body::read(body, most, gateway.limits.body, &gateway.room).await?;
+        let digest = digest(&parts.method, &parts.uri, &body.bytes);
+        Ok(Self { body, headers: parts.headers, digest })
+    }
+}
+
+/// Whether the body says that it is packed transfers.
+#[must_use]
+pub fn is_packed(headers: &HeaderMap) -> bool {
+    media_type(headers) == Some(skerry_book::packed::MEDIA_TYPE)
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or("").trim())
+}
+
+/// BLAKE3 over method, path with query, and body, cut to 16 bytes.
+fn digest(method: &Method, uri: &Uri, body: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(method.as_str().as_bytes());
+    hasher.update(b" ");
+    hasher.update(uri.path_and_query().map_or("", |path| path.as_str()).as_bytes());
+    hasher.update(b"\0");
+    hasher.update(body);
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    digest
+}
+
+/// A JSON body with its digest and idempotency key.
+#[derive(Debug)]
+pub struct Posted<T> {
+    /// What was sent.
+    pub body: T,
+    /// The request's digest.
+    pub digest: [u8; 16],
+    /// The client's key, if it sent one.
+    pub key: Option<Key>,
+}
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Posted<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Problem> {
+        let raw = Raw::from_request(request, gateway).await?;
+        Self::read(&raw)
+    }
+}
+
+impl<T: DeserializeOwned> Posted<T> {
+    /// Reads a raw body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported_media_type`, `invalid_idempotency_key`, or what is wrong with the JSON.
+    pub fn read(raw: &Raw) -> Result<Self, Problem> {
+        if !media_type(&raw.headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json")) {
+            return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE).detail("send application/json"));
+        }
+        let key = Key::of(&raw.headers)?;
+        Ok(Self { body: body::parse(&raw.body.bytes)?, digest: raw.digest, key })
+    }
+
+    /// The client's key, or one made here that the answer then names.
+    #[must_use]
+    pub fn key_or_new(&self) -> Key {
+        self.key.clone().unwrap_or_else(Key::made)
+    }
+}
+
+/// A request that may come without a body: `{}` and nothing are the same.
+#[derive(Debug)]
+pub struct Maybe<T>(pub Posted<T>);
+
+impl<T: DeserializeOwned + Default> FromRequest<Shared> for Maybe<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Problem> {
+        let raw = Raw::from_request(request, gateway).await?;
+        if raw.body.bytes.is_empty() {
+            let key = Key::of(&raw.headers)?;
+            return Ok(Self(Posted { body: T::default(), digest: raw.digest, key }));
+        }
+        Posted::read(&raw).map(Self)
+    }
+}
+
+/// An idempotency key: 1 to 255 visible characters of ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key(Bytes);
+
+impl Key {
+    /// The longest key.
+    pub const LENGTH_MAX: usize = 255;
+
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let wrong = |detail| Err(Problem::numbered(catalogue::INVALID_KEY).field("Idempotency-Key").detail(detail));
+        let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return wrong("the header is given twice");
+        }
+        let bytes = value.as_bytes();
+        if bytes.is_empty() || bytes.len() > Self::LENGTH_MAX || !bytes.iter().all(u8::is_ascii_graphic) {
+            return wrong("1 to 255 visible characters of ASCII");
+        }
+        Ok(Some(Self(Bytes::copy_from_slice(bytes))))
+    }
+
+    /// A fresh one: random, so that it never meets another.
+    #[must_use]
+    pub fn made() -> Self {
+        Self(text::hex(&random::bytes::<16>()).into())
+    }
+
+    /// One that follows from a cause, for imports.
+    #[must_use]
+    pub fn caused(cause: &str) -> Self {
+        Self(Bytes::from(format!("import:{cause}")))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// As the book takes it.
+    #[must_use]
+    pub fn boxed(&self) -> Box<[u8]> {
+        self.0.as_ref().into()
+    }
+
+    /// As a header of the answer.
+    #[must_use]
+    pub fn header(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Page {
+        #[serde(default)]
+        limit: Option<u16>,
+    }
+
+    fn parameters(query: &str) -> Result<Page, (u16, String)> {
+        let uri: Uri = format!("/x?{query}").parse().unwrap();
+        read_parameters::<Page>(&uri).map_err(|problem| {
+            let document = problem.document(crate::problem::Language::English);
+            (document.number, document.field.unwrap_or("").to_owned())
+        })
+    }
+
+    #[test]
+    fn parameters_are_strict_and_named() {
+        assert_eq!(parameters("limit=5").unwrap().limit, Some(5));
+        assert_eq!(parameters("").unwrap().limit, None);
+        assert_eq!(parameters("limit=x").unwrap_err(), (catalogue::INVALID_QUERY, "limit".into()));
+        assert_eq!(parameters("limt=5").unwrap_err(), (catalogue::INVALID_QUERY, "limt".into()));
+        assert_eq!(parameters("limit=5&limit=6").unwrap_err().0, catalogue::INVALID_QUERY);
+    }
+
+    #[test]
+    fn keys_are_visible_short_and_single() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Key::of(&headers).unwrap(), None);
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k-1"));
+        assert_eq!(Key::of(&headers).unwrap().unwrap().bytes(), b"k-1");
+        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("k-2"));
+        assert!(Key::of(&headers).is_err());
+        for wrong in ["", "with space", &"x".repeat(256)] {
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(wrong).unwrap());
+            assert!(Key::of(&headers).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_its_method_path_and_body() {
+        let uri: Uri = "/v1/transfers?a=1".parse().unwrap();
+        let one = digest(&Method::POST, &uri, b"{}");
+        assert_eq!(one, digest(&Method::POST, &uri, b"{}"));
+        assert_ne!(one, digest(&Method::PUT, &uri, b"{}"));
+        assert_ne!(one, digest(&Method::POST, &uri, b"{ }"));
+        assert_ne!(one, digest(&Method::POST, &"/v1/transfers".parse().unwrap(), b"{}"));
+    }
+}

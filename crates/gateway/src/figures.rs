@@ -1,0 +1,54 @@
+//! A branch's figures under the names that `/metrics` gives them.
+
+use skerry_branch::Figures;
+use skerry_branch::meters::Histogram;
+
+/// Name without prefix, kind, help, value.
+pub(crate) type Counter = (&'static str, &'static str, &'static str, u64);
+
+/// Name without prefix, help, values, how many of its units are a second (0: it counts things).
+pub(crate) type Distribution = (&'static str, &'static str, Histogram, u64);
+
+const MICROS: u64 = 1_000_000;
+
+pub(crate) fn counters(figures: &Figures) -> Vec<Counter> {
+    let (metrics, journal, ids, history) = (&figures.metrics, &figures.journal, &figures.ids, &figures.history);
+    let status = figures.status.as_ref();
+    let (moved, refused) = status.map_or((0, 0), |status| (status.moved, status.refused));
+    let keys = status.map_or(0, |status| status.keys as u64);
+    vec![
+        ("transfers_total", "counter", "Transfers posted or held, and holds resolved.", moved),
+        ("refusals_journaled_total", "counter", "Refusals that used an id up.", refused),
+        ("refusals_total", "counter", "Refusals given.", metrics.refusals),
+        ("records_total", "counter", "Records sealed since opening.", metrics.records),
+        ("batches_total", "counter", "Batches sealed since opening.", metrics.batches),
+        ("batch_bytes_total", "counter", "Bytes of batches since opening.", metrics.bytes),
+        ("snapshots_total", "counter", "Snapshots written since opening.", metrics.snapshots),
+        ("snapshot_failures_total", "counter", "Snapshots that failed.", metrics.snapshot_failures),
+        ("queue_requests", "gauge", "Requests waiting.", figures.queue_requests as u64),
+        ("queue_bytes", "gauge", "Bytes waiting.", figures.queue_bytes as u64),
+        ("batches_in_flight", "gauge", "Batches being made durable.", figures.in_flight as u64),
+        ("replies_held", "gauge", "Replies that wait for a batch to be durable.", figures.held as u64),
+        ("syncs_total", "counter", "Syncs of journal data since opening.", journal.syncs),
+        ("sync_micros_total", "counter", "Microseconds in syncs since opening.", journal.sync_us_total),
+        ("sync_micros_max", "gauge", "The longest sync, in microseconds.", journal.sync_us_max),
+        ("segments_sealed_total", "counter", "Segments sealed since opening.", journal.seals),
+        ("ids_in_memory", "gauge", "Ids not yet in a run.", ids.memtable_ids as u64),
+        ("id_runs", "gauge", "Runs of ids on disk.", ids.runs as u64),
+        ("ids_memory_bytes", "gauge", "Memory of the id index, filters included.", ids.memory_bytes as u64),
+        ("ids_file_bytes", "gauge", "Bytes of id runs on disk.", ids.file_bytes),
+        ("history_position", "gauge", "Position up to which history answers.", history.position),
+        ("history_memory_bytes", "gauge", "Memory of the history.", history.memory_bytes as u64),
+        ("history_file_bytes", "gauge", "Bytes of history files on disk.", history.file_bytes),
+        ("idempotency_keys", "gauge", "Idempotency keys kept.", keys),
+    ]
+}
+
+pub(crate) fn histograms(figures: &Figures) -> Vec<Distribution> {
+    let metrics = &figures.metrics;
+    vec![
+        ("batch_records", "Records per batch.", metrics.batch_records, 0),
+        ("durable_seconds", "From sealing a batch to its being durable.", metrics.durable_us, MICROS),
+        ("reply_seconds", "From taking a request to its reply.", metrics.reply_us, MICROS),
+    ]
+}

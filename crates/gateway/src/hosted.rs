@@ -1,0 +1,175 @@
+//! A branch of this process in its seat.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skerry_branch::api::{Busy, Request};
+use skerry_branch::evidence::receipts::{EvidenceError, Recorded};
+use skerry_branch::history::{AsOf, Day, DayBy, Found, HistoryError, HistoryHandle, Page, Query, Totals};
+use skerry_branch::keys::Keys;
+use skerry_branch::{BranchHandle, Condition};
+use skerry_ledger::{AccountRef, TransferId};
+use skerry_money::Date;
+
+use crate::seat::{Health, Seat, Trouble};
+
+/// How long a query waits for the history to come up to what was durable when it was asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a receipt waits for the checkpoint that was ordered for it.
+const SIGNING: Duration = Duration::from_secs(5);
+
+/// A [`Seat`] over a branch's handle.
+#[derive(Debug, Clone)]
+pub struct Hosted {
+    handle: BranchHandle,
+}
+
+impl Hosted {
+    /// The seat of the branch behind `handle`.
+    #[must_use]
+    pub const fn new(handle: BranchHandle) -> Self {
+        Self { handle }
+    }
+
+    /// The history, come up to everything that is durable now.
+    fn history(&self) -> Result<(HistoryHandle, u64), Trouble> {
+        let durable = self.handle.position();
+        let history = self.handle.history().ok_or_else(|| Trouble::NotYet("the branch is not open".to_owned()))?;
+        history.wait_for(durable, PATIENCE).map_err(history_trouble)?;
+        Ok((history, durable))
+    }
+}
+
+fn history_trouble(error: HistoryError) -> Trouble {
+    match error {
+        HistoryError::Behind { .. } => Trouble::NotYet(error.to_string()),
+        other => Trouble::Failed(chain(&other)),
+    }
+}
+
+fn evidence_trouble(error: EvidenceError) -> Trouble {
+    match error {
+        EvidenceError::NotYet { .. } | EvidenceError::Closed => Trouble::NotYet(error.to_string()),
+        other => Trouble::Failed(chain(&other)),
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Seat for Hosted {
+    fn number(&self) -> u16 {
+        self.handle.number()
+    }
+
+    fn submit(&self, request: Request) -> Result<(), Busy> {
+        self.handle.submit(request)
+    }
+
+    fn durable(&self) -> u64 {
+        self.handle.position()
+    }
+
+    fn is_covered(&self, position: u64) -> bool {
+        self.handle.checkpoint().is_some_and(|signed| signed.checkpoint.position > position)
+    }
+
+    fn room(&self) -> Option<(u64, u64)> {
+        if self.handle.condition() != Condition::Open {
+            return None;
+        }
+        let figures = self.handle.figures();
+        let status = figures.status.as_ref()?;
+        Some((u64::from(status.customers), u64::from(status.capacity)))
+    }
+
+    fn health(&self) -> Health {
+        let figures = self.handle.figures();
+        let (mut state, mut reason) = match self.handle.condition() {
+            Condition::Open => ("open", None),
+            Condition::Closed => ("closed", None),
+            Condition::Sick(reason) => ("sick", Some(reason)),
+        };
+        if let Some(jumped_us) = figures.clock_jumped_us {
+            state = "sick";
+            reason = Some(format!("the clock jumped by {jumped_us} us: mend it, or confirm it"));
+        }
+        let status = figures.status.clone();
+        let status = status.as_ref();
+        Health {
+            state,
+            reason,
+            position: self.handle.position(),
+            business_date: status.and_then(|status| status.day).unwrap_or_default(),
+            customers: status.map_or(0, |status| u64::from(status.customers)),
+            accounts: status.map_or(0, |status| status.accounts as u64),
+            holds: status.map_or(0, |status| status.holds as u64),
+            capacity: status.map_or(0, |status| u64::from(status.capacity)),
+            queue: figures.queue_requests as u64,
+            meters: figures.meters.clone(),
+            figures: crate::figures::counters(&figures),
+            histograms: crate::figures::histograms(&figures),
+        }
+    }
+
+    fn reopen(&self) -> Result<(), String> {
+        self.handle.reopen().map(drop)
+    }
+
+    fn page(&self, query: &Query) -> Result<Page, Trouble> {
+        let (history, at_least) = self.history()?;
+        history.query(&Query { at_least, ..*query }).map_err(history_trouble)
+    }
+
+    fn transfer(&self, id: TransferId) -> Result<Option<Found>, Trouble> {
+        self.history()?.0.transfer(id).map_err(history_trouble)
+    }
+
+    fn totals(&self, account: AccountRef, as_of: AsOf) -> Result<Totals, Trouble> {
+        let (history, at_least) = self.history()?;
+        history.totals(account, as_of, at_least).map_err(history_trouble)
+    }
+
+    fn days(&self, account: AccountRef, by: DayBy, from: Date, to: Date) -> Result<Vec<Day>, Trouble> {
+        let (history, at_least) = self.history()?;
+        history.days(account, by, (from, to), at_least).map_err(history_trouble)
+    }
+
+    fn records(&self, from: u64, most: usize) -> Result<Vec<Recorded>, Trouble> {
+        self.handle.recorded(from, most).map_err(evidence_trouble)
+    }
+
+    fn record(&self, position: u64) -> Result<Recorded, Trouble> {
+        let mut found = self.records(position, 1)?;
+        found.pop().filter(|recorded| recorded.position == position).ok_or(Trouble::NotFound)
+    }
+
+    fn receipt(&self, position: u64) -> Result<Vec<u8>, Trouble> {
+        let begun = std::time::Instant::now();
+        loop {
+            match self.handle.receipt(position) {
+                Ok(receipt) => return Ok(receipt.encode()),
+                Err(EvidenceError::NotYet { .. }) if begun.elapsed() < SIGNING => {
+                    // A signing is under way: it takes a batch and a signature.
+                    self.handle.mark(false);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(evidence_trouble(error)),
+            }
+        }
+    }
+
+    fn keys(&self) -> Arc<dyn Keys> {
+        self.handle.keys()
+    }
+}

@@ -1,0 +1,345 @@
+//! Customers: opened in the branch with the most room, changed, erased.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use skerry_book::actor::Role;
+use skerry_book::command::{ChangeCustomer, OpenCustomer};
+use skerry_book::{Command, Done, Event};
+use skerry_branch::api::{Answer, CustomerView as BookCustomer, Read};
+use skerry_branch::keys::{KeyError, KeyRef};
+use skerry_money::{CustomerNumber, Date};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{command, created, customer_number, json, json_keyed, serial};
+use crate::auth::{Caller, Operation};
+use crate::catalogue;
+use crate::extract::{IDEMPOTENCY_KEY, Key, Maybe, Posted};
+use crate::gateway::{Gateway, PLACES, Shared};
+use crate::problem::Problem;
+use crate::sealing::Personal;
+use crate::seat::Trouble;
+use crate::wire::customers::{CustomerChange, CustomerDone, CustomerIn, CustomerView, check_personal};
+use crate::wire::scalars::{AccountText, Customer, Day};
+
+pub(crate) fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(open)).routes(routes!(get, change, erase))
+}
+
+/// Accounts listed with a customer.
+const ACCOUNTS_MAX: usize = 1_000;
+
+/// Open a customer
+///
+/// Name and document are sealed under a key of the customer's own before any branch sees them. The same document twice
+/// is refused with the number of the customer who has it.
+#[utoipa::path(
+    post, path = "/v1/customers", tag = "customers", request_body = CustomerIn,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, description = "Opened", body = CustomerDone),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn open(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    posted: Posted<CustomerIn>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::CustomersWrite)?;
+    caller.may_beyond_one_customer()?;
+    let key = posted.key_or_new();
+    let wish = posted.body;
+    if wish.branch.is_some() && caller.role() != Role::Operator {
+        let detail = "only operators choose the branch";
+        return Err(Problem::numbered(catalogue::FORBIDDEN).field("branch").detail(detail));
+    }
+    let personal = Personal { name: wish.name, document: wish.document, contacts: wish.contacts };
+    let newcomer = Newcomer { personal, line: wish.line, branch: wish.branch, opened: None };
+    let placed = place(&gateway, &caller, posted.digest, &key, &newcomer).await?;
+    let location = format!("/v1/customers/{}", placed.customer);
+    let done = CustomerDone { id: Customer(placed.customer), branch: placed.customer.branch(), location };
+    let mut response = created(StatusCode::CREATED, &done, &done.location);
+    response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
+    Ok(response)
+}
+
+/// A customer to be placed.
+pub(crate) struct Newcomer {
+    pub(crate) personal: Personal,
+    pub(crate) line: u8,
+    pub(crate) branch: Option<u16>,
+    pub(crate) opened: Option<Date>,
+}
+
+/// Where a customer came to live.
+pub(crate) struct Placed {
+    pub(crate) customer: CustomerNumber,
+    /// They were known before, under the same key.
+    pub(crate) known: bool,
+}
+
+/// Opens a customer once in the whole bank.
+///
+/// Whoever has the document is asked first: a retry reaches the branch that has its key, and a duplicate the branch
+/// that has its document. A lock by document keeps two at once from landing in two branches.
+pub(crate) async fn place(
+    gateway: &Shared,
+    caller: &Caller,
+    digest: [u8; 16],
+    key: &Key,
+    newcomer: &Newcomer,
+) -> Result<Placed, Problem> {
+    check_personal(&newcomer.personal)?;
+    let document = gateway.secrets.document.hmac(&newcomer.personal.document);
+    let place = usize::from(document[0]) % PLACES;
+    let _placing = gateway.placing[place].lock().await;
+    let home = who_has(gateway, caller, newcomer.line, document).await?;
+    let branch = match (home, newcomer.branch) {
+        (Some((branch, _)), _) => branch,
+        (None, Some(branch)) => branch,
+        (None, None) => roomiest(gateway, caller)?,
+    };
+    caller.may_in(branch)?;
+    let (key_ref, sealed) = seal_new(gateway, branch, newcomer.personal.clone()).await?;
+    let wish = OpenCustomer {
+        document,
+        key_ref: key_ref.0,
+        line: newcomer.line,
+        opened: newcomer.opened,
+        sealed: sealed.into_boxed_slice(),
+    };
+    match command(gateway, caller, branch, digest, Some(key), Command::OpenCustomer(wish)).await {
+        Ok(Done::Customer(serial)) => {
+            let customer = customer_of(branch, serial)?;
+            Ok(Placed { customer, known: home.is_some_and(|(_, known)| known == serial) })
+        }
+        Ok(_) => Err(Problem::numbered(catalogue::INTERNAL)),
+        Err(problem) if problem.number() == DOCUMENT_KNOWN => match home {
+            Some((branch, serial)) => Err(problem.existing(customer_of(branch, serial)?.to_string())),
+            None => Err(problem),
+        },
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The book's number for a document that is known.
+pub(crate) const DOCUMENT_KNOWN: u16 = 3021;
+
+fn customer_of(branch: u16, serial: u32) -> Result<CustomerNumber, Problem> {
+    CustomerNumber::try_new(branch, u64::from(serial)).map_err(|_| Problem::numbered(catalogue::INTERNAL))
+}
+
+/// The branch and serial of the customer with this document. Every branch must be heard: a sick one may be the one.
+async fn who_has(
+    gateway: &Gateway,
+    caller: &Caller,
+    line: u8,
+    document: [u8; 32],
+) -> Result<Option<(u16, u32)>, Problem> {
+    for branch in gateway.bank.seats().keys().copied() {
+        if let Some(Answer::Customer(found)) =
+            gateway.bank.look(branch, caller, Read::Document { line, document }).await?
+        {
+            return Ok(Some((branch, found.serial)));
+        }
+    }
+    Ok(None)
+}
+
+/// The open branch with the most room that the caller may use.
+fn roomiest(gateway: &Gateway, caller: &Caller) -> Result<u16, Problem> {
+    let seats = gateway.bank.seats();
+    let rooms = seats
+        .values()
+        .filter(|seat| caller.may_in(seat.number()).is_ok())
+        .filter_map(|seat| seat.room().map(|(customers, capacity)| (seat.number(), customers, capacity)));
+    gateway
+        .newcomers
+        .place(rooms)
+        .ok_or_else(|| Problem::numbered(catalogue::NO_OPEN_BRANCH).retry_after_ms(5_000))
+}
+
+/// Takes a key and seals under it, on a thread that may block.
+async fn seal_new(gateway: &Shared, branch: u16, personal: Personal) -> Result<(KeyRef, Vec<u8>), Problem> {
+    let keys = gateway.bank.seat(branch)?.keys();
+    let gateway = Shared::clone(gateway);
+    blocking(move || {
+        let key = gateway.newcomers.key(branch, &*keys)?;
+        Ok((key, keys.seal(key, &personal.to_plain())?))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(KeyError::Erased)) => Err(Problem::numbered(CUSTOMER_ERASED)),
+        Ok(Err(error)) => {
+            tracing::error!(error = %error, "the key file failed");
+            Err(Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000))
+        }
+        Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
+}
+
+const CUSTOMER_NOT_FOUND: u16 = 3020;
+const CUSTOMER_ERASED: u16 = 3022;
+
+/// Look at a customer
+///
+/// Auditors see no names.
+#[utoipa::path(
+    get, path = "/v1/customers/{id}", tag = "customers",
+    params(("id" = String, Path, description = "The customer.")),
+    responses(
+        (status = 200, description = "The customer", body = CustomerView),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn get(State(gateway): State<Shared>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    caller.may(Operation::CustomersRead)?;
+    let number = customer_number(&id)?;
+    caller.may_for(number)?;
+    let found = find(&gateway, &caller, number).await?;
+    let may_see_names = caller.role() != Role::Auditor && !found.customer.erased;
+    let personal = if may_see_names { unseal(&gateway, number.branch(), &found).await? } else { None };
+    let (name, document, contacts) = match personal {
+        Some(personal) => (Some(personal.name), Some(personal.document), Some(personal.contacts)),
+        None => (None, None, None),
+    };
+    let accounts = found.accounts.iter().take(ACCOUNTS_MAX).map(|(reference, _)| AccountText(*reference)).collect();
+    let view = CustomerView {
+        id: Customer(number),
+        branch: number.branch(),
+        line: found.customer.line,
+        status: if found.customer.erased { "erased" } else { "active" },
+        opened: Day(found.customer.opened),
+        name,
+        document,
+        contacts,
+        accounts,
+    };
+    Ok(json(StatusCode::OK, &view))
+}
+
+async fn find(gateway: &Gateway, caller: &Caller, number: CustomerNumber) -> Result<Box<BookCustomer>, Problem> {
+    match gateway.bank.look(number.branch(), caller, Read::Customer(serial(number)?)).await? {
+        Some(Answer::Customer(found)) => Ok(found),
+        _ => Err(Problem::numbered(CUSTOMER_NOT_FOUND).field("id")),
+    }
+}
+
+/// What is sealed of a customer; `None` if the key is gone.
+async fn unseal(gateway: &Gateway, branch: u16, found: &BookCustomer) -> Result<Option<Personal>, Problem> {
+    let key = KeyRef(found.customer.key_ref);
+    let sealed_at = found.customer.sealed_at;
+    let sealed = gateway
+        .bank
+        .query(branch, move |seat| match seat.record(sealed_at)?.event {
+            Event::CustomerOpened(opened) => Ok(opened.sealed),
+            Event::CustomerChanged(changed) => Ok(changed.sealed),
+            _ => Err(Trouble::Failed(format!("position {sealed_at} holds no customer"))),
+        })
+        .await?;
+    let keys = gateway.bank.seat(branch)?.keys();
+    match blocking(move || keys.unseal(key, &sealed)).await {
+        Ok(plain) => Ok(Personal::from_plain(&plain)),
+        Err(problem) if problem.number() == CUSTOMER_ERASED => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Change a customer
+///
+/// What is left out stays. The whole is sealed anew under the same key.
+#[utoipa::path(
+    patch, path = "/v1/customers/{id}", tag = "customers", request_body = CustomerChange,
+    params(("id" = String, Path, description = "The customer."), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "Changed", body = CustomerDone),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn change(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    posted: Posted<CustomerChange>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::CustomersWrite)?;
+    let number = customer_number(&id)?;
+    caller.may_for(number)?;
+    let branch = number.branch();
+    let found = find(&gateway, &caller, number).await?;
+    let key = posted.key_or_new();
+    let Some(mut personal) = unseal(&gateway, branch, &found).await? else {
+        return Err(Problem::numbered(CUSTOMER_ERASED));
+    };
+    let wish = posted.body;
+    let document = wish.document.is_some();
+    personal.name = wish.name.unwrap_or(personal.name);
+    personal.document = wish.document.unwrap_or(personal.document);
+    personal.contacts = wish.contacts.unwrap_or(personal.contacts);
+    check_personal(&personal)?;
+    let hmac = gateway.secrets.document.hmac(&personal.document);
+    let place = usize::from(hmac[0]) % PLACES;
+    let _placing = gateway.placing[place].lock().await;
+    if document && let Some((other, serial)) = who_has(&gateway, &caller, found.customer.line, hmac).await? {
+        let owner = customer_of(other, serial)?;
+        if owner != number {
+            return Err(Problem::numbered(DOCUMENT_KNOWN).field("document").existing(owner.to_string()));
+        }
+    }
+    let keys = gateway.bank.seat(branch)?.keys();
+    let key_ref = KeyRef(found.customer.key_ref);
+    let sealed = blocking(move || keys.seal(key_ref, &personal.to_plain())).await?;
+    let wish = ChangeCustomer {
+        customer: found.serial,
+        document: document.then_some(hmac),
+        sealed: sealed.into_boxed_slice(),
+    };
+    command(&gateway, &caller, branch, posted.digest, Some(&key), Command::ChangeCustomer(wish)).await?;
+    let done = CustomerDone { id: Customer(number), branch, location: format!("/v1/customers/{number}") };
+    Ok(json_keyed(StatusCode::OK, &done, &key))
+}
+
+/// An empty body.
+#[derive(Debug, Default, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+/// Erase a customer
+///
+/// Destroys the customer's key: name and document are unreadable for ever, in every copy. Refused while accounts are open and
+/// until the legal retention is over. For operators; can be put under four eyes.
+#[utoipa::path(
+    delete, path = "/v1/customers/{id}", tag = "customers",
+    params(("id" = String, Path, description = "The customer."), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "Erased"),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn erase(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Maybe(posted): Maybe<Empty>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::CustomersWrite)?;
+    if caller.role() != Role::Operator {
+        return Err(Problem::numbered(catalogue::FORBIDDEN).detail("only operators erase"));
+    }
+    let number = customer_number(&id)?;
+    caller.may_for(number)?;
+    let key = posted.key_or_new();
+    let wish = Command::EraseCustomer(serial(number)?);
+    command(&gateway, &caller, number.branch(), posted.digest, Some(&key), wish).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
+    Ok(response)
+}

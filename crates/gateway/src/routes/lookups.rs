@@ -1,0 +1,186 @@
+//! Transfers by id, and their receipts.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use skerry_branch::history::{Entry, Found};
+use skerry_ledger::{AccountRef, Moved, MovedKind, TransferId};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::json;
+use crate::auth::{Caller, Operation};
+use crate::catalogue;
+use crate::gateway::Shared;
+use crate::problem::Problem;
+use crate::text;
+use crate::wire::reports::ReceiptView;
+use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
+use crate::wire::transfers::{Status, TransferView};
+
+pub(crate) fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(by_account)).routes(routes!(by_id)).routes(routes!(receipt))
+}
+
+/// The branch of the debit account of a path: an account number, or a head with its branch.
+pub(crate) fn debit_branch(number: &str) -> Result<u16, Problem> {
+    if !number.starts_with("gl:") {
+        return super::account_number(number).map(|number| number.branch());
+    }
+    let party = serde_json::from_value::<Party>(serde_json::Value::from(number)).ok();
+    party.and_then(Party::branch).ok_or_else(|| {
+        Problem::numbered(catalogue::INVALID_FIELD).field("number").detail("a head is gl:1001@0001")
+    })
+}
+
+/// A transfer's id in a path.
+pub(crate) fn transfer_id(text: &str) -> Result<u128, Problem> {
+    text::parse_uuid(text)
+        .ok_or_else(|| Problem::numbered(catalogue::INVALID_FIELD).field("id").detail("not a UUID of 36 characters"))
+}
+
+/// Whether the path's account is the one debited.
+fn is_debit(number: &str, debit: AccountRef) -> bool {
+    let own = AccountText(debit).to_string();
+    own == number
+}
+
+/// Look a transfer up
+#[utoipa::path(
+    get, path = "/v1/accounts/{number}/transfers/{id}", tag = "transfers",
+    params(("number" = String, Path, description = "The debit account."), ("id" = Id, Path, description = "The transfer.")),
+    responses(
+        (status = 200, description = "The transfer", body = TransferView),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn by_account(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path((number, id)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let (branch, found) = find(&gateway, &caller, &number, &id).await?;
+    Ok(json(StatusCode::OK, &found_view(branch, &found)))
+}
+
+async fn find(gateway: &Shared, caller: &Caller, number: &str, id: &str) -> Result<(u16, Found), Problem> {
+    caller.may(Operation::TransfersRead)?;
+    let branch = debit_branch(number)?;
+    caller.may_in(branch)?;
+    let id = transfer_id(id)?;
+    if caller.customer().is_some() {
+        super::accounts::look(gateway, caller, super::account_number(number)?).await?;
+    }
+    let found = gateway.bank.query(branch, move |seat| seat.transfer(TransferId(id))).await?;
+    let found = found.filter(|found| is_debit(number, found.entry.moved.debit));
+    let found = found.ok_or_else(|| Problem::numbered(catalogue::NOT_FOUND).field("id"))?;
+    Ok((branch, found))
+}
+
+/// Find a transfer anywhere
+///
+/// Asks every branch. For operators and auditors.
+#[utoipa::path(
+    get, path = "/v1/transfers/{id}", tag = "transfers",
+    params(("id" = Id, Path, description = "The transfer.")),
+    responses(
+        (status = 200, description = "The transfer", body = TransferView),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn by_id(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::ReportsRead)?;
+    caller.may_beyond_one_customer()?;
+    let id = transfer_id(&id)?;
+    let mut trouble = None;
+    for branch in gateway.bank.seats().keys().copied() {
+        if caller.may_in(branch).is_err() {
+            continue;
+        }
+        match gateway.bank.query(branch, move |seat| seat.transfer(TransferId(id))).await {
+            Ok(Some(found)) => return Ok(json(StatusCode::OK, &found_view(branch, &found))),
+            Ok(None) => {}
+            Err(problem) => trouble = Some(problem),
+        }
+    }
+    // Not found is only said when every branch has been heard.
+    Err(trouble.unwrap_or_else(|| Problem::numbered(catalogue::NOT_FOUND).field("id")))
+}
+
+/// Prove a transfer
+///
+/// A receipt that `skerry verify` checks without the bank. It rests on a signed checkpoint; until one covers the record the
+/// answer is `history_unavailable` with `Retry-After`.
+#[utoipa::path(
+    get, path = "/v1/accounts/{number}/transfers/{id}/receipt", tag = "transfers",
+    params(("number" = String, Path, description = "The debit account."), ("id" = Id, Path, description = "The transfer.")),
+    responses(
+        (status = 200, description = "The receipt", body = ReceiptView),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn receipt(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path((number, id)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let (branch, found) = find(&gateway, &caller, &number, &id).await?;
+    let position = found.entry.position;
+    let seat = gateway.bank.seat(branch)?;
+    if !seat.is_covered(position) {
+        // A receipt need not wait for the next checkpoint of its own accord.
+        let body = skerry_branch::api::Body::Checkpoint;
+        gateway.bank.ask_seat(&*seat, &caller, [0; 16], body).await?;
+    }
+    let bytes = gateway.bank.query(branch, move |seat| seat.receipt(position)).await?;
+    let view = ReceiptView {
+        id: Id(found.entry.moved.id.0),
+        branch,
+        position,
+        status: "signed, not anchored",
+        receipt: text::hex(&bytes),
+    };
+    Ok(json(StatusCode::OK, &view))
+}
+
+fn found_view(branch: u16, found: &Found) -> TransferView {
+    view(branch, &found.entry, found.resolved_by.as_ref())
+}
+
+/// A transfer with what resolved it, if it is a hold.
+pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>) -> TransferView {
+    let Entry { position, moved, .. } = entry;
+    let status = match (moved.kind, resolved_by.map(|entry| entry.moved.kind)) {
+        (MovedKind::Held, Some(resolved)) => super::transfers::status(resolved),
+        (kind, _) => super::transfers::status(kind),
+    };
+    let money = Money::minor(i128::from(moved.amount), moved.currency);
+    TransferView {
+        id: Id(moved.id.0),
+        status,
+        debit: AccountText(moved.debit),
+        credit: AccountText(moved.credit),
+        amount: money,
+        code: moved.code,
+        reference: reference(moved),
+        related: (moved.related != TransferId::NONE).then_some(Id(moved.related.0)),
+        expires: (status == Status::Pending && moved.expires_s != 0)
+            .then(|| Instant(u64::from(moved.expires_s) * 1_000_000)),
+        booked_at: Instant(moved.time_us),
+        business_date: Day(moved.business_date),
+        value_date: Day(moved.value_date),
+        imported_at: (moved.imported_us != 0).then_some(Instant(moved.imported_us)),
+        branch,
+        position: *position,
+    }
+}
+
+/// The text of a reference that fits its record; of a longer one the record holds only a hash.
+pub(crate) fn reference(moved: &Moved) -> Option<String> {
+    let text = moved.reference.split(|byte| *byte == 0).next().unwrap_or_default();
+    std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).map(str::to_owned)
+}

@@ -1,0 +1,245 @@
+//! What machines read: health, readiness, metrics, the description of the API, and the pages that explain it.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::catalogue;
+use crate::config::SMALL_BODY;
+use crate::gateway::{Gateway, Shared};
+use crate::meters::{Exposition, seconds};
+use crate::problem::Problem;
+use crate::seat::Health;
+
+pub(crate) fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+}
+
+/// The pages, and the description itself, which cannot be part of what it describes.
+pub(crate) fn pages(openapi: Bytes) -> Router<Shared> {
+    Router::new()
+        .route("/openapi.json", get(move || async move { typed("application/json", openapi) }))
+        .route("/docs", get(|| async { page(include_str!("../docs.html")) }))
+        .route("/docs/errors", get(error_index))
+        .route("/docs/errors/{number}", get(error_page))
+        .route("/", get(|| async { (StatusCode::SEE_OTHER, [(header::LOCATION, "/docs")]) }))
+}
+
+fn typed(kind: &'static str, body: impl Into<axum::body::Body>) -> Response {
+    let mut response = body.into().into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// A page of our own making; nothing from elsewhere may run in it.
+fn page(html: impl Into<axum::body::Body>) -> Response {
+    let mut response = typed("text/html; charset=utf-8", html);
+    let policy = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response
+}
+
+/// Whether the process lives
+#[utoipa::path(get, path = "/healthz", tag = "machines", security(()), responses((status = 200, description = "It lives", body = String)))]
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the bank takes requests
+///
+/// 503 while a branch is not open; the body names each with its state and reason.
+#[utoipa::path(get, path = "/readyz", tag = "machines", security(()), responses(
+    (status = 200, description = "Every branch is open", body = String),
+    (status = 503, description = "Some are not", body = String),
+))]
+async fn readyz(State(gateway): State<Shared>) -> Response {
+    let mut ready = true;
+    let mut text = String::new();
+    for seat in gateway.bank.seats().values() {
+        let health = seat.health();
+        ready &= health.is_open();
+        // The reason may name files: it is for those with a token, in /v1/branches.
+        text.push_str(&format!("branch {} {}\n", seat.number(), health.state));
+    }
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, text).into_response()
+}
+
+/// Metrics
+///
+/// For Prometheus, in its text format.
+#[utoipa::path(get, path = "/metrics", tag = "machines", security(()), responses(
+    (status = 200, description = "All metrics", body = String, content_type = "text/plain"),
+))]
+async fn metrics(State(gateway): State<Shared>) -> Response {
+    typed("text/plain; version=0.0.4; charset=utf-8", exposition(&gateway))
+}
+
+fn exposition(gateway: &Gateway) -> String {
+    let mut out = Exposition::default();
+    out.metric("skerry_build_info", "gauge", "The release.");
+    out.line(format_args!("skerry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+    out.single("skerry_uptime_seconds", "gauge", "Seconds since the gateway began.", gateway.begun.elapsed().as_secs());
+    gateway.meters.write(&mut out);
+    write_bounds(gateway, &mut out);
+    let seats = gateway.bank.seats();
+    let health: Vec<(u16, Health)> = seats.iter().map(|(number, seat)| (*number, seat.health())).collect();
+    write_branches(&health, &mut out);
+    write_costs(&health, &mut out);
+    out.finish()
+}
+
+/// The bounds, as they are configured, beside what is taken of them.
+fn write_bounds(gateway: &Gateway, out: &mut Exposition) {
+    let limits = &gateway.limits;
+    let bounds = [
+        ("skerry_http_connections_max", "Connections at once.", limits.connections),
+        ("skerry_http_connection_bytes_max", "The most memory of one connection.", limits.connection_bytes()),
+        ("skerry_http_body_small_bytes", "Bodies above this many bytes take of the common room.", SMALL_BODY),
+        ("skerry_http_bodies_bytes_max", "The common room of large bodies.", limits.bodies_bytes),
+        ("skerry_http_bodies_bytes", "What large bodies take of it now.", gateway.room.taken()),
+        ("skerry_http_json_bytes_max", "The largest JSON body.", limits.json_bytes),
+        ("skerry_http_packed_bytes_max", "The largest packed body.", limits.packed_bytes),
+        ("skerry_http_event_streams_max", "Event streams at once.", limits.event_streams),
+    ];
+    for (name, help, value) in bounds {
+        out.single(name, "gauge", help, u64::try_from(value).unwrap_or(u64::MAX));
+    }
+}
+
+fn write_branches(health: &[(u16, Health)], out: &mut Exposition) {
+    let plain: [(&str, &str, fn(&Health) -> u64); 6] = [
+        ("skerry_branch_open", "1 if the branch is open.", |health| u64::from(health.is_open())),
+        ("skerry_branch_position", "Durable records.", |health| health.position),
+        ("skerry_branch_customers", "Customers.", |health| health.customers),
+        ("skerry_branch_customers_max", "Customers it takes.", |health| health.capacity),
+        ("skerry_branch_accounts", "Accounts.", |health| health.accounts),
+        ("skerry_branch_holds", "Open holds.", |health| health.holds),
+    ];
+    for (name, help, read) in plain {
+        out.metric(name, "gauge", help);
+        for (branch, health) in health {
+            out.line(format_args!("{name}{{branch=\"{branch}\"}} {}", read(health)));
+        }
+    }
+    let Some((_, first)) = health.first() else { return };
+    for (at, (name, kind, help, _)) in first.figures.iter().enumerate() {
+        out.metric(&format!("skerry_branch_{name}"), kind, help);
+        for (branch, health) in health {
+            if let Some((_, _, _, value)) = health.figures.get(at) {
+                out.line(format_args!("skerry_branch_{name}{{branch=\"{branch}\"}} {value}"));
+            }
+        }
+    }
+    for (at, (name, help, _, _)) in first.histograms.iter().enumerate() {
+        out.metric(&format!("skerry_branch_{name}"), "histogram", help);
+        for (branch, health) in health {
+            if let Some((_, _, values, per_second)) = health.histograms.get(at) {
+                write_histogram(out, &format!("skerry_branch_{name}"), *branch, values, *per_second);
+            }
+        }
+    }
+}
+
+/// Powers of two; beyond 2^24 everything is one bucket.
+const BUCKETS: usize = 25;
+
+fn write_histogram(
+    out: &mut Exposition,
+    name: &str,
+    branch: u16,
+    values: &skerry_branch::meters::Histogram,
+    per_second: u64,
+) {
+    let number = |value: u64| if per_second == 0 { value.to_string() } else { seconds(value) };
+    let mut count = 0;
+    for (bits, bucket) in values.buckets.iter().enumerate().take(BUCKETS) {
+        count += bucket;
+        // A bucket holds whole numbers below its power of two: up to and including one less.
+        let bound = number((1_u64 << bits) - 1);
+        out.line(format_args!("{name}_bucket{{branch=\"{branch}\",le=\"{bound}\"}} {count}"));
+    }
+    out.line(format_args!("{name}_bucket{{branch=\"{branch}\",le=\"+Inf\"}} {}", values.count));
+    out.line(format_args!("{name}_sum{{branch=\"{branch}\"}} {}", number(values.sum)));
+    out.line(format_args!("{name}_count{{branch=\"{branch}\"}} {}", values.count));
+}
+
+fn write_costs(health: &[(u16, Health)], out: &mut Exposition) {
+    use skerry_branch::meters::{Kind, Meter};
+    let parts: [(&str, &str, fn(&Meter) -> u64); 6] = [
+        ("messages", "Requests served, by kind.", |meter| meter.messages),
+        ("kind_records", "Records written, by kind.", |meter| meter.records),
+        ("kind_refusals", "Refusals journaled, by kind.", |meter| meter.refusals),
+        ("bytes_in", "Bytes that came in, by kind.", |meter| meter.bytes_in),
+        ("bytes_journal", "Bytes journaled, by kind.", |meter| meter.bytes_journal),
+        ("cpu_ns", "Nanoseconds of the branch's thread, by kind.", |meter| meter.cpu_ns),
+    ];
+    for (name, help, read) in parts {
+        out.metric(&format!("skerry_branch_{name}_total"), "counter", help);
+        for (branch, health) in health {
+            for kind in Kind::ALL {
+                let value = read(&health.meters.kind(kind));
+                let kind = kind.name();
+                out.line(format_args!("skerry_branch_{name}_total{{branch=\"{branch}\",kind=\"{kind}\"}} {value}"));
+            }
+        }
+    }
+}
+
+const STYLE: &str = "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em auto;padding:0 1em;\
+color-scheme:light dark}code{font-family:ui-monospace,monospace}table{border-collapse:collapse}\
+td,th{text-align:left;padding:.2em .8em .2em 0}</style>";
+
+async fn error_index() -> Response {
+    let mut html = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Problems</title>{STYLE}<h1>Problems</h1><table>");
+    for entry in catalogue::all() {
+        let (number, code, title, zh) = (entry.number, entry.code, entry.title_en, entry.title_zh);
+        html.push_str(&format!(
+            "<tr><td><a href=\"/docs/errors/{number}\">{number}</a><td><code>{code}</code><td>{}<td lang=\"zh-CN\">{zh}",
+            escaped(title)
+        ));
+    }
+    html.push_str("</table></html>");
+    page(html)
+}
+
+async fn error_page(Path(number): Path<String>) -> Result<Response, Problem> {
+    let number = number.trim_end_matches(".md").parse::<u16>().ok();
+    let entry = number.and_then(catalogue::find).ok_or_else(|| Problem::numbered(catalogue::NOT_FOUND))?;
+    let (number, code, title, zh) = (entry.number, entry.code, escaped(entry.title_en), entry.title_zh);
+    Ok(page(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{number} {code}</title>{STYLE}\
+         <p><a href=\"/docs/errors\">All problems</a><h1>{number} <code>{code}</code></h1>\
+         <p>{title} · <span lang=\"zh-CN\">{zh}</span><p>HTTP status {}.\
+         <h2>Cause</h2><p>{}<h2>Effect</h2><p>{}<h2>What to do</h2><p>{}</html>",
+        entry.status().as_u16(),
+        escaped(entry.cause),
+        escaped(entry.effect.text()),
+        escaped(entry.remedy)
+    )))
+}
+
+/// Text for HTML, with `code` in backticks as code.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 32);
+    let mut code = false;
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '`' => {
+                out.push_str(if code { "</code>" } else { "<code>" });
+                code = !code;
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}

@@ -1,0 +1,104 @@
+//! The calls, by what they are about. Each handler is described where it stands; what is routed is described.
+
+pub mod accounts;
+pub mod approvals;
+pub mod audit;
+pub mod branches;
+pub mod customers;
+pub mod entries;
+pub mod events;
+pub mod imports;
+pub mod lookups;
+pub mod machines;
+pub mod tokens;
+pub mod transfers;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use skerry_book::{Command, Done};
+use skerry_branch::api::{Body, Reply};
+use skerry_money::{AccountNumber, CustomerNumber};
+
+use crate::auth::Caller;
+use crate::bank::rejected;
+use crate::catalogue;
+use crate::extract::{IDEMPOTENCY_KEY, Key};
+use crate::gateway::Gateway;
+use crate::problem::Problem;
+
+/// A JSON answer.
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    let mut body = Vec::with_capacity(512);
+    if let Err(error) = serde_json::to_writer(&mut body, value) {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        return Problem::numbered(catalogue::INTERNAL).into_response();
+    }
+    let mut response = (status, body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The same with the idempotency key it was done under.
+pub(crate) fn json_keyed<T: Serialize>(status: StatusCode, value: &T, key: &Key) -> Response {
+    let mut response = json(status, value);
+    response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
+    response
+}
+
+/// The same with a `Location`.
+pub(crate) fn created<T: Serialize>(status: StatusCode, value: &T, location: &str) -> Response {
+    let mut response = json(status, value);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// An account number in a path.
+pub(crate) fn account_number(text: &str) -> Result<AccountNumber, Problem> {
+    AccountNumber::parse(text).map_err(|error| {
+        Problem::numbered(catalogue::INVALID_FIELD).field("number").detail(format!("not an account number: {error}"))
+    })
+}
+
+/// A customer number in a path.
+pub(crate) fn customer_number(text: &str) -> Result<CustomerNumber, Problem> {
+    CustomerNumber::parse(text).map_err(|error| {
+        Problem::numbered(catalogue::INVALID_FIELD).field("id").detail(format!("not a customer number: {error}"))
+    })
+}
+
+/// The customer's serial as the book counts.
+pub(crate) fn serial(number: CustomerNumber) -> Result<u32, Problem> {
+    u32::try_from(number.serial()).map_err(|_| Problem::numbered(3020).field("id"))
+}
+
+/// Sends a command to a branch and waits for its word.
+pub(crate) async fn command(
+    gateway: &Gateway,
+    caller: &Caller,
+    branch: u16,
+    digest: [u8; 16],
+    key: Option<&Key>,
+    command: Command,
+) -> Result<Done, Problem> {
+    caller.may_in(branch)?;
+    let body = Body::Command { command: Box::new(command), key: key.map(Key::boxed) };
+    match gateway.bank.ask(branch, caller, digest, body).await? {
+        Reply::Command(Ok(done)) => Ok(done),
+        Reply::Command(Err(rejection)) => Err(rejected(rejection, None, digest)),
+        _ => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
+}
+
+/// A limit of a page: 1 to `most`, `usual` if left out.
+pub(crate) fn page_limit(asked: Option<usize>, usual: usize, most: usize) -> Result<usize, Problem> {
+    match asked {
+        None => Ok(usual),
+        Some(limit) if (1..=most).contains(&limit) => Ok(limit),
+        Some(_) => {
+            Err(Problem::numbered(catalogue::INVALID_QUERY).field("limit").detail(format!("1 to {most}")))
+        }
+    }
+}

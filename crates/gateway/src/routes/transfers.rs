@@ -1,0 +1,538 @@
+//! Moving money: one transfer, batches in JSON or packed, and what is done to earlier transfers.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use skerry_book::actor::Role;
+use skerry_book::{derive_id, packed};
+use skerry_branch::api::{Accepted, Asked, Body, Outcome, Reply};
+use skerry_ledger::{Flags, MovedKind};
+use skerry_money::Currency;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{created, json};
+use crate::auth::{Caller, Operation};
+use crate::bank::rejected;
+use crate::catalogue;
+use crate::derived;
+use crate::extract::{Key, Maybe, Posted, Raw, is_packed};
+use crate::gateway::{Gateway, Shared};
+use crate::problem::{Language, Problem};
+use crate::text;
+use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
+use crate::wire::transfers::{
+    BatchDone, BatchIn, BatchResult, Echo, ResolveIn, Status, TransferDone, TransferIn,
+};
+
+pub(crate) fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(transfer))
+        .routes(routes!(batch))
+        .routes(routes!(post))
+        .routes(routes!(void))
+        .routes(routes!(reverse))
+}
+
+/// Move money
+///
+/// One transfer. Sending the same `id` with the same content again answers what happened the first time.
+#[utoipa::path(
+    post, path = "/v1/transfers", tag = "transfers", request_body = TransferIn,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id`.")),
+    responses(
+        (status = 201, description = "Accepted", body = TransferDone),
+        (status = 200, description = "Accepted before: the answer to a retry", body = TransferDone),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn transfer(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
+    caller.may(Operation::TransfersWrite)?;
+    let posted = Posted::<TransferIn>::read(&raw)?;
+    let wish = &posted.body;
+    if wish.reverse.is_some() {
+        caller.may(Operation::TransfersReverse)?;
+    }
+    let branch = wish.branch()?;
+    caller.may_in(branch)?;
+    let id = match (&wish.id, &posted.key) {
+        (None, Some(key)) => Some(derived::by_key(&gateway, &caller, branch, key, 0).await?),
+        _ => None,
+    };
+    let (asked, echo) = wish.asked(branch, id)?;
+    one(&gateway, &caller, branch, raw.digest, asked, echo).await
+}
+
+async fn one(
+    gateway: &Gateway,
+    caller: &Caller,
+    branch: u16,
+    digest: [u8; 16],
+    asked: Asked,
+    echo: Echo,
+) -> Result<Response, Problem> {
+    let currency = asked.transfer.currency;
+    let outcomes = send(gateway, caller, branch, digest, vec![asked]).await?;
+    match outcomes.first() {
+        Some(Ok(accepted)) => {
+            let done = done(&echo, branch, accepted);
+            let status = if accepted.repeated { StatusCode::OK } else { StatusCode::CREATED };
+            Ok(created(status, &done, &done.location))
+        }
+        Some(Err(rejection)) => Err(named(rejected(*rejection, currency, digest), echo.flags)),
+        None => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
+}
+
+async fn send(
+    gateway: &Gateway,
+    caller: &Caller,
+    branch: u16,
+    digest: [u8; 16],
+    asked: Vec<Asked>,
+) -> Result<Vec<Outcome>, Problem> {
+    match gateway.bank.ask(branch, caller, digest, Body::Transfers(asked)).await? {
+        Reply::Transfers(outcomes) => Ok(outcomes),
+        _ => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
+}
+
+/// Gives a field of the ledger the name it has in the request.
+fn named(problem: Problem, flags: Flags) -> Problem {
+    let field = match problem.field_name() {
+        "related" if flags.has(Flags::POST) => "post",
+        "related" if flags.has(Flags::VOID) => "void",
+        "related" if flags.has(Flags::REVERSAL) => "reverse",
+        "currency" => "amount.currency",
+        _ => return problem,
+    };
+    problem.field(field)
+}
+
+fn done(echo: &Echo, branch: u16, accepted: &Accepted) -> TransferDone {
+    TransferDone {
+        id: Id(echo.id),
+        status: status(accepted.kind),
+        amount: Money::minor(i128::from(accepted.amount), accepted.currency),
+        booked_at: Instant(accepted.time_us),
+        business_date: Day(accepted.business_date),
+        position: accepted.position,
+        location: location(branch, accepted, echo.id),
+        repeated: accepted.repeated,
+    }
+}
+
+/// What a kind of event means for its transfer.
+pub(crate) const fn status(kind: MovedKind) -> Status {
+    match kind {
+        MovedKind::Posted | MovedKind::HoldPosted => Status::Posted,
+        MovedKind::Held => Status::Pending,
+        MovedKind::HoldVoided => Status::Voided,
+        MovedKind::HoldExpired => Status::Expired,
+    }
+}
+
+fn location(branch: u16, accepted: &Accepted, id: u128) -> String {
+    debug_assert_eq!(accepted.debit.branch(), branch, "a branch moves its own accounts");
+    format!("/v1/accounts/{}/transfers/{}", AccountText(accepted.debit), Id(id))
+}
+
+/// Move money, many at a time
+///
+/// JSON, or `application/vnd.skerry.transfers` with records of 96 bytes, answered by results of 32 bytes. Results come in
+/// order. Linked transfers stand next to each other and live in one branch.
+#[utoipa::path(
+    post, path = "/v1/transfers/batch", tag = "transfers",
+    request_body(content(
+        (BatchIn = "application/json"),
+        (Vec<u8> = "application/vnd.skerry.transfers"),
+    )),
+    params(("Idempotency-Key" = Option<String>, Header, description = "For transfers without an `id`.")),
+    responses(
+        (status = 200, description = "Decided, each for itself or its chain", body = BatchDone),
+        (status = "default", description = "Nothing was tried", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn batch(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
+    caller.may(Operation::TransfersWrite)?;
+    if is_packed(&raw.headers) {
+        packed_batch(&gateway, &caller, &raw).await
+    } else {
+        json_batch(&gateway, &caller, &raw).await
+    }
+}
+
+async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Response, Problem> {
+    let posted = Posted::<BatchIn>::read(raw)?;
+    let wishes = &posted.body.transfers;
+    if wishes.len() > gateway.limits.batch_transfers {
+        return Err(too_many(gateway));
+    }
+    if wishes.iter().any(|wish| wish.reverse.is_some()) {
+        caller.may(Operation::TransfersReverse)?;
+    }
+    let mut parts: Vec<Part> = Vec::new();
+    let mut chain: Option<u16> = None;
+    for (index, wish) in wishes.iter().enumerate() {
+        let at = |problem: Problem| problem.at("transfers", index);
+        // A chain goes where its first transfer goes; that branch then says which of the others it lacks.
+        let branch = match chain {
+            Some(branch) => branch,
+            None => wish.branch().map_err(at)?,
+        };
+        chain = wish.linked.then_some(branch);
+        let id = match (&wish.id, &posted.key) {
+            (None, Some(key)) => Some(derived::by_key(gateway, caller, branch, key, index).await?),
+            _ => None,
+        };
+        let (asked, echo) = wish.asked(branch, id).map_err(at)?;
+        let part = match parts.iter_mut().find(|part| part.branch == branch) {
+            Some(part) => part,
+            None => {
+                caller.may_in(branch).map_err(at)?;
+                parts.push(Part { branch, indexes: Vec::new(), asked: Vec::new(), echoes: Vec::new() });
+                parts.last_mut().expect("one was just pushed")
+            }
+        };
+        part.indexes.push(index);
+        part.asked.push(asked);
+        part.echoes.push(echo);
+    }
+    let accept = raw.headers.get(header::ACCEPT_LANGUAGE);
+    let language = accept.and_then(|value| value.to_str().ok()).map_or(Language::English, Language::of);
+    let mut results: Vec<Option<BatchResult>> = wishes.iter().map(|_| None).collect();
+    let mut accepted = 0;
+    for part in parts {
+        accepted += part.decide(gateway, caller, raw.digest, language, &mut results).await;
+    }
+    let results = results.into_iter().flatten().collect();
+    Ok(json(StatusCode::OK, &BatchDone { accepted, results }))
+}
+
+fn too_many(gateway: &Gateway) -> Problem {
+    Problem::numbered(catalogue::BATCH_TOO_LARGE)
+        .field("transfers")
+        .detail(format!("at most {} transfers", gateway.limits.batch_transfers))
+}
+
+/// What of a batch goes to one branch.
+struct Part {
+    branch: u16,
+    indexes: Vec<usize>,
+    asked: Vec<Asked>,
+    echoes: Vec<Echo>,
+}
+
+impl Part {
+    /// Asks the branch and fills in the results; a branch that does not answer is a problem of each of its transfers.
+    async fn decide(
+        self,
+        gateway: &Gateway,
+        caller: &Caller,
+        digest: [u8; 16],
+        language: Language,
+        results: &mut [Option<BatchResult>],
+    ) -> u32 {
+        let currencies: Vec<Option<Currency>> = self.asked.iter().map(|asked| asked.transfer.currency).collect();
+        let outcomes = send(gateway, caller, self.branch, digest, self.asked).await;
+        let mut accepted = 0;
+        for (nth, index) in self.indexes.iter().enumerate() {
+            let echo = &self.echoes[nth];
+            let result = match &outcomes {
+                Ok(outcomes) => match outcomes.get(nth) {
+                    Some(Ok(done_as)) => Ok(done(echo, self.branch, done_as)),
+                    Some(Err(rejection)) => Err(named(rejected(*rejection, currencies[nth], digest), echo.flags)),
+                    None => Err(Problem::numbered(catalogue::INTERNAL)),
+                },
+                Err(problem) => Err(problem.clone()),
+            };
+            accepted += u32::from(result.is_ok());
+            if let Some(slot) = results.get_mut(*index) {
+                *slot = Some(match result {
+                    Ok(done) => BatchResult::Done(done),
+                    Err(problem) => BatchResult::Problem(
+                        serde_json::to_value(problem.document(language)).unwrap_or_default(),
+                    ),
+                });
+            }
+        }
+        accepted
+    }
+}
+
+async fn packed_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Response, Problem> {
+    let body = &raw.body.bytes;
+    let malformed =
+        |error: packed::PackedError| Problem::numbered(catalogue::PACKED_MALFORMED).detail(error.to_string());
+    let records = packed::records(body).map_err(malformed)?;
+    if records.is_empty() {
+        return Ok(packed_answer(Bytes::new()));
+    }
+    if records.len() > gateway.limits.batch_transfers {
+        return Err(too_many(gateway));
+    }
+    if !caller.is_unlimited() {
+        check_flags(caller, records)?;
+    }
+    let first = branch_of(&records[0]);
+    if records.iter().all(|record| branch_of(record) == first) {
+        // The usual case, and the fast one: the body goes to its branch as it came.
+        let results = send_packed(gateway, caller, first, raw.digest, body.clone()).await?;
+        return Ok(packed_answer(results));
+    }
+    scattered(gateway, caller, raw.digest, records).await.map(packed_answer)
+}
+
+fn packed_answer(results: Bytes) -> Response {
+    let mut response = results.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(packed::MEDIA_TYPE));
+    response
+}
+
+/// The branch of the debit account, or of the credit account when debit is not said.
+fn branch_of(record: &[u8; packed::TRANSFER_LENGTH]) -> u16 {
+    match u16::from_le_bytes([record[22], record[23]]) {
+        0 => u16::from_le_bytes([record[30], record[31]]),
+        branch => branch,
+    }
+}
+
+fn flags_of(record: &[u8; packed::TRANSFER_LENGTH]) -> Flags {
+    Flags(u32::from_le_bytes([record[44], record[45], record[46], record[47]]))
+}
+
+/// A token that names its operations must name these too.
+fn check_flags(caller: &Caller, records: &[[u8; packed::TRANSFER_LENGTH]]) -> Result<(), Problem> {
+    for (flag, operation) in [(Flags::IMPORTED, Operation::Import), (Flags::REVERSAL, Operation::TransfersReverse)] {
+        if caller.may(operation).is_err()
+            && let Some(index) = records.iter().position(|record| flags_of(record).has(flag))
+        {
+            return caller.may(operation).map_err(|problem| problem.field("flags").at("transfers", index));
+        }
+    }
+    Ok(())
+}
+
+async fn send_packed(
+    gateway: &Gateway,
+    caller: &Caller,
+    branch: u16,
+    digest: [u8; 16],
+    body: Bytes,
+) -> Result<Bytes, Problem> {
+    caller.may_in(branch)?;
+    match gateway.bank.ask(branch, caller, digest, Body::Packed(body)).await? {
+        Reply::Packed(packed) => Ok(packed.results),
+        _ => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
+}
+
+/// A batch for several branches: taken apart by chains, sent, and put together again in order. If one branch cannot be
+/// asked the whole call is a problem; a retry answers what the others did.
+async fn scattered(
+    gateway: &Gateway,
+    caller: &Caller,
+    digest: [u8; 16],
+    records: &[[u8; packed::TRANSFER_LENGTH]],
+) -> Result<Bytes, Problem> {
+    let mut parts: Vec<(u16, Vec<usize>, BytesMut)> = Vec::new();
+    let mut chain: Option<u16> = None;
+    for (index, record) in records.iter().enumerate() {
+        let branch = chain.unwrap_or_else(|| branch_of(record));
+        chain = flags_of(record).has(Flags::LINKED).then_some(branch);
+        let part = match parts.iter_mut().find(|(of, ..)| *of == branch) {
+            Some(part) => part,
+            None => {
+                caller.may_in(branch)?;
+                gateway.bank.seat(branch)?;
+                parts.push((branch, Vec::new(), BytesMut::new()));
+                parts.last_mut().expect("one was just pushed")
+            }
+        };
+        part.1.push(index);
+        part.2.extend_from_slice(record);
+    }
+    let mut results = BytesMut::zeroed(records.len() * packed::RESULT_LENGTH);
+    for (branch, indexes, body) in parts {
+        let answer = send_packed(gateway, caller, branch, digest, body.freeze()).await?;
+        for (result, index) in answer.chunks_exact(packed::RESULT_LENGTH).zip(indexes) {
+            let at = index * packed::RESULT_LENGTH;
+            results[at..at + packed::RESULT_LENGTH].copy_from_slice(result);
+        }
+    }
+    Ok(results.freeze())
+}
+
+/// What is done to an earlier transfer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Post,
+    Void,
+    Reverse,
+}
+
+/// Post a pending transfer
+///
+/// In full, or the part that `amount` says; the rest is released.
+#[utoipa::path(
+    post, path = "/v1/accounts/{number}/transfers/{id}/post", tag = "transfers", request_body = Option<ResolveIn>,
+    params(
+        ("number" = String, Path, description = "The debit account."),
+        ("id" = Id, Path, description = "The pending transfer."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id` in the body."),
+    ),
+    responses(
+        (status = 201, description = "Posted", body = TransferDone),
+        (status = 200, description = "Posted before, under the same id", body = TransferDone),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn post(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    Maybe(posted): Maybe<ResolveIn>,
+) -> Result<Response, Problem> {
+    deed(&gateway, &caller, path, posted, Deed::Post).await
+}
+
+/// Void a pending transfer
+///
+/// Releases what is held.
+#[utoipa::path(
+    post, path = "/v1/accounts/{number}/transfers/{id}/void", tag = "transfers", request_body = Option<ResolveIn>,
+    params(
+        ("number" = String, Path, description = "The debit account."),
+        ("id" = Id, Path, description = "The pending transfer."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id` in the body."),
+    ),
+    responses(
+        (status = 201, description = "Voided", body = TransferDone),
+        (status = 200, description = "Voided before, under the same id", body = TransferDone),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn void(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    Maybe(posted): Maybe<ResolveIn>,
+) -> Result<Response, Problem> {
+    deed(&gateway, &caller, path, posted, Deed::Void).await
+}
+
+/// Reverse a posted transfer
+///
+/// Moves the whole amount back. The reversal's id follows from the original, so it happens once. For operators.
+#[utoipa::path(
+    post, path = "/v1/accounts/{number}/transfers/{id}/reverse", tag = "transfers", request_body = Option<ResolveIn>,
+    params(
+        ("number" = String, Path, description = "The account that the original debited."),
+        ("id" = Id, Path, description = "The original."),
+    ),
+    responses(
+        (status = 201, description = "Reversed", body = TransferDone),
+        (status = 200, description = "Reversed before", body = TransferDone),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn reverse(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(path): Path<(String, String)>,
+    Maybe(posted): Maybe<ResolveIn>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::TransfersReverse)?;
+    deed(&gateway, &caller, path, posted, Deed::Reverse).await
+}
+
+async fn deed(
+    gateway: &Shared,
+    caller: &Caller,
+    (number, id): (String, String),
+    posted: Posted<ResolveIn>,
+    deed: Deed,
+) -> Result<Response, Problem> {
+    caller.may(Operation::TransfersWrite)?;
+    let branch = super::lookups::debit_branch(&number)?;
+    caller.may_in(branch)?;
+    let related = super::lookups::transfer_id(&id)?;
+    if caller.role() == Role::Customer {
+        // The hold's account is not in the request, so the branch cannot tell whose it is: the path must.
+        own_account(gateway, caller, &number).await?;
+    }
+    let wish = &posted.body;
+    if deed != Deed::Post && wish.amount.is_some() {
+        return Err(Problem::numbered(catalogue::INVALID_FIELD)
+            .field("amount")
+            .detail("only post takes an amount; void and reverse are whole"));
+    }
+    let derived = match (wish.id, &posted.key) {
+        (Some(_), _) => None,
+        (None, _) if deed == Deed::Reverse => Some(reversal_id(gateway, branch, related)),
+        (None, Some(key)) => Some(derived::by_key(gateway, caller, branch, key, 0).await?),
+        (None, None) => None,
+    };
+    let debit = party(&number, deed);
+    let transfer = TransferIn {
+        id: wish.id,
+        debit,
+        credit: None,
+        amount: wish.amount,
+        code: wish.code,
+        reference: wish.reference.clone(),
+        value_date: wish.value_date,
+        pending: false,
+        timeout: 0,
+        linked: false,
+        balancing: None,
+        closing: None,
+        post: (deed == Deed::Post).then_some(Id(related)),
+        void: (deed == Deed::Void).then_some(Id(related)),
+        reverse: (deed == Deed::Reverse).then_some(Id(related)),
+    };
+    let (asked, echo) = transfer.asked(branch, derived)?;
+    one(gateway, caller, branch, posted.digest, asked, echo).await
+}
+
+/// The path's account as the request's debit, where it is one: a reversal debits what the original credited.
+fn party(number: &str, deed: Deed) -> Option<Party> {
+    match deed {
+        Deed::Reverse => None,
+        Deed::Post | Deed::Void => super::account_number(number).ok().map(Party::Account),
+    }
+}
+
+async fn own_account(gateway: &Shared, caller: &Caller, number: &str) -> Result<(), Problem> {
+    let number = super::account_number(number)?;
+    super::accounts::look(gateway, caller, number).await.map(|_| ())
+}
+
+/// The id of the reversal of a transfer.
+fn reversal_id(gateway: &Gateway, branch: u16, original: u128) -> u128 {
+    let mut cause = Vec::with_capacity(32);
+    cause.extend_from_slice(b"reversal ");
+    cause.extend_from_slice(&branch.to_le_bytes());
+    cause.extend_from_slice(&original.to_le_bytes());
+    derive_id(&gateway.secrets.seed, &cause).0
+}
+
+/// A UUID of version 7 for `millis`, filled from 74 derived bits.
+pub(crate) fn uuid_v7(millis: u64, bits: u128) -> u128 {
+    let millis = u128::from(millis & 0xffff_ffff_ffff);
+    let (high, low) = ((bits >> 64) & 0xfff, bits & 0x3fff_ffff_ffff_ffff);
+    millis << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low
+}
+
+/// A key as bytes that name it together with its principal.
+pub(crate) fn key_bytes(caller: &Caller, key: &Key, index: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(300);
+    bytes.extend_from_slice(b"transfer by key\0");
+    bytes.extend_from_slice(caller.principal().as_str().as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(key.bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(text::hex(&index.to_le_bytes()).as_bytes());
+    bytes
+}

@@ -1,0 +1,158 @@
+//! One branch as the gateway uses it: requests in, queries beside, and how it is doing.
+//!
+//! The trait is narrow so that handlers can be tested on a branch that only pretends; in a bank it is the
+//! `branch` crate's handle, see [`hosted`](crate::hosted). Everything but `submit` and `health` may block on files
+//! and is called from a thread that may.
+
+use std::sync::Arc;
+
+use skerry_branch::api::{Busy, Request};
+use skerry_branch::evidence::receipts::Recorded;
+use skerry_branch::history::{AsOf, Day, DayBy, Found, Page, Query, Totals};
+use skerry_branch::keys::Keys;
+use skerry_branch::meters::Meters;
+use skerry_ledger::{AccountRef, TransferId};
+use skerry_money::Date;
+
+/// A branch that the gateway may ask.
+pub trait Seat: Send + Sync {
+    /// Its number.
+    fn number(&self) -> u16;
+
+    /// Queues a request. Its reply comes exactly once, unless the branch dies first: then the reply is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing was taken.
+    fn submit(&self, request: Request) -> Result<(), Busy>;
+
+    /// Position after the last durable record; never blocks. Queries below answer for at least what was durable when
+    /// they were asked.
+    fn durable(&self) -> u64;
+
+    /// Whether a signed checkpoint covers the record at `position`; never blocks.
+    fn is_covered(&self, position: u64) -> bool;
+
+    /// Customers it holds and may hold, as of a moment ago; `None` if it is not open. Never blocks.
+    fn room(&self) -> Option<(u64, u64)>;
+
+    /// How it is doing; never blocks.
+    fn health(&self) -> Health;
+
+    /// Opens a sick branch again.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not open.
+    fn reopen(&self) -> Result<(), String>;
+
+    /// A page of transfers.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    fn page(&self, query: &Query) -> Result<Page, Trouble>;
+
+    /// A transfer by its id, with what resolved it.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    fn transfer(&self, id: TransferId) -> Result<Option<Found>, Trouble>;
+
+    /// Posted totals of an account as of dates.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    fn totals(&self, account: AccountRef, as_of: AsOf) -> Result<Totals, Trouble>;
+
+    /// The days from `from` to `to` on which an account moved, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    fn days(&self, account: AccountRef, by: DayBy, from: Date, to: Date) -> Result<Vec<Day>, Trouble>;
+
+    /// Durable records from `from` on, at most `most`; empty at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    fn records(&self, from: u64, most: usize) -> Result<Vec<Recorded>, Trouble>;
+
+    /// The durable record at `position`.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    fn record(&self, position: u64) -> Result<Recorded, Trouble>;
+
+    /// The receipt of the record at `position`, encoded as `skerry verify` reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::NotYet`] while no checkpoint covers it.
+    fn receipt(&self, position: u64) -> Result<Vec<u8>, Trouble>;
+
+    /// Keys of the branch's customers.
+    fn keys(&self) -> Arc<dyn Keys>;
+}
+
+/// How a branch is doing.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// `open`, `opening`, `sick`, `closed`.
+    pub state: &'static str,
+    /// Why it is not open.
+    pub reason: Option<String>,
+    /// Position after the last durable record.
+    pub position: u64,
+    /// The open business day.
+    pub business_date: Date,
+    /// Customers it holds.
+    pub customers: u64,
+    /// Accounts it holds.
+    pub accounts: u64,
+    /// Open holds.
+    pub holds: u64,
+    /// Customers it may hold.
+    pub capacity: u64,
+    /// Requests waiting.
+    pub queue: u64,
+    /// What it has counted.
+    pub meters: Meters,
+    /// Other figures for `/metrics`, by name without prefix: `(name, kind, help, value)`.
+    pub figures: Vec<(&'static str, &'static str, &'static str, u64)>,
+    /// Histograms for `/metrics`: name, help, values in powers of two, unit divisor to seconds (0: a count).
+    pub histograms: Vec<(&'static str, &'static str, skerry_branch::meters::Histogram, u64)>,
+}
+
+impl Health {
+    /// Whether it takes requests.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == "open"
+    }
+
+    /// Customers it can still take.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.capacity.saturating_sub(self.customers)
+    }
+}
+
+/// Why a query has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// Not yet: behind the journal, being rebuilt, or no checkpoint so far.
+    #[error("not yet: {0}")]
+    NotYet(String),
+    /// The files let us down.
+    #[error("could not read the history: {0}")]
+    Failed(String),
+    /// No such thing.
+    #[error("not found")]
+    NotFound,
+}

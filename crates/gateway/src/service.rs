@@ -1,0 +1,121 @@
+//! The outermost layer: from hyper's request to the answer, whatever happens in between.
+//!
+//! Here problems become documents in the client's language, panics become problems, and requests are counted.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use crate::auth::ClientCertificate;
+use crate::body::Caught;
+use crate::catalogue;
+use crate::meters::Meters;
+use crate::problem::{Language, Problem};
+
+/// The router behind its outermost layer. Cheap to clone.
+#[derive(Clone)]
+pub struct Front {
+    router: TowerToHyperService<Router>,
+    meters: Arc<Meters>,
+    certificate: Option<ClientCertificate>,
+}
+
+impl Front {
+    /// Puts the layer around `router`.
+    #[must_use]
+    pub fn new(router: Router, meters: Arc<Meters>) -> Self {
+        Self { router: TowerToHyperService::new(router), meters, certificate: None }
+    }
+
+    /// The same for a connection whose client showed a certificate.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: Option<ClientCertificate>) -> Self {
+        self.certificate = certificate;
+        self
+    }
+
+    /// What is counted here.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// Answers one request, in tests too.
+    pub async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+        let begun = Instant::now();
+        let accept = request.headers().get(header::ACCEPT_LANGUAGE);
+        let language = accept.and_then(|value| value.to_str().ok()).map_or(Language::English, Language::of);
+        let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        if let Some(certificate) = self.certificate {
+            request.extensions_mut().insert(certificate);
+        }
+        let running = Running::begin(&self.meters);
+        let call = Box::pin(self.router.call(request));
+        let mut response = match Caught(call).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(()) => {
+                self.meters.panics.add(1);
+                tracing::error!("a handler panicked");
+                Problem::numbered(catalogue::INTERNAL).render(language)
+            }
+        };
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            if response.status().is_server_error() {
+                tracing::debug!(code = problem.code(), "answered with a problem");
+            }
+            let mut rendered = problem.render(language);
+            // What a handler had set already, such as the key it made, goes along.
+            for (name, value) in response.headers() {
+                if !rendered.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+                    rendered.headers_mut().insert(name.clone(), value.clone());
+                }
+            }
+            response = rendered;
+        }
+        drop(running);
+        let class = usize::from(response.status().as_u16() / 100);
+        if let Some(count) = self.meters.answers.get(class) {
+            count.add(1);
+        }
+        let latency = if writes { &self.meters.writes } else { &self.meters.reads };
+        latency.record(begun.elapsed());
+        response
+    }
+}
+
+/// Counts a request as running until dropped, also when its connection goes away.
+struct Running<'a>(&'a Meters);
+
+impl<'a> Running<'a> {
+    fn begin(meters: &'a Meters) -> Self {
+        meters.in_flight.add(1);
+        Self(meters)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.subtract(1);
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move { Ok(front.answer(request.map(Body::new)).await) })
+    }
+}

@@ -1,0 +1,412 @@
+//! Opaque tokens: who may call, as what, on what, until when.
+//!
+//! A token is `sk_<id>_<secret>`. The file `tokens.json` holds the id in the clear and the SHA-256 of
+//! the whole token; the text itself is shown once, when it is made. The id finds the record, the hash is
+//! compared in constant time. The file is replaced by rename and is readable by its owner only.
+//!
+//! It refuses to know HTTP; what a grant allows is decided in [`auth`](crate::auth).
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use skerry_book::actor::{Principal, Role};
+use skerry_money::CustomerNumber;
+use subtle::ConstantTimeEq;
+
+use crate::auth::Operation;
+use crate::random;
+use crate::text;
+
+/// What a token allows.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The name under which its holder acts.
+    pub principal: Principal,
+    /// As what.
+    pub role: Role,
+    /// The branches it may act on; `None` is all.
+    pub branches: Option<Vec<u16>>,
+    /// The only customer it may act for; always set for [`Role::Customer`].
+    pub customer: Option<CustomerNumber>,
+    /// What it may do; `None` is all that its role allows.
+    pub operations: Option<Vec<Operation>>,
+    /// Unix seconds after which it is refused; `None` never.
+    pub expires_s: Option<u64>,
+    /// SHA-256 of the only client certificate it may come with.
+    pub certificate: Option<[u8; 32]>,
+}
+
+/// A token as it is kept: everything but its text.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRecord {
+    /// Its public half, 16 hexadecimal digits.
+    pub id: String,
+    /// The name under which its holder acts, at most 32 bytes.
+    pub principal: String,
+    /// `operator`, `service`, `auditor` or `customer`.
+    pub role: String,
+    /// The branches it may act on; absent is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branches: Option<Vec<u16>>,
+    /// The only customer it may act for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// What it may do; absent is all that its role allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<Vec<Operation>>,
+    /// SHA-256 of the client certificate it is bound to, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// When it was made (RFC 3339).
+    pub created: String,
+    /// When it ends (RFC 3339); absent is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Whether it was taken back.
+    #[serde(default)]
+    pub revoked: bool,
+    /// SHA-256 of the token, in hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+}
+
+/// What a new token shall allow.
+#[derive(Debug, Clone, Default)]
+pub struct NewToken {
+    /// The name under which its holder acts.
+    pub principal: String,
+    /// `operator`, `service`, `auditor` or `customer`.
+    pub role: String,
+    /// The branches it may act on; `None` is all.
+    pub branches: Option<Vec<u16>>,
+    /// The only customer it may act for.
+    pub customer: Option<String>,
+    /// What it may do; `None` is all that its role allows.
+    pub operations: Option<Vec<Operation>>,
+    /// SHA-256 of a client certificate, in hexadecimal.
+    pub certificate: Option<String>,
+    /// Seconds from now until it ends; `None` never.
+    pub lifetime_s: Option<u64>,
+}
+
+/// Why a token could not be made, read or taken back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The file could not be read or written.
+    #[error("could not {action} {path:?}")]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is not what we wrote.
+    #[error("could not read tokens in {path:?}: {reason}")]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+    /// A field of a new token is wrong.
+    #[error("token field {field}: {reason}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// No token has this id.
+    #[error("there is no token {0}")]
+    Unknown(String),
+}
+
+/// What presenting a token came to.
+#[derive(Debug, Clone)]
+pub enum Presented {
+    /// It is good.
+    Granted(Arc<Grant>),
+    /// Its time is over.
+    Expired,
+    /// Not one of ours, or taken back.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Known {
+    sha256: [u8; 32],
+    grant: Arc<Grant>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenFile {
+    version: u32,
+    tokens: Vec<TokenRecord>,
+}
+
+const VERSION: u32 = 1;
+
+/// The tokens of a bank, in memory and in their file.
+#[derive(Debug)]
+pub struct TokenStore {
+    path: PathBuf,
+    known: RwLock<Arc<HashMap<[u8; 8], Known>>>,
+    file: Mutex<Stored>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    records: Vec<TokenRecord>,
+    modified: Option<SystemTime>,
+}
+
+impl TokenStore {
+    /// Opens `path`; a file that is not there is an empty store and is written by the first token.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is not a token file.
+    pub fn open(path: &Path) -> Result<Self, TokenError> {
+        let (records, modified) = read(path)?;
+        let known = index(path, &records)?;
+        Ok(Self {
+            path: path.to_owned(),
+            known: RwLock::new(Arc::new(known)),
+            file: Mutex::new(Stored { records, modified }),
+        })
+    }
+
+    /// Takes over what another process wrote to the file since. Cheap when nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read; the tokens known so far stay.
+    pub fn refresh(&self) -> Result<(), TokenError> {
+        let mut stored = self.lock();
+        let modified = fs::metadata(&self.path).and_then(|meta| meta.modified()).ok();
+        if modified == stored.modified {
+            return Ok(());
+        }
+        self.reload(&mut stored)
+    }
+
+    /// Makes a token and stores its hash. The text is returned once and never again.
+    ///
+    /// # Errors
+    ///
+    /// If a field is wrong or the file cannot be written.
+    pub fn create(&self, new: &NewToken, now_s: u64) -> Result<(String, TokenRecord), TokenError> {
+        let id: [u8; 8] = random::bytes();
+        let secret: [u8; 32] = random::bytes();
+        let token = format!("sk_{}_{}", text::hex(&id), text::hex(&secret));
+        let record = TokenRecord {
+            id: text::hex(&id),
+            principal: new.principal.clone(),
+            role: new.role.clone(),
+            branches: new.branches.clone(),
+            customer: new.customer.clone(),
+            operations: new.operations.clone(),
+            certificate: new.certificate.clone(),
+            created: text::time(now_s.saturating_mul(1_000_000)),
+            expires: new.lifetime_s.map(|seconds| text::time(now_s.saturating_add(seconds).saturating_mul(1_000_000))),
+            revoked: false,
+            sha256: text::hex(&hash(&token)),
+        };
+        grant(&record)?;
+        self.change(|records| {
+            records.push(record.clone());
+            Ok(())
+        })?;
+        Ok((token, TokenRecord { sha256: String::new(), ..record }))
+    }
+
+    /// All tokens, without their hashes.
+    #[must_use]
+    pub fn list(&self) -> Vec<TokenRecord> {
+        let stored = self.lock();
+        stored.records.iter().map(|record| TokenRecord { sha256: String::new(), ..record.clone() }).collect()
+    }
+
+    /// Takes a token back, at once and for ever. Doing it twice is the same as once.
+    ///
+    /// # Errors
+    ///
+    /// If no token has this id or the file cannot be written.
+    pub fn revoke(&self, id: &str) -> Result<TokenRecord, TokenError> {
+        let mut revoked = None;
+        self.change(|records| {
+            let record = records
+                .iter_mut()
+                .find(|record| record.id == id)
+                .ok_or_else(|| TokenError::Unknown(id.chars().take(32).collect()))?;
+            record.revoked = true;
+            revoked = Some(TokenRecord { sha256: String::new(), ..record.clone() });
+            Ok(())
+        })?;
+        revoked.ok_or_else(|| TokenError::Unknown(id.to_owned()))
+    }
+
+    /// Looks `token` up. The time it takes does not depend on how much of a secret is right.
+    #[must_use]
+    pub fn present(&self, token: &str, now_s: u64) -> Presented {
+        let Some(id) = id_of(token) else { return Presented::Unknown };
+        let known = Arc::clone(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let presented = hash(token);
+        let Some(candidate) = known.get(&id) else { return Presented::Unknown };
+        if !bool::from(candidate.sha256.ct_eq(&presented)) {
+            return Presented::Unknown;
+        }
+        match candidate.grant.expires_s {
+            Some(expires_s) if now_s >= expires_s => Presented::Expired,
+            _ => Presented::Granted(Arc::clone(&candidate.grant)),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Stored> {
+        self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn reload(&self, stored: &mut Stored) -> Result<(), TokenError> {
+        let (records, modified) = read(&self.path)?;
+        let known = index(&self.path, &records)?;
+        *self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(known);
+        *stored = Stored { records, modified };
+        Ok(())
+    }
+
+    /// Changes the file first and memory after, so that memory never knows what a restart would forget.
+    fn change(
+        &self,
+        edit: impl FnOnce(&mut Vec<TokenRecord>) -> Result<(), TokenError>,
+    ) -> Result<(), TokenError> {
+        let mut stored = self.lock();
+        let (mut records, _) = read(&self.path)?;
+        edit(&mut records)?;
+        write(&self.path, &TokenFile { version: VERSION, tokens: records })?;
+        self.reload(&mut stored)
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The id inside a token's text; `None` if it does not have our shape.
+fn id_of(token: &str) -> Option<[u8; 8]> {
+    let rest = token.strip_prefix("sk_")?;
+    let (id, secret) = rest.split_once('_')?;
+    if secret.len() != 64 {
+        return None;
+    }
+    text::unhex(id)
+}
+
+fn read(path: &Path) -> Result<(Vec<TokenRecord>, Option<SystemTime>), TokenError> {
+    let failed = |source| TokenError::File { action: "read", path: path.to_owned(), source };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
+        Err(error) => return Err(failed(error)),
+    };
+    let modified = fs::metadata(path).and_then(|meta| meta.modified()).map_err(failed)?;
+    let file: TokenFile = serde_json::from_slice(&bytes)
+        .map_err(|error| TokenError::Format { path: path.to_owned(), reason: error.to_string() })?;
+    if file.version != VERSION {
+        let reason = format!("version {} is not {VERSION}", file.version);
+        return Err(TokenError::Format { path: path.to_owned(), reason });
+    }
+    Ok((file.tokens, Some(modified)))
+}
+
+fn write(path: &Path, file: &TokenFile) -> Result<(), TokenError> {
+    let failed = |source| TokenError::File { action: "write", path: path.to_owned(), source };
+    let bytes = serde_json::to_vec_pretty(file).map_err(|error| failed(error.into()))?;
+    replace_private(path, &bytes).map_err(failed)
+}
+
+/// Replaces the file at `path` by rename, durable before it is seen, readable by its owner only.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(&next, path)?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => fs::File::open(".")?.sync_all(),
+    }
+}
+
+fn index(path: &Path, records: &[TokenRecord]) -> Result<HashMap<[u8; 8], Known>, TokenError> {
+    let broken = |reason: String| TokenError::Format { path: path.to_owned(), reason };
+    let mut known = HashMap::with_capacity(records.len());
+    for record in records.iter().filter(|record| !record.revoked) {
+        let id = text::unhex(&record.id).ok_or_else(|| broken(format!("id {:?} is not hexadecimal", record.id)))?;
+        let sha256 =
+            text::unhex(&record.sha256).ok_or_else(|| broken(format!("token {} has no sha256", record.id)))?;
+        let grant = grant(record).map_err(|error| broken(format!("token {}: {error}", record.id)))?;
+        known.insert(id, Known { sha256, grant: Arc::new(grant) });
+    }
+    Ok(known)
+}
+
+/// What a record grants, checked.
+fn grant(record: &TokenRecord) -> Result<Grant, TokenError> {
+    let field = |field, reason| TokenError::Field { field, reason };
+    let principal = Principal::new(&record.principal)
+        .filter(|principal| *principal != Principal::BANK)
+        .ok_or_else(|| field("principal", "must have 1 to 32 bytes, no control characters, and not be bank"))?;
+    let role = role_named(&record.role)
+        .ok_or_else(|| field("role", "must be operator, service, auditor or customer"))?;
+    let customer = match record.customer.as_deref().map(CustomerNumber::parse) {
+        Some(Err(_)) => return Err(field("customer", "is not a customer number")),
+        Some(Ok(number)) => Some(number),
+        None => None,
+    };
+    if role == Role::Customer && customer.is_none() {
+        return Err(field("customer", "is needed for the role customer"));
+    }
+    let certificate = match record.certificate.as_deref().map(text::unhex) {
+        Some(None) => return Err(field("certificate", "must be a SHA-256 in hexadecimal")),
+        Some(found) => found,
+        None => None,
+    };
+    let expires_s = match record.expires.as_deref().map(text::parse_time) {
+        Some(None) => return Err(field("expires", "must be an RFC 3339 time")),
+        Some(Some(time_us)) => Some(time_us / 1_000_000),
+        None => None,
+    };
+    Ok(Grant {
+        principal,
+        role,
+        branches: record.branches.clone(),
+        customer,
+        operations: record.operations.clone(),
+        expires_s,
+        certificate,
+    })
+}
+
+fn role_named(name: &str) -> Option<Role> {
+    [Role::Operator, Role::Service, Role::Auditor, Role::Customer].into_iter().find(|role| role.name() == name)
+}
+
+#[cfg(test)]
+#[path = "tokens_tests.rs"]
+mod tests;

@@ -1,0 +1,11 @@
+//! What travels as JSON: typed, strict, and free of the inside of the bank.
+//!
+//! Requests refuse unknown fields and say what they expected; money is a string with a currency, never a
+//! JSON number. Answers are written straight from the values, without intermediate text.
+
+pub mod accounts;
+pub mod customers;
+pub mod imports;
+pub mod reports;
+pub mod scalars;
+pub mod transfers;
