@@ -19,7 +19,7 @@ const BATCH: usize = 8_189;
 const STAMP: Stamp = Stamp { time_us: 1_700_000_000_000_000, business_date: Date(19_675) };
 
 fn main() {
-    for accounts in [10_000, 1_000_000] {
+    for accounts in [10_000, 1_000_000, 5_000_000] {
         let mut ledger = bank(accounts);
         let transfers = random_transfers(accounts);
         measure("cold", &mut ledger, &transfers, 0, accounts);
