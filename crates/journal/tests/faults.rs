@@ -313,7 +313,7 @@ fn dense() -> u32 {
         let length = sample_batch(BRANCH, 1, &Head::default(), *count, 0).bytes().len();
         (length + 40).next_multiple_of(4096) - length
     };
-    (60..200).min_by_key(padding).unwrap()
+    (90..145).min_by_key(padding).unwrap()
 }
 
 #[test]
