@@ -93,3 +93,30 @@ const fn is_over(used: &Used, now_us: u64) -> bool {
 const fn slot(key: u128) -> u64 {
     key as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paged::PAGE;
+    use skerry_ledger::Stamp;
+    use skerry_money::Date;
+
+    fn use_key(keys: &mut Keys, key: u128, time_us: u64) {
+        let at = Stamp { time_us, business_date: Date::EPOCH };
+        keys.take(&KeyUsed { at, key, request: [1; 16], done: Done::Customer(7) });
+    }
+
+    #[test]
+    fn a_key_is_kept_for_a_day_and_its_page_goes_whole() {
+        let mut keys = Keys::default();
+        let page = u128::try_from(PAGE).unwrap();
+        (0..page).for_each(|key| use_key(&mut keys, key, 1_000));
+        use_key(&mut keys, page, 1_000 + KEY_LIFE_US);
+        assert!((0..=page).all(|key| keys.find(key).is_some()), "none is older than a day");
+        use_key(&mut keys, page + 1, 1_001 + KEY_LIFE_US);
+        assert!((0..page).all(|key| keys.find(key).is_none()));
+        assert_eq!((keys.len(), keys.indexed()), (2, 2));
+        let restored = Keys::restored(keys.queue.clone());
+        assert!(restored.find(page).is_some() && restored.queue.first() == keys.queue.first());
+    }
+}

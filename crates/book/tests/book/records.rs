@@ -10,7 +10,7 @@ use skerry_book::command::{
 use skerry_book::event::{KeyUsed, Refused, Terms};
 use skerry_book::policy::{Matter, Matters, Policy};
 use skerry_book::record::{self, RECORD_LENGTH, Record, RecordError, TransferTailRef};
-use skerry_book::{Command, Done, Event};
+use skerry_book::{Class, Command, Done, Event, Head};
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Sides, Stamp, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
 
@@ -124,7 +124,13 @@ fn a_life() -> World {
     open(&mut world, &Command::OpenBranch(OpenBranch { terms, date: day }));
     let mut chart = world.book.chart().clone();
     chart.version = 2;
+    let till =
+        Head {
+            code: 1003, class: Class::Asset, name: "Cash in transit".into(), name_zh: "在途现金".into()
+        };
+    chart.heads.insert(2, till);
     open(&mut world, &Command::AdoptChart(Box::new(chart)));
+    assert!(world.book.account(AccountRef::head(1, 1003, Currency::EUR)).is_some());
     world.key = Some(77);
     open(&mut world, &customer(1));
     world.key = None;

@@ -199,3 +199,15 @@ pub(crate) fn restore(bytes: &[u8], seed: [u8; 32]) -> Option<Book> {
     let book = Book::read(&mut fill, Seed::new(seed)).ok()?;
     rest.is_empty().then_some(book)
 }
+
+/// Whether two books are the same to whoever reads them, image and all.
+pub(crate) fn same(left: &Book, right: &Book) -> bool {
+    let customers = 1..=left.customer_count();
+    image(left) == image(right)
+        && left.status() == right.status()
+        && (left.terms(), left.policy(), left.losses()) == (right.terms(), right.policy(), right.losses())
+        && (left.chart(), left.proposals(0).collect::<Vec<_>>())
+            == (right.chart(), right.proposals(0).collect())
+        && customers.clone().all(|serial| left.customer(serial) == right.customer(serial))
+        && customers.clone().all(|serial| left.accounts(serial).eq(right.accounts(serial)))
+}
