@@ -4,8 +4,11 @@
 //! API, like any client.
 
 mod bank;
+mod bare;
 mod batch;
 mod disk;
+mod engine;
+mod founding;
 mod lane;
 mod ledger;
 mod load;
@@ -15,6 +18,7 @@ mod picks;
 mod random;
 mod report;
 mod setup;
+mod stages;
 mod stats;
 
 use anyhow::Context;
@@ -24,6 +28,8 @@ use anyhow::Context;
 pub(crate) enum BenchCommand {
     /// Load a bank with transfers, in turns with its peers, and print what it takes
     Ledger(ledger::LedgerArgs),
+    /// Measure a branch in this process, stage by stage, beside the bare loop
+    Engine(engine::EngineArgs),
 }
 
 /// Runs one benchmark and prints its report.
@@ -34,6 +40,7 @@ pub(crate) enum BenchCommand {
 pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<()> {
     match command {
         BenchCommand::Ledger(args) => ledger::run(args, json),
+        BenchCommand::Engine(args) => engine::run(args, json),
     }
 }
 
