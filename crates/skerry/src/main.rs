@@ -1,2 +1,77 @@
-//! (being written)
-fn main() {}
+//! `skerry`: the only place where the bank meets. Reads the command line, calls one module, prints what came of it.
+
+mod bench;
+mod cli;
+mod config;
+mod folder;
+mod import;
+mod offline;
+mod output;
+mod remote;
+mod sample;
+mod simulate;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{BranchCommand, Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // `{:#}` prints the whole chain on one line: what we tried, then why it failed.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let json = cli.json;
+    match cli.command {
+        Command::Up(args) => up::run(&args)?,
+        Command::Down(local) => up::stop(&local)?,
+        Command::Status(target) => return status::run(&target, json),
+        Command::Customer { remote, command } => remote::customer(&remote, command, json)?,
+        Command::Account { remote, command } => remote::account(&remote, command, json)?,
+        Command::Transfer { remote, command } => remote::transfer(&remote, command, json)?,
+        Command::Token { remote, command } => remote::token(&remote, command, json)?,
+        Command::TrialBalance { remote, date, by_value, branch } => {
+            remote::trial_balance(&remote, date.as_deref(), by_value, branch, json)?;
+        }
+        Command::Chart(remote) => remote::show(&remote, "/v1/chart", json)?,
+        Command::Audit { remote, actor, account, limit } => {
+            remote::audit(&remote, actor.as_deref(), account.as_deref(), limit, json)?;
+        }
+        Command::Branch { command } => match command {
+            BranchCommand::List(remote) => remote::show(&remote, "/v1/branches", json)?,
+            BranchCommand::Reopen { remote, branch } => remote::reopen_branch(&remote, branch, json)?,
+            BranchCommand::DeclareLoss { local, branch, position } => {
+                offline::declare_loss(&local, branch, position, json)?;
+            }
+            BranchCommand::Export { local, branch, out } => offline::export(&local, branch, &out, json)?,
+        },
+        Command::Import(args) => return import::run(&args, json),
+        Command::Sample { remote, customers, seed } => sample::run(&remote, customers, seed, json)?,
+        Command::Verify(args) => return offline::verify(&args, json),
+        Command::Backup(args) => offline::backup(&args, json)?,
+        Command::Restore(args) => offline::restore(&args, json)?,
+        Command::Cost { remote, prices } => remote::cost(&remote, &prices, json)?,
+        Command::Config { local, command } => {
+            let overrides = config::Overrides { data: local.data, ..Default::default() };
+            let config = config::Config::load(local.config.as_deref(), overrides)?;
+            match command {
+                ConfigCommand::Check => eprintln!("the configuration is valid"),
+                ConfigCommand::Show if json => println!("{}", serde_json::to_string_pretty(&config)?),
+                ConfigCommand::Show => print!("{}", toml::to_string(&config)?),
+            }
+        }
+        Command::Bench { command } => bench::run_command(command, json)?,
+        Command::Simulate(args) => return simulate::run(&args, json),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,509 @@
+//! The command line, and nothing else: what can be said, with its defaults. What it means is in the other modules.
+//!
+//! stdout is data (`--json` everywhere), stderr is talk.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A bank core: virtual branches on cheap machines, no lost cents.
+#[derive(Debug, Parser)]
+#[command(name = "skerry", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the bank is and who asks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remote {
+    /// The bank's address
+    #[arg(long, value_name = "URL", env = "SKERRY_SERVER", default_value = "http://127.0.0.1:7117")]
+    pub(crate) server: String,
+    /// File that holds the token; by default `operator.token` in the data folder
+    #[arg(long, value_name = "PATH", env = "SKERRY_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// PEM file of the certificates to trust, for an https address
+    #[arg(long, value_name = "PATH", env = "SKERRY_CERTIFICATE")]
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+/// Where the bank lies.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Local {
+    /// The data folder
+    #[arg(long, value_name = "PATH", env = "SKERRY_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// The configuration file; by default `skerry.toml` if it is there
+    #[arg(long, value_name = "PATH", env = "SKERRY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the bank: branches, journals and the HTTP API in one process
+    Up(UpArgs),
+    /// Stop a bank that runs in the background; what it acknowledged stays
+    Down(Local),
+    /// Say how branches, node and machine are, and the cause of every fault
+    Status(Target),
+    /// Customers
+    Customer {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: CustomerCommand,
+    },
+    /// Accounts: open, look, limit, freeze, close
+    Account {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: AccountCommand,
+    },
+    /// Transfers: make, look, post, void, reverse, prove
+    Transfer {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: TransferCommand,
+    },
+    /// Branches: list, reopen, keep, restore
+    Branch {
+        #[command(subcommand)]
+        command: BranchCommand,
+    },
+    /// Access tokens
+    Token {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// The trial balance of every branch and currency
+    TrialBalance {
+        #[command(flatten)]
+        remote: Remote,
+        /// Business date, YYYY-MM-DD; by default the open day
+        #[arg(long)]
+        date: Option<String>,
+        /// As of value dates instead of as booked
+        #[arg(long)]
+        by_value: bool,
+        /// One branch only
+        #[arg(long)]
+        branch: Option<u16>,
+    },
+    /// The chart of accounts
+    Chart(Remote),
+    /// Who did what
+    Audit {
+        #[command(flatten)]
+        remote: Remote,
+        /// Only acts of this principal
+        #[arg(long)]
+        actor: Option<String>,
+        /// Only acts on this account
+        #[arg(long)]
+        account: Option<String>,
+        /// At most this many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Take over another core's book from CSV files
+    Import(ImportArgs),
+    /// Open customers and accounts of a made-up bank, named by number
+    Sample {
+        #[command(flatten)]
+        remote: Remote,
+        /// How many customers
+        #[arg(long, default_value_t = 100)]
+        customers: u32,
+        /// Chooses amounts; the same seed makes the same bank
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Check an exported journal or a receipt, without any access to the bank
+    Verify(VerifyArgs),
+    /// Copy a bank's journals while it runs or rests
+    Backup(BackupArgs),
+    /// Lay a backup down as a new data folder, and check it
+    Restore(RestoreArgs),
+    /// What a bank costs per account, payment and branch
+    Cost {
+        #[command(flatten)]
+        remote: Remote,
+        /// TOML file with prices (docs/cost.md)
+        #[arg(long, value_name = "FILE")]
+        prices: PathBuf,
+    },
+    /// Configuration
+    Config {
+        #[command(flatten)]
+        local: Local,
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        command: crate::bench::BenchCommand,
+    },
+    /// Run a bank in memory under injected faults; same seed, same run
+    Simulate(crate::simulate::SimulateArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) local: Local,
+    /// Address the API listens on
+    #[arg(long, value_name = "HOST:PORT", env = "SKERRY_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Number of branches to open at the first start
+    #[arg(long, env = "SKERRY_BRANCHES")]
+    pub(crate) branches: Option<u16>,
+    /// Serve plain HTTP on an address that is not the loopback
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Go to the background once it answers; `skerry down` stops it
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// At the first start, open this many sample customers with accounts
+    #[arg(long, value_name = "CUSTOMERS", default_value_t = 0)]
+    pub(crate) sample: u32,
+    /// What to log: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", env = "SKERRY_LOG")]
+    pub(crate) log: Option<String>,
+}
+
+/// A bank by its folder or by its address.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The data folder, for what can be said when the bank does not answer
+    #[arg(long, value_name = "PATH", env = "SKERRY_DATA")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CustomerCommand {
+    /// Open a customer; the bank chooses the branch
+    Create {
+        /// Name
+        #[arg(long)]
+        name: String,
+        /// Document as KIND:NUMBER
+        #[arg(long, value_name = "KIND:NUMBER")]
+        document: String,
+        /// Idempotency key, for a retry
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Show one
+    Show {
+        /// Customer id
+        id: String,
+    },
+    /// Erase the personal data of one, for ever
+    Erase {
+        /// Customer id
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Open an account
+    Open {
+        /// Customer id
+        customer: String,
+        /// Product
+        #[arg(long, default_value = "current")]
+        product: String,
+        /// ISO 4217 code
+        #[arg(long, default_value = "CNY")]
+        currency: String,
+        /// Idempotency key, for a retry
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Balances, limits, status
+    Show {
+        /// Account number
+        number: String,
+    },
+    /// Statement lines with running balances
+    Entries {
+        /// Account number
+        number: String,
+        /// At most this many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Where the page before ended
+        #[arg(long)]
+        cursor: Option<String>,
+        /// Filters and order as docs/api.md lists them, NAME=VALUE
+        #[arg(long = "filter", value_name = "NAME=VALUE")]
+        filters: Vec<String>,
+    },
+    /// The balance at the end of a day
+    Balance {
+        /// Account number
+        number: String,
+        /// YYYY-MM-DD
+        #[arg(long)]
+        date: String,
+        /// As of value dates instead of as booked
+        #[arg(long)]
+        by_value: bool,
+    },
+    /// Change the floor or the daily limit
+    Limits {
+        /// Account number
+        number: String,
+        /// Lowest balance allowed, as 12.34; negative is an overdraft
+        #[arg(long, allow_hyphen_values = true)]
+        floor: Option<String>,
+        /// Most that may be debited on one business day, as 12.34; `none` lifts it
+        #[arg(long)]
+        daily: Option<String>,
+        /// ISO 4217 code of both
+        #[arg(long, default_value = "CNY")]
+        currency: String,
+    },
+    /// Freeze it
+    Freeze {
+        /// Account number
+        number: String,
+        /// Why: the bank's own code, 1 to 255
+        #[arg(long)]
+        reason: u8,
+        /// Which side: debit, credit or both
+        #[arg(long, default_value = "both")]
+        side: String,
+    },
+    /// Lift a freeze
+    Unfreeze {
+        /// Account number
+        number: String,
+        /// Which side: debit, credit or both
+        #[arg(long, default_value = "both")]
+        side: String,
+    },
+    /// Close it
+    Close {
+        /// Account number
+        number: String,
+    },
+    /// Open it again
+    Reopen {
+        /// Account number
+        number: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TransferCommand {
+    /// Make one
+    Create {
+        /// Debit: an account number or a head, gl:1001
+        #[arg(long)]
+        debit: String,
+        /// Credit: an account number or a head
+        #[arg(long)]
+        credit: String,
+        /// Amount, as 12.34
+        #[arg(long)]
+        amount: String,
+        /// ISO 4217 code
+        #[arg(long, default_value = "CNY")]
+        currency: String,
+        /// UUIDv7; one is made if none is given
+        #[arg(long)]
+        id: Option<String>,
+        /// The client's own classification, 0 to 65535
+        #[arg(long)]
+        code: Option<u16>,
+        /// Reference
+        #[arg(long)]
+        reference: Option<String>,
+        /// YYYY-MM-DD
+        #[arg(long)]
+        value_date: Option<String>,
+        /// Hold the money; post or void it later
+        #[arg(long)]
+        pending: bool,
+        /// Seconds until a hold expires
+        #[arg(long, requires = "pending")]
+        timeout: Option<u32>,
+    },
+    /// Show one, by its debit account and id
+    Show {
+        /// Debit account
+        number: String,
+        /// Transfer id
+        id: String,
+    },
+    /// Post a hold, in part or in full
+    Post {
+        /// Debit account
+        number: String,
+        /// Transfer id
+        id: String,
+        /// In part, as 12.34
+        #[arg(long)]
+        amount: Option<String>,
+        /// ISO 4217 code of the amount
+        #[arg(long, default_value = "CNY")]
+        currency: String,
+    },
+    /// Release a hold
+    Void {
+        /// Debit account
+        number: String,
+        /// Transfer id
+        id: String,
+    },
+    /// Reverse a posted transfer
+    Reverse {
+        /// Debit account
+        number: String,
+        /// Transfer id
+        id: String,
+    },
+    /// Fetch the receipt, which `skerry verify` checks offline
+    Receipt {
+        /// Debit account
+        number: String,
+        /// Transfer id
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BranchCommand {
+    /// List them with room and state
+    List(Remote),
+    /// Open a sick branch again from its journal
+    Reopen {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
+    /// Accept that the end of a journal is lost; the branch opens under a new incarnation
+    DeclareLoss {
+        #[command(flatten)]
+        local: Local,
+        /// Branch number
+        branch: u16,
+        /// The position that the bank's error named, as proof that it was read
+        #[arg(long)]
+        position: u64,
+    },
+    /// Copy a branch's journal to a file that `skerry verify` reads
+    Export {
+        #[command(flatten)]
+        local: Local,
+        /// Branch number
+        branch: u16,
+        /// The file to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make one; it is printed once
+    Create {
+        /// Whose it is
+        #[arg(long)]
+        principal: String,
+        /// operator, service, auditor or customer
+        #[arg(long)]
+        role: String,
+        /// Days until it expires
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+        /// Only this branch
+        #[arg(long)]
+        branch: Option<u16>,
+        /// Only this customer
+        #[arg(long)]
+        customer: Option<String>,
+        /// Only these operations
+        #[arg(long = "operation")]
+        operations: Vec<String>,
+    },
+    /// List them, without their secrets
+    List,
+    /// Revoke one
+    Revoke {
+        /// Token id, as `list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportArgs {
+    /// The mapping file (docs/import.md)
+    pub(crate) mapping: PathBuf,
+    /// The folder with the old core's files
+    pub(crate) folder: PathBuf,
+    /// Compare every account-day with the old core's own balances afterwards
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Straight into this data folder, whose bank must be stopped, instead of into a running bank
+    #[arg(long, value_name = "PATH", conflicts_with = "server")]
+    pub(crate) data: Option<PathBuf>,
+    /// The running bank's address
+    #[arg(long, value_name = "URL", env = "SKERRY_SERVER")]
+    pub(crate) server: Option<String>,
+    /// File that holds the operator's token; by default `data/operator.token`
+    #[arg(long, value_name = "PATH", env = "SKERRY_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// PEM file of the certificates to trust, for an https address
+    #[arg(long, value_name = "PATH", env = "SKERRY_CERTIFICATE")]
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    /// An exported journal, or a receipt in JSON
+    pub(crate) file: PathBuf,
+    /// The public key that checkpoints must be signed with, in hex; by default the one the file names, which proves less
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) local: Local,
+    /// The folder to write; must not exist
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    pub(crate) from: PathBuf,
+    /// The data folder to make; must not exist. Without it the restore is a drill in a temporary folder
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether it is valid, and what is wrong
+    Check,
+    /// Print what holds, after file, environment and defaults; secrets are never in it
+    Show,
+}

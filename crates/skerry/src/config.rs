@@ -1,0 +1,352 @@
+//! What `skerry.toml` says, what the environment and the flags change of it, and what it all comes to.
+//!
+//! Flags win over the environment, the environment over the file, the file over the defaults. Unknown keys are
+//! errors: a misspelt limit must not silently be no limit. Secrets are never in here, only the paths of files.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) bank: Bank,
+    pub(crate) server: Server,
+    pub(crate) storage: Storage,
+    pub(crate) branch: Branch,
+    pub(crate) quota: Quota,
+    pub(crate) log: Log,
+}
+
+/// Who the bank is and how its days are cut. Fixed once the data folder exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Bank {
+    /// The institution's short name; part of every checkpoint.
+    pub(crate) institution: String,
+    /// Number of branches opened at the first start, numbered from 1.
+    pub(crate) branches: u16,
+    /// Currencies whose heads are open from the first day.
+    pub(crate) currencies: Vec<String>,
+    /// Offset of the accounting time zone, `+08:00`.
+    pub(crate) time_zone: String,
+    /// Local time at which the business day changes, `00:00`; the instant itself belongs to the new day.
+    pub(crate) cutoff: String,
+}
+
+impl Default for Bank {
+    fn default() -> Self {
+        Self {
+            institution: "skerry".to_owned(),
+            branches: 4,
+            currencies: vec!["CNY".to_owned()],
+            time_zone: "+00:00".to_owned(),
+            cutoff: "00:00".to_owned(),
+        }
+    }
+}
+
+/// The HTTP edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    pub(crate) listen: SocketAddr,
+    /// PEM files; without them only loopback addresses may be listened on.
+    pub(crate) tls_certificate: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    /// PEM file of the roots that sign partners' certificates, for tokens bound to one.
+    pub(crate) tls_partners: Option<PathBuf>,
+    /// Serve plain HTTP beyond the loopback. Said aloud, or not at all.
+    pub(crate) insecure: bool,
+    pub(crate) connections_max: u32,
+    pub(crate) body_bytes_max: u32,
+    pub(crate) body_timeout_ms: u64,
+    pub(crate) request_timeout_ms: u64,
+    pub(crate) idle_timeout_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7117)),
+            tls_certificate: None,
+            tls_key: None,
+            tls_partners: None,
+            insecure: false,
+            connections_max: 12_000,
+            body_bytes_max: 4 << 20,
+            body_timeout_ms: 20_000,
+            request_timeout_ms: 10_000,
+            idle_timeout_ms: 120_000,
+        }
+    }
+}
+
+/// Where the bank lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Storage {
+    pub(crate) data: PathBuf,
+    pub(crate) segment_bytes: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { data: PathBuf::from("data"), segment_bytes: 256 << 20 }
+    }
+}
+
+/// Bounds and habits of every branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Branch {
+    /// Customers at which a branch is full.
+    pub(crate) customers_max: u32,
+    /// Requests that may wait; beyond that a branch answers busy.
+    pub(crate) queue_max: u32,
+    /// A checkpoint is signed at least this often.
+    pub(crate) checkpoint_seconds: u32,
+    /// A snapshot is taken after this many records.
+    pub(crate) snapshot_records: u64,
+    /// Ids kept in memory before they are written to a run.
+    pub(crate) ids_in_memory: u32,
+}
+
+impl Default for Branch {
+    fn default() -> Self {
+        Self {
+            customers_max: 5_000_000,
+            queue_max: 65_536,
+            checkpoint_seconds: 600,
+            snapshot_records: 4_000_000,
+            ids_in_memory: 1 << 20,
+        }
+    }
+}
+
+/// What one principal may take, so that none takes all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Quota {
+    /// Transfers and commands a second; 0 is without limit.
+    pub(crate) per_second: u32,
+    /// Requests waiting at one time.
+    pub(crate) in_flight: u32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self { per_second: 0, in_flight: 16_384 }
+    }
+}
+
+/// What is said while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// `error`, `warn`, `info`, `debug`, or a filter as `tracing` reads it.
+    pub(crate) level: String,
+    /// `text` or `json`.
+    pub(crate) format: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: "text".to_owned() }
+    }
+}
+
+/// What flags and environment may change; clap has merged those two already.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overrides {
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) branches: Option<u16>,
+    pub(crate) insecure: bool,
+    pub(crate) log: Option<String>,
+}
+
+impl Config {
+    /// Reads `file` (or `skerry.toml` in the working folder, if it is there), applies `overrides` and checks the whole.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, a key that does not exist, a value out of its range: each names file and key.
+    pub(crate) fn load(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Self> {
+        let default = Path::new("skerry.toml");
+        let path = file.or_else(|| default.exists().then_some(default));
+        let mut config = match path {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("could not read the configuration {}", path.display()))?;
+                toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))?
+            }
+            None => Self::default(),
+        };
+        config.apply(overrides);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn apply(&mut self, overrides: Overrides) {
+        if let Some(data) = overrides.data {
+            self.storage.data = data;
+        }
+        if let Some(listen) = overrides.listen {
+            self.server.listen = listen;
+        }
+        if let Some(branches) = overrides.branches {
+            self.bank.branches = branches;
+        }
+        if let Some(level) = overrides.log {
+            self.log.level = level;
+        }
+        self.server.insecure |= overrides.insecure;
+    }
+
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    ///
+    /// The first key that is out of range, with its range.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let institution = &self.bank.institution;
+        ensure!(
+            (1..=32).contains(&institution.len())
+                && institution.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
+            "bank.institution must be 1 to 32 letters, digits or hyphens, not {institution:?}"
+        );
+        range("bank.branches", u64::from(self.bank.branches), 1, 9_999)?;
+        self.offset_minutes()?;
+        self.cutoff_minutes()?;
+        range("server.connections_max", u64::from(self.server.connections_max), 1, 1_000_000)?;
+        range("server.body_bytes_max", u64::from(self.server.body_bytes_max), 1 << 16, 1 << 28)?;
+        range("server.body_timeout_ms", self.server.body_timeout_ms, 100, 600_000)?;
+        range("server.request_timeout_ms", self.server.request_timeout_ms, 100, 600_000)?;
+        range("server.idle_timeout_ms", self.server.idle_timeout_ms, 100, 86_400_000)?;
+        range("storage.segment_bytes", self.storage.segment_bytes, 1 << 20, 4 << 30)?;
+        range("branch.customers_max", u64::from(self.branch.customers_max), 1, 5_000_000)?;
+        range("branch.queue_max", u64::from(self.branch.queue_max), 16, 1 << 20)?;
+        range("branch.checkpoint_seconds", u64::from(self.branch.checkpoint_seconds), 1, 600)?;
+        range("branch.snapshot_records", self.branch.snapshot_records, 1_000, 1 << 40)?;
+        range("branch.ids_in_memory", u64::from(self.branch.ids_in_memory), 1 << 10, 1 << 26)?;
+        range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
+        if !matches!(self.log.format.as_str(), "text" | "json") {
+            bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
+        }
+        ensure!(
+            self.server.tls_certificate.is_some() == self.server.tls_key.is_some(),
+            "server.tls_certificate and server.tls_key go together"
+        );
+        if !self.server.listen.ip().is_loopback() && self.server.tls_certificate.is_none() && !self.server.insecure {
+            bail!(
+                "server.listen {} is not a loopback address: configure server.tls_certificate and server.tls_key, \
+                 or say --insecure",
+                self.server.listen
+            );
+        }
+        Ok(())
+    }
+
+    /// The accounting time zone in minutes east of UTC.
+    ///
+    /// # Errors
+    ///
+    /// If it is not of the form `+08:00` or lies beyond ±14:00.
+    pub(crate) fn offset_minutes(&self) -> anyhow::Result<i16> {
+        let text = self.bank.time_zone.as_str();
+        let wrong = || anyhow::anyhow!("bank.time_zone must look like \"+08:00\", not {text:?}");
+        let (sign, rest) = match text.as_bytes().first() {
+            Some(b'+') => (1, &text[1..]),
+            Some(b'-') => (-1, &text[1..]),
+            _ => return Err(wrong()),
+        };
+        let minutes = clock_minutes(rest).ok_or_else(wrong)?;
+        ensure!(minutes <= 14 * 60, "bank.time_zone {text:?} lies beyond 14:00");
+        Ok(sign * minutes)
+    }
+
+    /// The cutoff in minutes after local midnight.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a time of day, `HH:MM`.
+    pub(crate) fn cutoff_minutes(&self) -> anyhow::Result<u16> {
+        let text = self.bank.cutoff.as_str();
+        clock_minutes(text).and_then(|minutes| u16::try_from(minutes).ok()).with_context(|| format!("bank.cutoff must look like \"22:30\", not {text:?}"))
+    }
+}
+
+/// `HH:MM` as minutes after midnight.
+fn clock_minutes(text: &str) -> Option<i16> {
+    let (hours, minutes) = text.split_once(':')?;
+    if hours.len() != 2 || minutes.len() != 2 {
+        return None;
+    }
+    let hours: i16 = hours.parse().ok().filter(|h| (0..24).contains(h))?;
+    let minutes: i16 = minutes.parse().ok().filter(|m| (0..60).contains(m))?;
+    Some(hours * 60 + minutes)
+}
+
+fn range(key: &str, value: u64, least: u64, most: u64) -> anyhow::Result<()> {
+    ensure!((least..=most).contains(&value), "{key} must lie between {least} and {most}, not {value}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        let config: Config = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_print_as_they_are_read() {
+        let config = Config::default();
+        config.check().unwrap();
+        assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = parse("[server]\nlissten = \"127.0.0.1:1\"").unwrap_err();
+        assert!(error.to_string().contains("lissten"), "{error}");
+    }
+
+    #[test]
+    fn another_address_needs_tls_or_a_loud_word() {
+        let error = parse("[server]\nlisten = \"0.0.0.0:7117\"").unwrap_err();
+        assert!(error.to_string().contains("--insecure"), "{error}");
+        parse("[server]\nlisten = \"0.0.0.0:7117\"\ninsecure = true").unwrap();
+    }
+
+    #[test]
+    fn values_out_of_range_name_key_and_range() {
+        for (text, key) in [
+            ("[bank]\nbranches = 0", "bank.branches"),
+            ("[bank]\ntime_zone = \"8\"", "bank.time_zone"),
+            ("[bank]\ncutoff = \"24:00\"", "bank.cutoff"),
+            ("[server]\nbody_bytes_max = 1", "server.body_bytes_max"),
+            ("[log]\nformat = \"xml\"", "log.format"),
+            ("[bank]\ninstitution = \"\"", "bank.institution"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn offsets_and_cutoffs_are_minutes() {
+        let mut config = Config::default();
+        config.bank.time_zone = "-03:30".to_owned();
+        config.bank.cutoff = "22:05".to_owned();
+        assert_eq!(config.offset_minutes().unwrap(), -210);
+        assert_eq!(config.cutoff_minutes().unwrap(), 1325);
+    }
+}

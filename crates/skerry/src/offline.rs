@@ -1,0 +1,339 @@
+//! The commands that need no running bank: verify, export, backup, restore and its drill, declare a loss.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use skerry_branch::evidence::checkpoints;
+use skerry_journal::{JournalReader, LocalReader, Position, RealStorage, export as export_journal};
+use skerry_proof::{
+    Ed25519Signer, PublicKey, Receipt, SignatureAlgorithm, SignedCheckpoint, Signer, Summary, verify_export,
+};
+
+use crate::cli::{BackupArgs, Local, RestoreArgs, VerifyArgs};
+use crate::config::{Config, Overrides};
+use crate::folder::{self, Folder, Identity, parse_hex};
+use crate::output::print;
+use crate::up::{Bank, journal_storage};
+
+/// Says what an export is and which key signed it.
+const LABEL: &str = "export.json";
+
+/// `skerry verify`: a receipt in JSON, or an exported journal.
+///
+/// # Errors
+///
+/// What cannot be read. What can be read and is not to be believed is an answer, with exit code 1.
+pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let given = args.key.as_deref().map(|hex| public_key(hex).context("--key must be 64 hexadecimal digits")).transpose()?;
+    let found = if args.file.is_dir() { verify_journal(&args.file, given) } else { verify_receipt(&args.file, given) };
+    match found {
+        Ok(report) => {
+            print(&report, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            print(&json!({"valid": false, "cause": format!("{error:#}")}), json)?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn public_key(hex: &str) -> Option<PublicKey> {
+    Some(PublicKey { algorithm: SignatureAlgorithm::Ed25519, bytes: parse_hex(hex)? })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key to believe: the one given, else the one that the file itself names.
+fn trusted(given: Option<PublicKey>, label: &Value) -> anyhow::Result<(PublicKey, &'static str)> {
+    if let Some(key) = given {
+        return Ok((key, "the key given"));
+    }
+    let named = label["public_key"].as_str().and_then(public_key);
+    let key = named.context("the file names no public key: give the bank's with --key")?;
+    Ok((key, "the key that the file itself names: compare it with the bank's"))
+}
+
+fn read_json(path: &Path) -> anyhow::Result<Value> {
+    let bytes = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+fn verify_receipt(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value> {
+    let label = read_json(path)?;
+    let text = label["receipt"].as_str().with_context(|| format!("{} holds no receipt", path.display()))?;
+    let bytes = parse_bytes(text).context("the receipt is not hexadecimal")?;
+    let receipt = Receipt::decode(&bytes)?;
+    let (key, trust) = trusted(given, &label)?;
+    let standing = receipt.verify(&[key])?;
+    let checkpoint = &receipt.checkpoint.checkpoint;
+    let shown = record(&receipt)?;
+    Ok(json!({
+        "valid": true,
+        "status": standing.to_string(),
+        "trust": trust,
+        "institution": checkpoint.institution.trim_end_matches('\0'),
+        "branch": checkpoint.branch,
+        "position": receipt.position,
+        "record": shown,
+        "checkpoint": {"position": checkpoint.position, "history_root": hex(&checkpoint.history_root)},
+    }))
+}
+
+fn parse_bytes(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim().as_bytes();
+    if digits.len() % 2 != 0 {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// What the record says, in words: a proof of something nobody can read proves little.
+fn record(receipt: &Receipt) -> anyhow::Result<Value> {
+    let day = skerry_money::Date(receipt.checkpoint.checkpoint.business_date);
+    let moved = skerry_book::record::decode_moved(&receipt.record, day).context("could not read the record")?;
+    let Some(moved) = moved else { return Ok(json!({"kind": "not a transfer"})) };
+    Ok(json!({
+        "kind": format!("{:?}", moved.kind).to_lowercase(),
+        "id": crate::remote::uuid_text(moved.id.0),
+        "debit": party(moved.debit),
+        "credit": party(moved.credit),
+        "amount": skerry_money::Amount::new(moved.amount, moved.currency).to_string(),
+        "currency": moved.currency.alpha(),
+        "value_date": moved.value_date.to_string(),
+    }))
+}
+
+fn party(account: skerry_ledger::AccountRef) -> String {
+    use skerry_ledger::AccountKind;
+    match account.kind() {
+        Some(AccountKind::Customer(serial)) => skerry_money::AccountNumber::new(account.branch(), serial).to_string(),
+        Some(AccountKind::Head(code, _)) => format!("gl:{code}@{:04}", account.branch()),
+        None => format!("{:#x}", account.0),
+    }
+}
+
+fn verify_journal(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value> {
+    let label = read_json(&path.join(LABEL))?;
+    let branch = label["branch"].as_u64().and_then(|number| u16::try_from(number).ok()).context("the label has no branch")?;
+    let (key, trust) = trusted(given, &label)?;
+    let summary = walk(path, branch, key)?;
+    Ok(json!({
+        "valid": true,
+        "branch": branch,
+        "batches": summary.batches,
+        "records": summary.records,
+        "head": hex(&summary.head),
+        "history_root": hex(&summary.history_root),
+        "checkpoints": summary.checkpoints,
+        "signed_records": summary.signed_records,
+        "status": "signed, not anchored",
+        "trust": trust,
+    }))
+}
+
+/// Every batch and every checkpoint of an export or of a branch's folder.
+fn walk(path: &Path, branch: u16, key: PublicKey) -> anyhow::Result<Summary> {
+    let journal = RealStorage::existing(path.join("journal"))?;
+    let reader = LocalReader::open_existing(&journal, branch)?;
+    let kept = read_checkpoints(&path.join("checkpoints"))?;
+    let end = reader.head().position;
+    let mut from = Position(0);
+    let mut failed = None;
+    // One piece of the journal at a time: an export may be larger than memory.
+    let mut waiting = std::collections::VecDeque::new();
+    let batches = std::iter::from_fn(|| {
+        if waiting.is_empty() && from < end {
+            match reader.read(from, 8 << 20) {
+                Ok(batches) => {
+                    waiting.extend(batches.iter().map(|batch| batch.bytes().to_vec()));
+                    from = batches.last().map_or(end, |batch| Position(batch.header().end_position()));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        waiting.pop_front()
+    });
+    let summary = verify_export(batches, &kept, &[key]);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    Ok(summary?)
+}
+
+fn read_checkpoints(path: &Path) -> anyhow::Result<Vec<SignedCheckpoint>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let storage = RealStorage::existing(path)?;
+    let mut found = Vec::new();
+    for signed in checkpoints::newest_first(&storage)? {
+        found.push(signed?);
+    }
+    Ok(found)
+}
+
+fn config(local: &Local) -> anyhow::Result<Config> {
+    Config::load(local.config.as_deref(), Overrides { data: local.data.clone(), ..Overrides::default() })
+}
+
+/// Copies journal, checkpoints and label of one branch to `to`. Works beside a running bank.
+fn copy_branch(data: &Path, branch: u16, to: &Path) -> anyhow::Result<Value> {
+    fs::create_dir_all(to).with_context(|| format!("could not make {}", to.display()))?;
+    // Checkpoints first: one that is newer than the journal's copy would look like a rewind.
+    let from = folder::branch_folder(data, branch).join("derived/checkpoints");
+    let kept = to.join("checkpoints");
+    fs::create_dir_all(&kept)?;
+    let mut copied = 0;
+    if from.exists() {
+        for entry in fs::read_dir(&from)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == "skc") {
+                fs::copy(entry.path(), kept.join(entry.file_name()))?;
+                copied += 1;
+            }
+        }
+    }
+    let reader = LocalReader::open_existing(&journal_storage(data, branch)?, branch)?;
+    let head = export_journal(&reader, &RealStorage::open(to.join("journal"))?)?;
+    let seed = fs::read_to_string(data.join("secrets/signer.key")).context("could not read the signer's key")?;
+    let signer = Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
+    let label = json!({
+        "branch": branch,
+        "position": head.position.0,
+        "checkpoints": copied,
+        "public_key": hex(&signer.public_key().bytes),
+    });
+    fs::write(to.join(LABEL), serde_json::to_vec_pretty(&label)?)?;
+    Ok(label)
+}
+
+/// `skerry branch export`
+///
+/// # Errors
+///
+/// A journal that is not there or is damaged; a folder that exists already.
+pub(crate) fn export(local: &Local, branch: u16, out: &Path, json: bool) -> anyhow::Result<()> {
+    ensure!(!out.exists(), "{} exists already", out.display());
+    let label = copy_branch(&config(local)?.storage.data, branch, out)?;
+    print(&label, json)
+}
+
+/// `skerry backup`
+///
+/// # Errors
+///
+/// As [`export`], for any branch.
+pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
+    ensure!(!args.to.exists(), "{} exists already", args.to.display());
+    let data = config(&args.local)?.storage.data;
+    let identity = Identity::load(&data.join(folder::IDENTITY_FILE))?;
+    folder::make_dir(&args.to)?;
+    let mut labels = Vec::new();
+    for branch in 1..=identity.branches {
+        labels.push(copy_branch(&data, branch, &folder::branch_folder(&args.to, branch))?);
+        eprintln!("branch {branch} copied");
+    }
+    for name in ["secrets", "keys"] {
+        copy_tree(&data.join(name), &args.to.join(name))?;
+    }
+    for name in ["tokens.json", folder::TOKEN_FILE] {
+        if data.join(name).exists() {
+            fs::copy(data.join(name), args.to.join(name)).with_context(|| format!("could not copy {name}"))?;
+        }
+    }
+    // Last: a folder without it is no backup.
+    fs::copy(data.join(folder::IDENTITY_FILE), args.to.join(folder::IDENTITY_FILE))?;
+    print(&json!({"backup": args.to, "branches": labels}), json)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    folder::make_dir(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("could not read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("could not copy {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// `skerry restore`: lays the backup down, verifies it, opens it for real and closes it again.
+///
+/// # Errors
+///
+/// A backup that is incomplete, does not verify, or does not open.
+pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
+    let identity = Identity::load(&args.from.join(folder::IDENTITY_FILE)).context("this is no whole backup")?;
+    let drill = std::env::temp_dir().join(format!("skerry-drill-{}", std::process::id()));
+    let data: PathBuf = args.data.clone().unwrap_or_else(|| drill.clone());
+    ensure!(!data.exists(), "{} exists already", data.display());
+    let done = lay_down(&args.from, &data, &identity);
+    if args.data.is_none() {
+        // Also after a failure: a drill leaves nothing behind.
+        let _gone = fs::remove_dir_all(&drill);
+    }
+    let branches = done?;
+    print(&json!({"restored": args.data, "drill": args.data.is_none(), "branches": branches}), json)
+}
+
+fn lay_down(from: &Path, data: &Path, identity: &Identity) -> anyhow::Result<Vec<Value>> {
+    let seed = fs::read_to_string(from.join("secrets/signer.key")).context("could not read the signer's key")?;
+    let signer = Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
+    let mut branches = Vec::new();
+    copy_tree(from, data)?;
+    for branch in 1..=identity.branches {
+        let place = folder::branch_folder(data, branch);
+        let summary =
+            walk(&place, branch, signer.public_key()).with_context(|| format!("branch {branch} does not verify"))?;
+        // In a data folder checkpoints lie among what is derived; indexes and snapshots are made anew.
+        fs::create_dir_all(place.join("derived"))?;
+        fs::rename(place.join("checkpoints"), place.join("derived/checkpoints"))?;
+        fs::remove_file(place.join(LABEL))?;
+        eprintln!("branch {branch}: {} records verified", summary.records);
+        branches.push(json!({
+            "branch": branch, "records": summary.records, "signed_records": summary.signed_records,
+            "checkpoints": summary.checkpoints,
+        }));
+    }
+    let overrides = Overrides {
+        data: Some(data.to_owned()),
+        listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        ..Overrides::default()
+    };
+    let bank = Bank::start(Config::load(None, overrides)?)?;
+    let sick = bank.sick();
+    bank.stop()?;
+    ensure!(sick.is_empty(), "a restored branch does not open: {}", sick.join("; "));
+    Ok(branches)
+}
+
+/// `skerry branch declare-loss`: the bank must be stopped; the operator repeats the position that the error named.
+///
+/// # Errors
+///
+/// If the branch opens without it, the position is another, or it does not open even so.
+pub(crate) fn declare_loss(local: &Local, branch: u16, position: u64, json: bool) -> anyhow::Result<()> {
+    let config = config(local)?;
+    let folder = Folder::open(&config)?;
+    ensure!(!folder.fresh, "there is no bank at {}", config.storage.data.display());
+    if !(1..=folder.identity.branches).contains(&branch) {
+        bail!("this bank has branches 1 to {}", folder.identity.branches);
+    }
+    let found = crate::up::declare_loss(&config, &folder, branch, position)?;
+    print(
+        &json!({
+            "branch": branch, "position": found.head.position.0, "lost_to": position,
+            "replayed": found.replayed,
+        }),
+        json,
+    )
+}

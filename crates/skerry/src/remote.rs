@@ -1,0 +1,328 @@
+//! The commands that speak to a running bank: each is one or two calls of its HTTP API.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use hyper::Method;
+use serde_json::{Map, Value, json};
+use skerry_client::{Client, Options};
+use tokio::runtime::Runtime;
+
+use crate::cli::{AccountCommand, CustomerCommand, Remote, TokenCommand, TransferCommand};
+use crate::output::print;
+
+/// A runtime for a few calls at a time.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("could not start the runtime")
+}
+
+/// Where the token lies when nobody says.
+pub(crate) const DEFAULT_TOKEN: &str = "data/operator.token";
+
+/// A client for `remote`, with the token of its file.
+///
+/// # Errors
+///
+/// A token file that was named and cannot be read; an address that is none.
+pub(crate) fn connect(remote: &Remote) -> anyhow::Result<Client> {
+    client(&remote.server, remote.token_file.as_deref(), remote.certificate.as_deref())
+}
+
+/// A client for the bank at `server`.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub(crate) fn client(server: &str, token_file: Option<&Path>, certificate: Option<&Path>) -> anyhow::Result<Client> {
+    let token = match token_file {
+        Some(path) => Some(read_token(path)?),
+        None if Path::new(DEFAULT_TOKEN).exists() => Some(read_token(Path::new(DEFAULT_TOKEN))?),
+        None => None,
+    };
+    let options = Options {
+        server: server.to_owned(),
+        token,
+        certificate: certificate.map(PathBuf::from),
+        ..Options::default()
+    };
+    Ok(Client::new(options)?)
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read the token {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// One `GET`, printed.
+///
+/// # Errors
+///
+/// What the bank or the way there says.
+pub(crate) fn show(remote: &Remote, path: &str, json: bool) -> anyhow::Result<()> {
+    let client = connect(remote)?;
+    let answer: Value = runtime()?.block_on(client.get(path))?;
+    print(&answer, json)
+}
+
+fn send(remote: &Remote, method: Method, path: &str, key: Option<&str>, body: &Value, json: bool) -> anyhow::Result<()> {
+    let client = connect(remote)?;
+    let made;
+    let key = match key {
+        Some(key) => key,
+        None => {
+            made = uuid7();
+            made.as_str()
+        }
+    };
+    let response = runtime()?.block_on(client.send_json(method, path, body, &[("idempotency-key", key)]))?;
+    if response.body.is_empty() {
+        return Ok(());
+    }
+    print(&response.json()?, json)
+}
+
+/// A fresh UUIDv7 (RFC 9562, 5.7): milliseconds, then random bits of the operating system.
+pub(crate) fn uuid7() -> String {
+    let millis = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis());
+    let random = u128::from(random_u64()) << 64 | u128::from(random_u64());
+    let id = (millis << 80) | (random & ((1 << 80) - 1));
+    uuid_text(id & !(0xf << 76) & !(0b11 << 62) | (7 << 76) | (0b10 << 62))
+}
+
+/// A UUID in its usual dress.
+pub(crate) fn uuid_text(id: u128) -> String {
+    let hex = format!("{id:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Random bits: the standard library seeds its hasher from the operating system.
+fn random_u64() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// `skerry customer …`
+pub(crate) fn customer(remote: &Remote, command: CustomerCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        CustomerCommand::Create { name, document, key } => {
+            let (kind, number) = document.split_once(':').context("a document is KIND:NUMBER, as passport:123")?;
+            let body = json!({"name": name, "document": {"kind": kind, "number": number}});
+            send(remote, Method::POST, "/v1/customers", key.as_deref(), &body, json)
+        }
+        CustomerCommand::Show { id } => show(remote, &format!("/v1/customers/{id}"), json),
+        CustomerCommand::Erase { id } => {
+            send(remote, Method::DELETE, &format!("/v1/customers/{id}"), None, &json!({}), json)
+        }
+    }
+}
+
+/// `skerry account …`
+pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> anyhow::Result<()> {
+    let post = |number: &str, act: &str, body: Value| {
+        send(remote, Method::POST, &format!("/v1/accounts/{number}/{act}"), None, &body, json)
+    };
+    match command {
+        AccountCommand::Open { customer, product, currency, key } => {
+            let body = json!({"product": product, "currency": currency});
+            send(remote, Method::POST, &format!("/v1/customers/{customer}/accounts"), key.as_deref(), &body, json)
+        }
+        AccountCommand::Show { number } => show(remote, &format!("/v1/accounts/{number}"), json),
+        AccountCommand::Entries { number, limit, cursor, filters } => {
+            let mut path = format!("/v1/accounts/{number}/entries?limit={limit}");
+            if let Some(cursor) = cursor {
+                path.push_str(&format!("&cursor={}", escape(&cursor)));
+            }
+            for filter in filters {
+                let (name, value) = filter.split_once('=').context("a filter is NAME=VALUE, as code=7")?;
+                path.push_str(&format!("&{}={}", escape(name), escape(value)));
+            }
+            show(remote, &path, json)
+        }
+        AccountCommand::Balance { number, date, by_value } => {
+            let by = if by_value { "value" } else { "booked" };
+            show(remote, &format!("/v1/accounts/{number}/balance?{by}={}", escape(&date)), json)
+        }
+        AccountCommand::Limits { number, floor, daily, currency } => {
+            let mut body = Map::new();
+            let money = |amount: String| json!({"amount": amount, "currency": currency});
+            if let Some(floor) = floor {
+                body.insert("floor".to_owned(), money(floor));
+            }
+            match daily.as_deref() {
+                Some("none") => body.insert("unlimited".to_owned(), Value::Bool(true)),
+                Some(amount) => body.insert("daily".to_owned(), money(amount.to_owned())),
+                None => None,
+            };
+            send(remote, Method::PATCH, &format!("/v1/accounts/{number}/limits"), None, &Value::Object(body), json)
+        }
+        AccountCommand::Freeze { number, reason, side } => {
+            post(&number, "freeze", json!({"reason": reason, "sides": side}))
+        }
+        AccountCommand::Unfreeze { number, side } => post(&number, "unfreeze", json!({"sides": side})),
+        AccountCommand::Close { number } => post(&number, "close", json!({})),
+        AccountCommand::Reopen { number } => post(&number, "reopen", json!({})),
+    }
+}
+
+/// `skerry transfer …`
+pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        TransferCommand::Create {
+            debit,
+            credit,
+            amount,
+            currency,
+            id,
+            code,
+            reference,
+            value_date,
+            pending,
+            timeout,
+        } => {
+            let id = id.unwrap_or_else(uuid7);
+            let mut body = json!({
+                "id": id, "debit": debit, "credit": credit,
+                "amount": {"amount": amount, "currency": currency},
+            });
+            let optional = [
+                ("code", code.map(Value::from)),
+                ("reference", reference.map(Value::from)),
+                ("value_date", value_date.map(Value::from)),
+                ("pending", pending.then_some(Value::Bool(true))),
+                ("timeout", timeout.map(Value::from)),
+            ];
+            for (name, value) in optional {
+                if let (Some(value), Some(object)) = (value, body.as_object_mut()) {
+                    object.insert(name.to_owned(), value);
+                }
+            }
+            send(remote, Method::POST, "/v1/transfers", None, &body, json)
+        }
+        TransferCommand::Show { number, id } => show(remote, &format!("/v1/accounts/{number}/transfers/{id}"), json),
+        TransferCommand::Post { number, id, amount, currency } => {
+            let mut body = json!({"id": uuid7()});
+            if let Some(amount) = amount {
+                body["amount"] = json!({"amount": amount, "currency": currency});
+            }
+            send(remote, Method::POST, &format!("/v1/accounts/{number}/transfers/{id}/post"), None, &body, json)
+        }
+        TransferCommand::Void { number, id } => {
+            let path = format!("/v1/accounts/{number}/transfers/{id}/void");
+            send(remote, Method::POST, &path, None, &json!({"id": uuid7()}), json)
+        }
+        TransferCommand::Reverse { number, id } => {
+            let path = format!("/v1/accounts/{number}/transfers/{id}/reverse");
+            send(remote, Method::POST, &path, None, &json!({}), json)
+        }
+        // A receipt is for a file or another program: always JSON.
+        TransferCommand::Receipt { number, id } => {
+            show(remote, &format!("/v1/accounts/{number}/transfers/{id}/receipt"), true)
+        }
+    }
+}
+
+/// `skerry token …`
+pub(crate) fn token(remote: &Remote, command: TokenCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        TokenCommand::Create { principal, role, days, branch, customer, operations } => {
+            let mut body = json!({"principal": principal, "role": role, "lifetime_seconds": u64::from(days) * 86_400});
+            if let Some(branch) = branch {
+                body["branches"] = Value::from(vec![branch]);
+            }
+            if let Some(customer) = customer {
+                body["customer"] = Value::from(customer);
+            }
+            if !operations.is_empty() {
+                body["operations"] = Value::from(operations);
+            }
+            send(remote, Method::POST, "/v1/tokens", None, &body, json)
+        }
+        TokenCommand::List => show(remote, "/v1/tokens", json),
+        TokenCommand::Revoke { id } => {
+            send(remote, Method::DELETE, &format!("/v1/tokens/{}", escape(&id)), None, &json!({}), json)
+        }
+    }
+}
+
+/// `skerry trial-balance`
+pub(crate) fn trial_balance(
+    remote: &Remote,
+    date: Option<&str>,
+    by_value: bool,
+    branch: Option<u16>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mut path = format!("/v1/trial-balance?by={}", if by_value { "value" } else { "booked" });
+    if let Some(date) = date {
+        path.push_str(&format!("&date={}", escape(date)));
+    }
+    if let Some(branch) = branch {
+        path.push_str(&format!("&branch={branch}"));
+    }
+    show(remote, &path, json)
+}
+
+/// `skerry audit`
+pub(crate) fn audit(
+    remote: &Remote,
+    actor: Option<&str>,
+    account: Option<&str>,
+    limit: u32,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mut path = format!("/v1/audit?limit={limit}");
+    for (name, value) in [("actor", actor), ("account", account)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escape(value)));
+        }
+    }
+    show(remote, &path, json)
+}
+
+/// `skerry branch reopen`
+pub(crate) fn reopen_branch(remote: &Remote, branch: u16, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::POST, &format!("/v1/branches/{branch}/reopen"), None, &json!({}), json)
+}
+
+/// `skerry cost`: what the bank's meters say, at the prices of a file (docs/cost.md).
+pub(crate) fn cost(remote: &Remote, prices: &Path, json: bool) -> anyhow::Result<()> {
+    let client = connect(remote)?;
+    let meters: Value = runtime()?.block_on(client.get("/v1/meters"))?;
+    let prices = crate::status::Prices::load(prices)?;
+    let Some(report) = prices.report(&meters) else { bail!("the bank's meters are not what was expected: {meters}") };
+    print(&report, json)
+}
+
+/// A value for a query: everything but unreserved characters in per cent (RFC 3986, 2.1).
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_id_is_a_uuid_of_version_7_and_variant_10() {
+        let id = uuid7();
+        assert_eq!(id.len(), 36);
+        assert_eq!(id.as_bytes()[14], b'7');
+        assert!(b"89ab".contains(&id.as_bytes()[19]), "{id}");
+        assert_ne!(id, uuid7());
+    }
+
+    #[test]
+    fn query_values_are_escaped() {
+        assert_eq!(escape("a b&c=d/é"), "a%20b%26c%3Dd%2F%C3%A9");
+    }
+}

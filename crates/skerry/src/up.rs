@@ -1,0 +1,351 @@
+//! `skerry up`: opens the data folder and its branches, founds what is new, serves HTTP until told to stop, drains.
+
+mod detach;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use skerry_book::command::{Command, OpenBranch};
+use skerry_book::event::Terms;
+use skerry_book::{Actor, Cause, Seed};
+use skerry_branch::api::{Body, GatewayKey, Reply, Request, Scope};
+use skerry_branch::keys::{Keys, SlotKeys};
+use skerry_branch::{BranchHandle, BranchThread, Condition, Found, Options, Parts};
+use skerry_gateway::bank::Bank as Seats;
+use skerry_gateway::config::{GatewayConfig, Limits, TlsConfig};
+use skerry_gateway::gateway::{Gateway, Secrets};
+use skerry_gateway::hosted::Hosted;
+use skerry_gateway::sealing::DocumentSecret;
+use skerry_gateway::seat::Seat;
+use skerry_gateway::server::Listening;
+use skerry_gateway::tokens::{NewToken, TokenStore};
+use skerry_journal::{LocalOptions, LocalStore, RealStorage};
+use skerry_money::{Currency, Date};
+use skerry_proof::{Ed25519Signer, Signer};
+use tokio::sync::oneshot;
+
+use crate::cli::{Local, UpArgs};
+use crate::config::{Config, Overrides};
+use crate::folder::{self, Folder};
+
+/// `skerry up`
+///
+/// # Errors
+///
+/// The folder, a branch's files, the address: whatever keeps the bank from serving. A sick branch does not.
+pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
+    if args.detach {
+        return detach::run(args);
+    }
+    let overrides = Overrides {
+        data: args.local.data.clone(),
+        listen: args.listen,
+        branches: args.branches,
+        insecure: args.insecure,
+        log: args.log.clone(),
+    };
+    let config = Config::load(args.local.config.as_deref(), overrides)?;
+    log(&config)?;
+    let bank = Bank::start(config)?;
+    if args.sample > 0 && bank.fresh {
+        detach::sample(bank.server(), &bank.folder.root().join(folder::TOKEN_FILE), args.sample)?;
+    }
+    tracing::info!(server = bank.server(), "the bank is open");
+    bank.runtime.block_on(told_to_stop())?;
+    tracing::info!("stopping: what runs is finished, what waits is made durable");
+    bank.stop()
+}
+
+/// `skerry down`
+///
+/// # Errors
+///
+/// If there is no bank to stop, or it does not end.
+pub(crate) fn stop(local: &Local) -> anyhow::Result<()> {
+    let overrides = Overrides { data: local.data.clone(), ..Overrides::default() };
+    let config = Config::load(local.config.as_deref(), overrides)?;
+    detach::stop(&config.storage.data)
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate()).context("could not wait for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("could not wait for SIGINT")?;
+    tokio::select! {
+        _ = terminated.recv() => (),
+        _ = interrupted.recv() => (),
+    }
+    Ok(())
+}
+
+fn log(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .with_context(|| format!("log.level {:?} is not a level or filter", config.log.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = if config.log.format == "json" { builder.json().try_init() } else { builder.with_target(false).try_init() };
+    done.map_err(|error| anyhow::anyhow!("could not begin to log: {error}"))
+}
+
+/// A bank at work in this process.
+pub(crate) struct Bank {
+    folder: Folder,
+    server: String,
+    /// Whether this start founded it.
+    pub(crate) fresh: bool,
+    branches: Vec<BranchThread>,
+    runtime: tokio::runtime::Runtime,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Bank {
+    /// Opens the bank that `config` names and begins to serve.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`].
+    pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
+        let folder = Folder::open(&config)?;
+        let key = GatewayKey::new(folder.secrets.gateway);
+        let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
+        let mut branches = Vec::new();
+        let mut seats: Vec<Arc<dyn Seat>> = Vec::new();
+        for number in 1..=folder.identity.branches {
+            let branch = open_branch(&config, &folder, number, &key, &signer)
+                .with_context(|| format!("could not start branch {number}"))?;
+            seats.push(Arc::new(Hosted::new(branch.handle())));
+            branches.push(branch);
+        }
+        let tokens = Arc::new(TokenStore::open(&folder.root().join("tokens.json"))?);
+        let fresh = first_token(&folder, &tokens)?;
+        let limits = limits(&config);
+        let secrets =
+            Secrets { document: DocumentSecret::new(folder.secrets.institution), seed: Seed::new(folder.secrets.institution) };
+        let gateway = Gateway::new(Seats::new(seats, key, limits.request), tokens, secrets, limits);
+        let front = skerry_gateway::app::front(&gateway);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("gateway")
+            .enable_all()
+            .build()
+            .context("could not start the runtime")?;
+        let listening = runtime.block_on(Listening::bind(&gateway_config(&config, limits)))?;
+        let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
+        let server = format!("{scheme}://{}", listening.address());
+        let (stop, stopped) = oneshot::channel();
+        let served = runtime.spawn(listening.serve(front, async {
+            // A dropped sender stops the bank too.
+            let _told = stopped.await;
+        }));
+        folder.announce(&server)?;
+        Ok(Self { folder, server, fresh, branches, runtime, stop, served })
+    }
+
+    /// Its address.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The branches that do not serve, each with its cause.
+    pub(crate) fn sick(&self) -> Vec<String> {
+        let told = self.branches.iter().filter_map(|branch| match branch.handle().condition() {
+            Condition::Open => None,
+            other => Some(format!("branch {}: {other:?}", branch.handle().number())),
+        });
+        told.collect()
+    }
+
+    /// Takes nothing new, finishes what runs, makes it durable and closes.
+    ///
+    /// # Errors
+    ///
+    /// If the server's task died.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        // The receiver is gone only if the server has ended by itself.
+        let _ended = self.stop.send(());
+        self.runtime.block_on(self.served).context("the server died")?;
+        self.runtime.shutdown_timeout(Duration::from_secs(5));
+        for branch in self.branches {
+            branch.close();
+        }
+        self.folder.retract();
+        Ok(())
+    }
+}
+
+type Store = LocalStore<RealStorage>;
+
+/// What a branch of this folder is made of.
+fn parts(
+    config: &Config,
+    folder: &Folder,
+    number: u16,
+    key: &GatewayKey,
+    signer: &Arc<dyn Signer + Send + Sync>,
+) -> anyhow::Result<Parts<Store, RealStorage>> {
+    let root = folder.branch(number);
+    let journal = RealStorage::open(root.join("journal"))?;
+    let derived = RealStorage::open(root.join("derived"))?;
+    let keys = RealStorage::open(folder.root().join("keys").join(format!("{number:04}")))?;
+    let keys: Arc<dyn Keys> = Arc::new(SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?);
+    let options = branch_options(config, folder, number, key);
+    let began = Instant::now();
+    Ok(Parts {
+        store: LocalStore {
+            storage: journal,
+            options: LocalOptions { segment_bytes: config.storage.segment_bytes, ..LocalOptions::new(number) },
+        },
+        storage: derived,
+        options,
+        signer: Arc::clone(signer),
+        keys,
+        ticks: Box::new(move || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+    })
+}
+
+fn branch_options(config: &Config, folder: &Folder, number: u16, key: &GatewayKey) -> Options {
+    let mut options = Options::new(number, &folder.identity.institution, Seed::new(folder.secrets.institution), key.clone());
+    options.limits.requests = usize::try_from(config.branch.queue_max).unwrap_or(usize::MAX);
+    options.limits.in_flight = usize::try_from(config.quota.in_flight).unwrap_or(usize::MAX);
+    options.limits.records_per_second = u64::from(config.quota.per_second);
+    options.checkpoint_us = u64::from(config.branch.checkpoint_seconds) * 1_000_000;
+    options.snapshot_records = config.branch.snapshot_records;
+    options
+}
+
+/// Random bytes of the operating system. Without them no key is safe, so their absence ends the process.
+fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
+}
+
+fn open_branch(
+    config: &Config,
+    folder: &Folder,
+    number: u16,
+    key: &GatewayKey,
+    signer: &Arc<dyn Signer + Send + Sync>,
+) -> anyhow::Result<BranchThread> {
+    let parts = parts(config, folder, number, key, signer)?;
+    let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
+    let handle = branch.handle();
+    match handle.condition() {
+        Condition::Open => {
+            if handle.figures().status.as_ref().is_none_or(|status| status.first_day.is_none()) {
+                found(config, folder, &handle, key)?;
+            }
+        }
+        // The other branches go on; this one says why it is sick, and can be opened again.
+        other => tracing::error!(branch = number, "the branch did not open: {other:?}"),
+    }
+    Ok(branch)
+}
+
+/// Opens a new branch's book: terms, chart, heads, first business day.
+fn found(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayKey) -> anyhow::Result<()> {
+    let identity = &folder.identity;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
+    let now_us = u64::try_from(now.as_micros()).context("the clock is beyond its range")?;
+    let currencies: Vec<Currency> =
+        identity.currencies.iter().filter_map(|alpha| Currency::from_alpha(alpha)).collect();
+    let terms = Terms {
+        institution: folder.institution(),
+        currencies,
+        offset_minutes: identity.offset_minutes,
+        cutoff_minutes: identity.cutoff_minutes,
+        capacity: config.branch.customers_max,
+    };
+    let date = Date::business_day(now_us, i32::from(identity.offset_minutes), identity.cutoff_minutes);
+    let live = date;
+    for command in [Command::OpenBranch(OpenBranch { terms, date }), Command::GoLive(live)] {
+        let name = command.name();
+        match ask(handle, key, command)? {
+            Reply::Command(Ok(_)) => (),
+            other => bail!("could not {name} in branch {}: {other:?}", handle.number()),
+        }
+    }
+    Ok(())
+}
+
+/// One command of the bank's own, waited for.
+fn ask(handle: &BranchHandle, key: &GatewayKey, command: Command) -> anyhow::Result<Reply> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let actor = Actor::bank(Cause::Founding);
+    let scope = Scope::default();
+    let request = Request {
+        actor,
+        scope,
+        deadline_us: 0,
+        mac: key.authenticate(&actor, scope, 0),
+        body: Body::Command { command: Box::new(command), key: None },
+        reply: Box::new(move |reply| drop(sender.send(reply))),
+    };
+    handle.submit(request)?;
+    receiver.recv_timeout(Duration::from_secs(60)).context("the branch did not answer")
+}
+
+/// Makes the first operator's token if there is none; whether this is the bank's first start.
+fn first_token(folder: &Folder, tokens: &TokenStore) -> anyhow::Result<bool> {
+    if !tokens.list().is_empty() {
+        return Ok(folder.fresh);
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
+    let new = NewToken { principal: "operator".to_owned(), role: "operator".to_owned(), ..NewToken::default() };
+    let (token, _) = tokens.create(&new, now.as_secs())?;
+    folder.write_token(&token)?;
+    Ok(folder.fresh)
+}
+
+fn limits(config: &Config) -> Limits {
+    let server = &config.server;
+    Limits {
+        connections: usize::try_from(server.connections_max).unwrap_or(usize::MAX),
+        json_bytes: usize::try_from(server.body_bytes_max).unwrap_or(usize::MAX),
+        idle: Duration::from_millis(server.idle_timeout_ms),
+        body: Duration::from_millis(server.body_timeout_ms),
+        request: Duration::from_millis(server.request_timeout_ms),
+        ..Limits::default()
+    }
+}
+
+fn gateway_config(config: &Config, limits: Limits) -> GatewayConfig {
+    let pair: Option<(PathBuf, PathBuf)> = config.server.tls_certificate.clone().zip(config.server.tls_key.clone());
+    GatewayConfig {
+        listen: config.server.listen,
+        tls: pair.map(|(certificate, key)| TlsConfig { certificate, key, partners: config.server.tls_partners.clone() }),
+        insecure: config.server.insecure,
+        limits,
+    }
+}
+
+/// Opens a branch whose journal was rewound, without what is lost, and closes it again.
+///
+/// # Errors
+///
+/// If it opens as it is, if its own error names another position, or if it does not open even so.
+pub(crate) fn declare_loss(config: &Config, folder: &Folder, number: u16, position: u64) -> anyhow::Result<Found> {
+    let key = GatewayKey::new(folder.secrets.gateway);
+    let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
+    let parts = parts(config, folder, number, &key, &signer)?;
+    let mut store = parts.store.clone();
+    store.options.accept_loss = true;
+    let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
+    let handle = branch.handle();
+    let Condition::Sick(cause) = handle.condition() else {
+        bail!("branch {number} opens as it is: there is no loss to declare");
+    };
+    let named = cause.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.parse() == Ok(position));
+    if !named {
+        bail!("position {position} is not in the branch's own words, which are: {cause}");
+    }
+    let found = handle.declare_loss(store).map_err(anyhow::Error::msg)?;
+    branch.close();
+    Ok(found)
+}
+
+/// The storage of a branch's journal, for commands that need no running bank.
+pub(crate) fn journal_storage(data: &Path, branch: u16) -> anyhow::Result<RealStorage> {
+    let path = folder::branch_folder(data, branch).join("journal");
+    RealStorage::existing(&path).with_context(|| format!("there is no journal of branch {branch} at {}", path.display()))
+}

@@ -1,0 +1,98 @@
+//! A newcomer's first five minutes, as README tells them, against the real binary.
+
+mod common;
+
+use common::{Bank, Folder, SKERRY, assert_balanced, balance, block_on, open_account, problem, transfer, uuid7};
+use serde_json::{Value, json};
+use std::process::Command;
+
+#[test]
+fn start_pay_prove_stop_start_and_everything_is_still_there() {
+    let folder = Folder::new("minutes");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let (one, other, receipt) = block_on(async {
+        let client = bank.client();
+        let (_, one) = open_account(&client, "Customer 1").await;
+        let (_, other) = open_account(&client, "Customer 2").await;
+        let cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &one, "100.00")).await.unwrap();
+        assert!(cash["location"].is_string(), "{cash}");
+        let id = uuid7();
+        let paid: Value = client.post("/v1/transfers", &transfer(&id, &one, &other, "30.25")).await.unwrap();
+        let again: Value = client.post("/v1/transfers", &transfer(&id, &one, &other, "30.25")).await.unwrap();
+        assert_eq!(paid["position"], again["position"], "a retry is answered with the first result");
+        let reused = problem(client.post::<_, Value>("/v1/transfers", &transfer(&id, &one, &other, "30.26")).await);
+        assert_eq!(reused.status, 409, "{reused:?}");
+        assert_eq!((balance(&client, &one).await, balance(&client, &other).await), ("69.75".into(), "30.25".into()));
+        let entries: Value = client.get(&format!("/v1/accounts/{one}/entries")).await.unwrap();
+        assert_eq!(entries["entries"].as_array().map(Vec::len), Some(2), "{entries}");
+        let poor = problem(client.post::<_, Value>("/v1/transfers", &transfer(&uuid7(), &one, &other, "1000")).await);
+        assert_eq!((poor.code.as_str(), poor.status), ("insufficient_funds", 422), "{poor:?}");
+        assert_balanced(&client).await;
+        let receipt: Value = client.get(&format!("/v1/accounts/{one}/transfers/{id}/receipt")).await.unwrap();
+        (one, other, receipt)
+    });
+    let file = folder.0.join("receipt.json");
+    std::fs::write(&file, receipt.to_string()).unwrap();
+    let verified = Command::new(SKERRY).arg("verify").arg(&file).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("signed, not anchored"));
+
+    let data = bank.stop();
+    let bank = Bank::start(&data, &[]);
+    block_on(async {
+        let client = bank.client();
+        assert_eq!((balance(&client, &one).await, balance(&client, &other).await), ("69.75".into(), "30.25".into()));
+        assert_balanced(&client).await;
+    });
+}
+
+#[test]
+fn the_three_lines_that_up_prints_work_as_pasted() {
+    let folder = Folder::new("lines");
+    let up = |more: &[&str]| {
+        let mut command = Command::new(SKERRY);
+        command.args(["up", "--detach", "--listen", "127.0.0.1:0", "--data"]).arg(folder.data()).args(more);
+        command.current_dir(&folder.0).output().unwrap()
+    };
+    let started = up(&["--sample", "20"]);
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let text = String::from_utf8_lossy(&started.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("curl")).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for line in lines {
+        let done = Command::new("sh").args(["-c", line]).current_dir(&folder.0).output().unwrap();
+        let body = String::from_utf8_lossy(&done.stdout).into_owned();
+        let answer: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{line}\n{body}"));
+        assert!(answer.get("code").and_then(Value::as_str).is_none(), "{line}\n{answer}");
+    }
+    let stopped = Command::new(SKERRY).args(["down", "--data"]).arg(folder.data()).output().unwrap();
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+}
+
+#[test]
+fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
+    const NAME: &str = "Customer Unmistakable 7261";
+    let folder = Folder::new("erase");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let number = block_on(async {
+        let client = bank.client();
+        let (id, number) = open_account(&client, NAME).await;
+        let shown: Value = client.get(&format!("/v1/customers/{id}")).await.unwrap();
+        assert_eq!(shown["name"], json!(NAME));
+        let early = problem(client.post::<_, Value>(&format!("/v1/customers/{id}/erase"), &json!({})).await);
+        assert_eq!(early.code, "retention_not_over", "{early:?}");
+        number
+    });
+    assert!(!number.is_empty());
+    let data = bank.stop();
+    let mut files = vec![data];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(NAME.len()).any(|window| window == NAME.as_bytes());
+            assert!(!found, "the name lies in the clear in {}", path.display());
+        }
+    }
+}
