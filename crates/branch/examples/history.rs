@@ -8,7 +8,8 @@
 //!
 //! Records lie in a plain file in the place of a journal; side files in the same folder. The folder (the
 //! environment's `SKERRY_MEASURE_FOLDER`, else one under the system's folder for temporary files) is
-//! emptied first. Figures are of this machine at this hour: compare them only with others of the same run.
+//! emptied first. "cpu" is time on the processor, which a busy machine does not stretch as it does "wall".
+//! Figures are of this machine at this hour: compare them only with others of the same run.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -47,6 +48,37 @@ fn main() -> Result<(), Failure> {
 
 fn number(text: Option<String>, default: u64) -> Result<u64, Failure> {
     Ok(text.map_or(Ok(default), |text| text.parse())?)
+}
+
+/// Processor time of this thread; `None` where the system does not tell.
+fn processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+}
+
+/// Adds up wall and processor time of one kind of work.
+#[derive(Default)]
+struct Watch {
+    wall: Duration,
+    worst: Duration,
+    processor: Duration,
+}
+
+impl Watch {
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (begun, busy) = (Instant::now(), processor());
+        let result = work();
+        let wall = begun.elapsed();
+        self.wall += wall;
+        self.worst = self.worst.max(wall);
+        self.processor += busy.and_then(|busy| processor()?.checked_sub(busy)).unwrap_or(wall);
+        result
+    }
+
+    fn each(&self, count: u64) -> String {
+        let each = |time: Duration| time.as_nanos() as f64 / count as f64;
+        format!("{:7.1} ns cpu, {:7.1} ns wall", each(self.processor), each(self.wall))
+    }
 }
 
 fn folder(name: &str) -> Result<PathBuf, Failure> {
@@ -115,40 +147,56 @@ fn measure_ids(transfers: u64) -> Result<(), Failure> {
         let storage = SideFolder::new(RealStorage::open(&folder)?);
         let mut ids = Ids::open(storage, records, IdsConfig::new(SECRET), 0)?;
         let mut numbers = Numbers(7);
-        let (mut spent, mut worst, mut worked) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        // Made beforehand, some batches at a time, so that making them is not measured.
+        let (mut asking, mut working) = (Watch::default(), Watch::default());
         let mut position = 0;
         while position < transfers {
-            let count = BATCH.min(transfers - position);
             let now = 1_760_000_000_000 + position / 1_000;
-            let batch: Vec<TransferId> =
+            let count = (BATCH * 16).min(transfers - position);
+            let made: Vec<TransferId> =
                 (0..count).map(|_| uuid(now - numbers.below(spread + 1), &mut numbers)).collect();
-            let begun = Instant::now();
-            for few in batch.chunks(32) {
-                ids.warm(few.iter().copied());
-                for id in few {
-                    assert_eq!(ids.find(*id)?, None, "a new id is new");
-                    ids.insert(*id, position);
-                    position += 1;
+            asking.time(|| -> Result<(), SideError> {
+                for batch in made.chunks(BATCH as usize) {
+                    for few in batch.chunks(32) {
+                        ids.warm(few.iter().copied());
+                        for id in few {
+                            assert_eq!(ids.find(*id)?, None, "a new id is new");
+                            ids.insert(*id, position);
+                            position += 1;
+                        }
+                    }
+                    ids.durable(position, head(position));
                 }
-            }
-            ids.durable(position, head(position));
-            let took = begun.elapsed();
-            (spent, worst) = (spent + took, worst.max(took));
-            let begun = Instant::now();
-            while let Some(work) = ids.take_work() {
-                ids.finish(work.run())?;
-            }
-            worked += begun.elapsed();
+                Ok(())
+            })?;
+            working.time(|| -> Result<(), SideError> {
+                while let Some(work) = ids.take_work() {
+                    ids.finish(work.run())?;
+                }
+                Ok(())
+            })?;
         }
-        let each = |time: Duration| time.as_nanos() as f64 / transfers as f64;
         let stats = ids.stats();
-        println!("ids, {name}: {transfers}");
-        println!("  find and insert     {:7.1} ns each, worst batch {worst:?}", each(spent));
-        println!("  jobs (own thread)   {:7.1} ns each", each(worked));
+        println!("ids, {name}: {transfers} (a read that misses the caches: {:.0} ns, many at once)", miss());
+        println!("  find and insert     {} each", asking.each(transfers));
+        println!("  jobs (own thread)   {} each", working.each(transfers));
         println!("  on disk             {:7.1} bytes each in {} runs", per(stats.file_bytes, stats.run_ids), stats.runs);
         println!("  memory              {:7.1} MiB, {} false leads", mib(stats.memory_bytes), stats.false_leads);
     }
     Ok(())
+}
+
+/// What one of many independent reads from 64 MiB costs here and now: the yardstick for an index in memory.
+fn miss() -> f64 {
+    let memory: Vec<u32> = (0..1 << 24).collect();
+    let mut numbers = Numbers(3);
+    let mut watch = Watch::default();
+    let reads = 4_000_000;
+    let sum = watch.time(|| {
+        (0..reads).fold(0_u32, |sum, _| sum.wrapping_add(memory[numbers.next() as usize % memory.len()]))
+    });
+    std::hint::black_box(sum);
+    watch.processor.as_nanos() as f64 / f64::from(reads)
 }
 
 fn per(bytes: u64, count: u64) -> f64 {
@@ -206,7 +254,7 @@ fn measure_history(transfers: u64, accounts: u64) -> Result<(), Failure> {
     let records = Arc::new(Plain(file));
     let (mut history, _ids) = open(&side, &records)?;
     let mut numbers = Numbers(11);
-    let (mut fed, mut sealed) = (Duration::ZERO, Duration::ZERO);
+    let (mut feeding, mut sealing) = (Watch::default(), Watch::default());
     let mut position = 0;
     while position < transfers {
         let count = BATCH.min(transfers - position);
@@ -214,22 +262,19 @@ fn measure_history(transfers: u64, accounts: u64) -> Result<(), Failure> {
             (position..position + count).flat_map(|position| record(position, accounts, &mut numbers)).collect();
         journal.write_all(&bytes)?;
         let business_date = day_of(position);
-        let begun = Instant::now();
-        history.feed(DurableBatch { first: position, business_date, head: head(position + count), records: &bytes });
-        fed += begun.elapsed();
+        let head = head(position + count);
+        feeding.time(|| history.feed(DurableBatch { first: position, business_date, head, records: &bytes }));
         position += count;
-        let begun = Instant::now();
         while let Some(work) = history.take_work() {
-            history.finish(work.run())?;
+            let done = sealing.time(|| work.run());
+            history.finish(done)?;
         }
-        sealed += begun.elapsed();
     }
     journal.flush()?;
-    let each = |time: Duration| time.as_nanos() as f64 / transfers as f64;
     let stats = history.stats();
     println!("history of {transfers} transfers over {accounts} accounts");
-    println!("  feed                {:7.1} ns a transfer", each(fed));
-    println!("  seal                {:7.1} ns a transfer", each(sealed));
+    println!("  feed                {} a transfer", feeding.each(transfers));
+    println!("  seal                {} a transfer, longest {:?}", sealing.each(transfers), sealing.worst);
     let in_files = transfers - stats.unsealed_rows as u64;
     println!("  on disk             {:7.1} bytes a transfer in {} spans", per(stats.file_bytes, in_files), stats.spans);
     println!("  memory              {:7.1} MiB for {} unsealed", mib(stats.memory_bytes), stats.unsealed_rows);

@@ -49,13 +49,16 @@ pub use work::{IdsDone, IdsWork};
 pub struct IdsConfig {
     /// Keys the hash, so that clients cannot choose ids that collide. The same for the life of the files.
     pub secret: [u8; 16],
-    /// Entries (an id, or a resolution) of a memtable before it is frozen; at most 960,000. About 29 bytes each.
+    /// Entries (an id, or a resolution) of a memtable before it is frozen; at most 980,000. About 30 bytes each.
+    /// Few enough that its slots stay in the processor's cache.
     pub memtable_ids: usize,
     /// Entries that the memtable has room for beyond these: what may be inserted and not yet durable.
     pub in_flight_max: usize,
     /// Frozen memtables that may wait for their job before [`Ids::must_wait`].
     pub frozen_max: usize,
-    /// Ids whose filters are kept in memory, newest first; 2.5 bytes each.
+    /// Ids under one filter that several runs share.
+    pub shared_ids: usize,
+    /// Ids whose filters are kept in memory, newest first; 5 bytes each.
     pub filter_ids_max: u64,
     /// So many runs of a tier become one of the next.
     pub merge_fan: usize,
@@ -69,11 +72,12 @@ impl IdsConfig {
     pub const fn new(secret: [u8; 16]) -> Self {
         Self {
             secret,
-            memtable_ids: 900_000,
+            memtable_ids: 280_000,
             in_flight_max: 1 << 16,
             frozen_max: 3,
-            filter_ids_max: 64 << 20,
-            merge_fan: 6,
+            shared_ids: 8 << 20,
+            filter_ids_max: 32 << 20,
+            merge_fan: 10,
             run_ids_max: 36 << 20,
         }
     }
@@ -100,12 +104,61 @@ impl Frozen {
     }
 }
 
+/// Runs that follow each other and share a filter; or one run that shares none.
+#[derive(Clone)]
+struct Group {
+    shared: Option<Arc<run::Shared>>,
+    range: (u128, u128),
+    runs: Vec<Arc<Run>>,
+}
+
+impl Group {
+    #[inline]
+    fn spans(&self, id: u128) -> bool {
+        self.range.0 <= id && id <= self.range.1
+    }
+
+    #[inline]
+    fn may_have(&self, id: u128, hash: u64) -> bool {
+        self.spans(id) && self.shared.as_ref().is_none_or(|shared| shared.may_have(hash))
+    }
+
+    #[inline]
+    fn touch(&self, hash: u64) -> u64 {
+        match &self.shared {
+            Some(shared) => shared.touch(hash),
+            None => self.runs.iter().fold(0, |sum, run| sum.wrapping_add(run.touch(hash))),
+        }
+    }
+}
+
 /// All that the index holds, runs and frozen tables oldest first.
 #[derive(Clone)]
 struct Parts {
     runs: Vec<Arc<Run>>,
+    /// The same runs, as finds go through them.
+    groups: Vec<Group>,
     frozen: Vec<Arc<Frozen>>,
     active: Arc<Memtable>,
+}
+
+impl Parts {
+    fn regroup(&mut self) {
+        self.groups.clear();
+        for run in &self.runs {
+            match self.groups.last_mut() {
+                Some(group) if group.shared.is_some() && run::same(group.shared.as_ref(), run.shared.as_ref()) => {
+                    group.range = (group.range.0.min(run.extent.range.0), group.range.1.max(run.extent.range.1));
+                    group.runs.push(Arc::clone(run));
+                }
+                _ => self.groups.push(Group {
+                    shared: run.shared.clone(),
+                    range: run.extent.range,
+                    runs: vec![Arc::clone(run)],
+                }),
+            }
+        }
+    }
 }
 
 /// What the writer shares with readers.
@@ -146,6 +199,8 @@ pub struct Ids {
     active_range: (u128, u128),
     /// The next memtable, made by a job.
     spare: Option<Memtable>,
+    /// The filter that the next runs share.
+    filter: Option<Arc<run::Shared>>,
     shared: Arc<Shared>,
     working: bool,
     obsolete: Vec<String>,
@@ -193,7 +248,8 @@ impl Ids {
         let runs = work::open_runs(&folder, &*records, start, config.filter_ids_max)?;
         let active_first = runs.last().map_or(start, |run| run.extent.end);
         let active = Arc::new(Memtable::new(config.entries()));
-        let parts = Parts { runs, frozen: Vec::new(), active };
+        let mut parts = Parts { runs, groups: Vec::new(), frozen: Vec::new(), active };
+        parts.regroup();
         let shared = Shared { parts: RwLock::new(parts.clone()), durable: AtomicU64::new(active_first) };
         Ok(Self {
             seed: Seed::new(config.secret),
@@ -204,6 +260,7 @@ impl Ids {
             active_first,
             active_range: (u128::MAX, 0),
             spare: None,
+            filter: None,
             shared: Arc::new(shared),
             working: false,
             obsolete: Vec::new(),
@@ -230,8 +287,8 @@ impl Ids {
             for frozen in self.parts.frozen.iter().filter(|frozen| frozen.spans(id.0)) {
                 sum = sum.wrapping_add(u64::from(frozen.table.touch(hash)));
             }
-            for run in &self.parts.runs {
-                sum = sum.wrapping_add(run.touch(id.0, hash));
+            for group in self.parts.groups.iter().filter(|group| group.spans(id.0)) {
+                sum = sum.wrapping_add(group.touch(hash));
             }
         }
         std::hint::black_box(sum);
@@ -254,12 +311,25 @@ impl Ids {
                 return Ok(Some(position));
             }
         }
-        for run in self.parts.runs.iter().rev() {
-            if run.may_have(id.0, hash) {
-                match confirm(&self.folder, &*self.records, run, id, hash)? {
-                    None => self.false_leads.set(self.false_leads.get() + 1),
-                    found => return Ok(found),
+        for group in self.parts.groups.iter().rev() {
+            if group.may_have(id.0, hash)
+                && let Some(position) = self.find_in(group, id, hash)?
+            {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn find_in(&self, group: &Group, id: TransferId, hash: u64) -> Result<Option<u64>, SideError> {
+        for run in group.runs.iter().rev().filter(|run| run.may_have(id.0, hash)) {
+            match confirm(&self.folder, &*self.records, run, id, hash)? {
+                None => {
+                    crate::coverage::Mark::FalseLead.hit();
+                    self.false_leads.set(self.false_leads.get() + 1);
                 }
+                found => return Ok(found),
             }
         }
         Ok(None)
@@ -314,6 +384,7 @@ impl Ids {
 
     /// Freezes what is durable; what is not goes on into the next memtable.
     fn freeze(&mut self, end: u64, head: [u8; 32]) {
+        crate::coverage::Mark::MemtableFrozen.hit();
         let rest = self.spare.take().unwrap_or_else(|| Memtable::new(self.config.entries()));
         self.parts.active.copy_after(self.seed, end, &rest);
         let table = std::mem::replace(&mut self.parts.active, Arc::new(rest));
@@ -352,6 +423,7 @@ impl Ids {
     pub fn finish(&mut self, done: Result<IdsDone, SideError>) -> Result<(), SideError> {
         self.working = false;
         work::adopt(self, done?);
+        self.parts.regroup();
         self.publish();
         Ok(())
     }
@@ -372,13 +444,15 @@ impl Ids {
     pub fn stats(&self) -> IdsStats {
         let tables = self.parts.frozen.iter().map(|frozen| frozen.table.bytes()).sum::<usize>();
         let filters = self.parts.runs.iter().map(|run| run.filter_bytes()).sum::<usize>();
+        let groups = self.parts.groups.iter().filter_map(|group| group.shared.as_ref());
+        let shared = groups.map(|shared| shared.bytes()).sum::<usize>();
         IdsStats {
             memtable_ids: self.parts.active.len(),
             frozen: self.parts.frozen.len(),
             runs: self.parts.runs.len(),
             run_ids: self.parts.runs.iter().map(|run| run.count()).sum(),
             file_bytes: self.parts.runs.iter().map(|run| run.file_bytes()).sum(),
-            memory_bytes: self.parts.active.bytes() + tables + filters,
+            memory_bytes: self.parts.active.bytes() + tables + filters + shared,
             false_leads: self.false_leads.get(),
         }
     }

@@ -10,7 +10,7 @@
 use super::side::{SideError, SideFile, SideWriter};
 use super::varint::{self, Reader};
 
-const GROUP_BYTES: u64 = 1024;
+const GROUP_BYTES: usize = 1024;
 /// A blob this long ends its group, so that headers lie close together.
 const LONG: usize = 512;
 /// Headers of a group lie in its first so many bytes.
@@ -22,16 +22,16 @@ const STRIDE: usize = 128;
 pub(crate) struct BlobWriter {
     start: u64,
     rows: Vec<(u64, u64)>,
-    open: bool,
+    /// The group begun, not yet appended.
+    group: Vec<u8>,
     last: Option<u64>,
-    header: Vec<u8>,
     count: u64,
 }
 
 impl BlobWriter {
     pub(crate) fn new(writer: &SideWriter) -> Self {
         let start = writer.offset();
-        Self { start, rows: Vec::new(), open: false, last: None, header: Vec::new(), count: 0 }
+        Self { start, rows: Vec::new(), group: Vec::new(), last: None, count: 0 }
     }
 
     /// Appends the blob of `key`, which is greater than the last.
@@ -39,22 +39,25 @@ impl BlobWriter {
         assert!(self.last.is_none_or(|last| last < key), "blobs are written in the order of their keys");
         self.last = Some(key);
         self.count += 1;
-        if !self.open {
+        if self.group.is_empty() {
             self.rows.push((key, writer.offset()));
-            self.open = true;
         }
-        let (first, start) = self.rows[self.rows.len() - 1];
-        self.header.clear();
-        varint::put(&mut self.header, key - first);
-        varint::put(&mut self.header, blob.len() as u64);
-        writer.append(&self.header)?;
-        writer.append(blob)?;
-        self.open = blob.len() < LONG && writer.offset() - start < GROUP_BYTES;
+        let (first, _) = self.rows[self.rows.len() - 1];
+        varint::put(&mut self.group, key - first);
+        varint::put(&mut self.group, blob.len() as u64);
+        self.group.extend_from_slice(blob);
+        if blob.len() >= LONG || self.group.len() >= GROUP_BYTES { self.close(writer) } else { Ok(()) }
+    }
+
+    fn close(&mut self, writer: &mut SideWriter) -> Result<(), SideError> {
+        writer.append(&self.group)?;
+        self.group.clear();
         Ok(())
     }
 
     /// Writes the directory; returns where it is for [`Blobs::open`].
-    pub(crate) fn finish(self, writer: &mut SideWriter) -> Result<BlobExtent, SideError> {
+    pub(crate) fn finish(mut self, writer: &mut SideWriter) -> Result<BlobExtent, SideError> {
+        self.close(writer)?;
         let directory = writer.offset();
         let mut bytes = Vec::with_capacity(self.rows.len() * ROW);
         for (key, offset) in &self.rows {

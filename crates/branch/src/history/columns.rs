@@ -13,7 +13,7 @@ use super::records::{RECORD_BYTES, Raw, is_posted};
 pub(crate) const CHUNK_ROWS: usize = 1 << 14;
 
 /// What a row says besides its accounts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Row {
     pub(crate) amount: u64,
     /// The old core's time for an import, else the booking time, in microseconds.

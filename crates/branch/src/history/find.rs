@@ -9,7 +9,7 @@ use skerry_ledger::AccountRef;
 use skerry_money::Date;
 
 use super::asked::{AsOf, Cursor, Entry, Kinds, Order, Page, Query, Side, Totals};
-use super::columns::Lead;
+use super::columns::{Lead, Row};
 use super::parts::{Keyed, Part, PartList, Spot};
 use super::records::{RECORD_BYTES, Raw, Records, is_posted};
 use super::side::SideError;
@@ -224,8 +224,8 @@ impl<'a> Walk<'a> {
         let may_answer = self.in_reach(spot.position)
             && !(self.query.kinds == Kinds::Posted && spot.posted == Some(false))
             && (self.query.side.is_none() || spot.side.is_none() || self.query.side == spot.side)
-            && spot.amount.is_none_or(|amount| self.query.amount.has(amount));
-        may_answer || (spot.side.is_some() && spot.posted == Some(true) && spot.amount.is_none())
+            && spot.row.is_none_or(|row| may_pass(self.query, &row));
+        may_answer || (spot.side.is_some() && spot.posted == Some(true) && spot.row.is_none())
     }
 
     fn read(&mut self, piece: &[Spot]) -> Result<Vec<Option<[u8; RECORD_BYTES]>>, SideError> {
@@ -327,7 +327,7 @@ fn advance(
     record: Option<&[u8; RECORD_BYTES]>,
     running: &mut Totals,
 ) -> Totals {
-    let amount = spot.amount.or_else(|| record.map(|record| Raw(record).amount()));
+    let amount = spot.row.map(|row| row.amount).or_else(|| record.map(|record| Raw(record).amount()));
     let moved = match (spot.side, spot.posted, amount) {
         (Some(side), Some(true), Some(amount)) => Totals::of(side, amount),
         _ => Totals::default(),
@@ -343,6 +343,15 @@ fn advance(
             after
         }
     }
+}
+
+/// Whether a row passes the filters that it knows of.
+fn may_pass(query: &Query, row: &Row) -> bool {
+    query.amount.has(row.amount)
+        && query.code.is_none_or(|code| code == row.code)
+        && query.time_us.has(row.time_us)
+        && query.business_date.has(Date(row.booked))
+        && query.value_date.has(Date(row.value))
 }
 
 fn is_of(kinds: Kinds, raw: Raw<'_>) -> bool {

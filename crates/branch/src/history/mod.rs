@@ -294,6 +294,7 @@ impl History {
         // After a repair the job may be about what is no longer there.
         let expected = state.sealing.first().map(|unsealed| (unsealed.first, unsealed.end));
         if expected == Some((span.extent.first, span.extent.end)) {
+            crate::coverage::Mark::SpanSealed.hit();
             state.sealing.remove(0);
             state.spans.push(Arc::new(span));
         }
@@ -311,6 +312,7 @@ impl History {
         let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
         let Some(name) = state.damaged.take() else { return Ok(None) };
         let Some(at) = state.spans.iter().position(|span| span.file.name() == name) else { return Ok(None) };
+        crate::coverage::Mark::HistoryRepaired.hit();
         let first = state.spans[at].extent.first;
         for span in state.spans.drain(at..) {
             self.folder.remove(span.file.name())?;
@@ -358,7 +360,10 @@ fn open_spans(folder: &SideFolder, records: &dyn Records, start: u64) -> Result<
             Ok(span) if follows(&span) && records.head_before(span.extent.end)? == Some(span.extent.head) => {
                 spans.push(Arc::new(span));
             }
-            Ok(_) | Err(SideError::Damaged { .. }) => folder.remove(&name)?,
+            Ok(_) | Err(SideError::Damaged { .. }) => {
+                crate::coverage::Mark::SpanThrownAway.hit();
+                folder.remove(&name)?;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::asked::{AsOf, Query, Side, Totals};
-use super::columns::{Columns, Lead, Zone, reference_hash};
+use super::columns::{Columns, Lead, Row, Zone, reference_hash};
 use super::list::{BLOCK_ENTRIES, List};
 use super::mix::Seed;
 use super::seal::table_key;
@@ -39,8 +39,8 @@ pub(super) struct Spot {
     pub(super) side: Option<Side>,
     /// Whether it moved posted balances; `None` if only the record tells.
     pub(super) posted: Option<bool>,
-    /// The amount, where it is known without reading the record.
-    pub(super) amount: Option<u64>,
+    /// What is known without reading the record.
+    pub(super) row: Option<Row>,
     /// The accounting date of its batch (or, for rows in memory, its own).
     pub(super) batch_date: i32,
 }
@@ -217,7 +217,7 @@ impl PartList {
                         position: first + u64::from(row.offset),
                         side: side_of(columns, *hit, *lead),
                         posted: Some(row.posted),
-                        amount: Some(row.amount),
+                        row: Some(*row),
                         batch_date: row.booked,
                     }
                 };
@@ -248,7 +248,7 @@ fn unread(span: &Span, offset: u32) -> Spot {
         position: span.extent.first + u64::from(offset),
         side: None,
         posted: None,
-        amount: None,
+        row: None,
         batch_date: span.day(offset),
     }
 }

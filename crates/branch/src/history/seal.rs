@@ -72,16 +72,7 @@ impl Unsealed {
             keys.push(pack(numbers.of_key(credit), row, Side::Credit));
         }
         radix_sort(&mut keys, u64::from(numbers.count));
-        let mut blobs = BlobWriter::new(writer);
-        let mut list = ListBuilder::default();
-        for same in keys.chunk_by(|left, right| left >> 32 == right >> 32) {
-            for key in same {
-                let side = if key & 1 == 1 { Side::Credit } else { Side::Debit };
-                list.push(self.row((*key as u32) >> 1), side);
-            }
-            blobs.push(writer, numbers.key_of((same[0] >> 32) as u32), list.finish())?;
-        }
-        blobs.finish(writer)
+        self.write_lists(writer, &keys, |number| numbers.key_of(number), |row| *row)
     }
 
     fn write_codes(&self, writer: &mut SideWriter) -> Result<BlobExtent, SideError> {
@@ -91,13 +82,38 @@ impl Unsealed {
         if !keys.is_sorted() {
             radix_sort(&mut keys, 1 << 16);
         }
+        self.write_lists(writer, &keys, u64::from, |row| Row { posted: false, ..*row })
+    }
+
+    /// Writes a list for each number among the sorted keys.
+    ///
+    /// Rows lie far apart, so they are fetched a few dozen at once: the machine waits for all of them together
+    /// instead of for each.
+    fn write_lists(
+        &self,
+        writer: &mut SideWriter,
+        keys: &[u64],
+        key_of: impl Fn(u32) -> u64,
+        listed: impl Fn(&Row) -> Row,
+    ) -> Result<BlobExtent, SideError> {
         let mut blobs = BlobWriter::new(writer);
         let mut list = ListBuilder::default();
-        for same in keys.chunk_by(|left, right| left >> 32 == right >> 32) {
-            for key in same {
-                list.push(&Row { posted: false, ..*self.row((*key as u32) >> 1) }, Side::Debit);
+        let mut rows = [Row::default(); 64];
+        let mut number = keys.first().map_or(0, |key| (key >> 32) as u32);
+        for keys in keys.chunks(rows.len()) {
+            for (row, key) in rows.iter_mut().zip(keys) {
+                *row = *self.row((*key as u32) >> 1);
             }
-            blobs.push(writer, same[0] >> 32, list.finish())?;
+            for (row, key) in rows.iter().zip(keys) {
+                if number != (key >> 32) as u32 {
+                    blobs.push(writer, key_of(number), list.finish())?;
+                    number = (key >> 32) as u32;
+                }
+                list.push(&listed(row), if key & 1 == 1 { Side::Credit } else { Side::Debit });
+            }
+        }
+        if !keys.is_empty() {
+            blobs.push(writer, key_of(number), list.finish())?;
         }
         blobs.finish(writer)
     }

@@ -11,7 +11,11 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends `value`.
+#[inline]
 pub(crate) fn put_wide(bytes: &mut Vec<u8>, mut value: u128) {
+    if let Ok(value) = u64::try_from(value) {
+        return put(bytes, value);
+    }
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
         value >>= 7;
@@ -51,6 +55,11 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn take_wide(&mut self) -> Option<u128> {
+        // Most numbers are of one or two bytes.
+        if let Some([byte @ 0..0x80, ..]) = self.bytes.get(self.at..) {
+            self.at += 1;
+            return Some(u128::from(*byte));
+        }
         let mut value = 0_u128;
         for shift in (0..128).step_by(7) {
             let byte = *self.bytes.get(self.at)?;

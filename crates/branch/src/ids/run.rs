@@ -9,6 +9,9 @@
 //! A run stands for the journal's positions `first..end`, and for the header hash of the batch that
 //! ends there: a run whose hash is not the journal's is thrown away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::history::side::{SideError, SideFile, SideFolder, SideWriter};
 use crate::history::table::{Slot, Table, TableWriter, write_table};
 
@@ -41,6 +44,45 @@ pub(super) struct Run {
     filter_at: (u64, u64),
     /// `None` when the bound on memory leaves this run to the disk alone.
     filter: Option<Filter>,
+    /// The filter that this run shares with its neighbours, if it was written since opening.
+    pub(super) shared: Option<Arc<Shared>>,
+}
+
+/// One filter over the ids of several runs that follow each other: a stranger is told by one look for all of them.
+///
+/// It lives in memory only. After opening the runs have their own filters alone, until newer ones take over.
+pub(super) struct Shared {
+    filter: Filter,
+    room: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn with_room(ids: usize) -> Self {
+        Self { filter: Filter::for_keys(ids), room: AtomicUsize::new(ids) }
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, slots: &[Slot]) {
+        slots.iter().for_each(|slot| self.filter.add(slot.hash));
+        self.room.fetch_sub(slots.len().min(self.room()), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn may_have(&self, hash: u64) -> bool {
+        self.filter.may_have(hash)
+    }
+
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> u64 {
+        self.filter.touch(hash)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.filter.bytes()
+    }
 }
 
 impl Run {
@@ -68,9 +110,8 @@ impl Run {
     }
 
     #[inline]
-    pub(super) fn touch(&self, id: u128, hash: u64) -> u64 {
-        let spanned = self.extent.range.0 <= id && id <= self.extent.range.1;
-        self.filter.as_ref().filter(|_| spanned).map_or(0, |filter| filter.touch(hash))
+    pub(super) fn touch(&self, hash: u64) -> u64 {
+        self.filter.as_ref().map_or(0, |filter| filter.touch(hash))
     }
 
     /// Positions whose ids have this hash, the newest first.
@@ -79,24 +120,31 @@ impl Run {
         Ok(offsets.into_iter().rev().map(|offset| self.extent.first + u64::from(offset)).collect())
     }
 
-    /// Writes a run of entries in the order of their positions.
-    pub(super) fn write(folder: &SideFolder, extent: Extent, slots: &[Slot]) -> Result<Self, SideError> {
+    /// Writes a run of entries in the order of their positions, and adds them to the shared filter.
+    pub(super) fn write(
+        folder: &SideFolder,
+        extent: Extent,
+        slots: &[Slot],
+        shared: Arc<Shared>,
+    ) -> Result<Self, SideError> {
         let mut writer = folder.create(&extent.name())?;
-        let mut filter = Filter::for_keys(slots.len());
+        let filter = Filter::for_keys(slots.len());
         slots.iter().for_each(|slot| filter.add(slot.hash));
         let table = write_table(&mut writer, slots)?;
-        Self::finish(writer, extent, table, filter)
+        shared.add(slots);
+        let run = Self::finish(writer, extent, table, filter)?;
+        Ok(Self { shared: Some(shared), ..run })
     }
 
     /// Writes one run for several that follow each other.
-    pub(super) fn merge(folder: &SideFolder, runs: &[std::sync::Arc<Self>]) -> Result<Self, SideError> {
+    pub(super) fn merge(folder: &SideFolder, runs: &[Arc<Self>]) -> Result<Self, SideError> {
         let (first, last) = (&runs[0].extent, &runs[runs.len() - 1].extent);
         let least = runs.iter().map(|run| run.extent.range.0).min().unwrap_or(u128::MAX);
         let most = runs.iter().map(|run| run.extent.range.1).max().unwrap_or(0);
         let extent = Extent { first: first.first, end: last.end, head: last.head, range: (least, most) };
         let count = runs.iter().map(|run| run.table.count() as usize).sum();
         let mut writer = folder.create(&extent.name())?;
-        let mut filter = Filter::for_keys(count);
+        let filter = Filter::for_keys(count);
         let mut table = TableWriter::new(&writer, count);
         for region in 0..=u8::MAX {
             let mut slots = Vec::new();
@@ -109,7 +157,10 @@ impl Run {
             table.push(&mut writer, &slots)?;
         }
         let table = table.finish(&mut writer)?;
-        Self::finish(writer, extent, table, filter)
+        let same = runs.iter().all(|run| same(run.shared.as_ref(), runs[0].shared.as_ref()));
+        let shared = runs[0].shared.clone().filter(|_| same);
+        let run = Self::finish(writer, extent, table, filter)?;
+        Ok(Self { shared, ..run })
     }
 
     fn finish(
@@ -122,7 +173,7 @@ impl Run {
         let filter_at = (writer.offset(), bytes.len() as u64);
         writer.append(&bytes)?;
         let file = writer.finish(&footer(&extent, table, filter_at))?;
-        Ok(Self { extent, file, table, filter_at, filter: Some(filter) })
+        Ok(Self { extent, file, table, filter_at, filter: Some(filter), shared: None })
     }
 
     /// Opens a run without its filter.
@@ -133,7 +184,7 @@ impl Run {
         else {
             return Err(file.damaged(file.length(), "its footer is not that of an id run"));
         };
-        Ok(Self { extent, file, table, filter_at, filter: None })
+        Ok(Self { extent, file, table, filter_at, filter: None, shared: None })
     }
 
     /// Brings the filter into memory.
@@ -143,9 +194,19 @@ impl Run {
         Ok(())
     }
 
-    /// Leaves the filter to the disk.
+    /// Leaves the filters to the disk.
     pub(super) fn without_filter(&self) -> Self {
-        Self { extent: self.extent, file: self.file.clone(), table: self.table, filter_at: self.filter_at, filter: None }
+        let file = self.file.clone();
+        Self { extent: self.extent, file, table: self.table, filter_at: self.filter_at, filter: None, shared: None }
+    }
+}
+
+/// Whether two runs are under the same shared filter.
+pub(super) fn same(left: Option<&Arc<Shared>>, right: Option<&Arc<Shared>>) -> bool {
+    match (left, right) {
+        (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+        (None, None) => true,
+        _ => false,
     }
 }
 

@@ -27,7 +27,7 @@ fn journal(ids: &[TransferId]) -> Arc<Memory> {
 
 fn open(memory: &Arc<Memory>, storage: &FaultStorage, filter_ids_max: u64) -> Ids {
     let records: Arc<dyn Records> = Arc::clone(memory) as _;
-    let bounds = IdsConfig { memtable_ids: 16, in_flight_max: 64, merge_fan: 3, filter_ids_max, ..IdsConfig::new(SECRET) };
+    let bounds = IdsConfig { memtable_ids: 16, in_flight_max: 64, merge_fan: 3, shared_ids: 150, filter_ids_max, ..IdsConfig::new(SECRET) };
     Ids::open(SideFolder::new(storage.clone()), records, bounds, 0).unwrap()
 }
 

@@ -7,7 +7,7 @@ use crate::history::table::Slot;
 use crate::history::{Records, SideError, SideFolder};
 
 use super::memtable::Memtable;
-use super::run::{Extent, PREFIX, Run, SUFFIX};
+use super::run::{Extent, PREFIX, Run, SUFFIX, Shared};
 use super::{Frozen, Ids};
 
 /// A job: run it on any thread, then give its result to [`Ids::finish`].
@@ -17,7 +17,13 @@ pub struct IdsWork {
 }
 
 enum Job {
-    Write { frozen: Arc<Frozen>, seed: Seed, entries: usize },
+    Write {
+        frozen: Arc<Frozen>,
+        seed: Seed,
+        entries: usize,
+        /// The shared filter, if it has room, and how large a new one is.
+        shared: (Option<Arc<Shared>>, usize),
+    },
     Merge(Vec<Arc<Run>>),
     Remove(Vec<String>),
 }
@@ -57,8 +63,9 @@ impl IdsWork {
     /// [`SideError`] if the machine refuses or a run is damaged; see [`Ids::find`].
     pub fn run(self) -> Result<IdsDone, SideError> {
         let made = match self.job {
-            Job::Write { frozen, seed, entries } => {
-                Made::Written(write(&self.folder, &frozen, seed)?, Memtable::new(entries))
+            Job::Write { frozen, seed, entries, shared: (shared, room) } => {
+                let shared = shared.unwrap_or_else(|| Arc::new(Shared::with_room(room)));
+                Made::Written(write(&self.folder, &frozen, seed, shared)?, Memtable::new(entries))
             }
             Job::Merge(runs) => {
                 Made::Merged(Run::merge(&self.folder, &runs).map_err(|error| self.folder.discard(error))?)
@@ -72,7 +79,12 @@ impl IdsWork {
     }
 }
 
-fn write(folder: &SideFolder, frozen: &Frozen, seed: Seed) -> Result<Run, SideError> {
+fn write(
+    folder: &SideFolder,
+    frozen: &Frozen,
+    seed: Seed,
+    shared: Arc<Shared>,
+) -> Result<Run, SideError> {
     let offset = |position: u64| u32::try_from(position - frozen.first).expect("a run spans 2^32 positions");
     let slots: Vec<Slot> = frozen
         .table
@@ -80,13 +92,16 @@ fn write(folder: &SideFolder, frozen: &Frozen, seed: Seed) -> Result<Run, SideEr
         .map(|(id, position)| Slot { hash: seed.hash(id) >> 16 << 16, offset: offset(position) })
         .collect();
     let extent = Extent { first: frozen.first, end: frozen.end, head: frozen.head, range: frozen.range };
-    Run::write(folder, extent, &slots)
+    Run::write(folder, extent, &slots, shared)
 }
 
 /// The most urgent job: memory first, then tiers, then tidying.
 pub(super) fn choose(ids: &mut Ids) -> Option<IdsWork> {
     let job = if let Some(frozen) = ids.parts.frozen.first() {
-        Job::Write { frozen: Arc::clone(frozen), seed: ids.seed, entries: ids.config.entries() }
+        let frozen = Arc::clone(frozen);
+        let fits = |shared: &&Arc<Shared>| shared.room() >= frozen.table.len();
+        let shared = (ids.filter.as_ref().filter(fits).cloned(), ids.config.shared_ids.max(ids.config.entries()));
+        Job::Write { frozen, seed: ids.seed, entries: ids.config.entries(), shared }
     } else if let Some(runs) = to_merge(ids) {
         Job::Merge(runs)
     } else if ids.obsolete.is_empty() {
@@ -124,12 +139,15 @@ fn to_merge(ids: &Ids) -> Option<Vec<Arc<Run>>> {
 pub(super) fn adopt(ids: &mut Ids, done: IdsDone) {
     match done.0 {
         Made::Written(run, spare) => {
+            crate::coverage::Mark::RunWritten.hit();
             ids.spare = Some(spare);
+            ids.filter.clone_from(&run.shared);
             assert_eq!(ids.parts.frozen[0].end, run.extent.end, "runs are written in order");
             ids.parts.frozen.remove(0);
             ids.parts.runs.push(Arc::new(run));
         }
         Made::Merged(run) => {
+            crate::coverage::Mark::RunsMerged.hit();
             let inside = |other: &Run| run.extent.first <= other.extent.first && other.extent.end <= run.extent.end;
             let at = ids.parts.runs.iter().position(|other| inside(other)).expect("merged runs are here");
             let (gone, kept): (Vec<_>, Vec<_>) = ids.parts.runs.drain(..).partition(|other| inside(other));
@@ -147,7 +165,7 @@ fn bound_filters(runs: &mut [Arc<Run>], ids_max: u64) {
     let mut ids = 0;
     for run in runs.iter_mut().rev() {
         ids += run.count();
-        if ids > ids_max && run.filter_bytes() > 0 {
+        if ids > ids_max && (run.filter_bytes() > 0 || run.shared.is_some()) {
             *run = Arc::new(run.without_filter());
         }
     }
@@ -164,7 +182,10 @@ pub(super) fn open_runs(
     for name in folder.names(PREFIX, SUFFIX)? {
         match Run::open(folder, &name) {
             Ok(run) if records.head_before(run.extent.end)? == Some(run.extent.head) => found.push(run),
-            Ok(_) | Err(SideError::Damaged { .. }) => folder.remove(&name)?,
+            Ok(_) | Err(SideError::Damaged { .. }) => {
+                crate::coverage::Mark::RunThrownAway.hit();
+                folder.remove(&name)?;
+            }
             Err(error) => return Err(error),
         }
     }
