@@ -13,7 +13,7 @@ use skerry_proof::checkpoint::{Checkpoint, SignedCheckpoint};
 
 use crate::evidence::checkpoints;
 use crate::evidence::nodes::Nodes;
-use crate::history::{DurableBatch, History, SideError};
+use crate::history::{DurableBatch, History, HistoryStats, HistoryWork, SideError};
 use crate::ids::{IdsDone, IdsWork};
 use crate::keys::{KeyRef, Keys};
 use crate::snapshot::{self, Mark};
@@ -26,6 +26,8 @@ pub enum Job<R> {
     CatchUp(R),
     /// A job of the id index.
     Ids(IdsWork),
+    /// Seal a span of history.
+    Span(HistoryWork),
     /// Sign a checkpoint and keep it.
     Sign(Box<Checkpoint>),
     /// Write a snapshot, and sign the checkpoint that closes its span.
@@ -47,10 +49,14 @@ pub struct Snapshot {
 /// What came of a job.
 #[derive(Debug)]
 pub enum JobDone {
-    /// History has consumed a batch, and stands here.
-    Fed(Head),
-    /// History has read the journal up to here.
-    CaughtUp(Head),
+    /// History has consumed a batch.
+    Fed(Progress),
+    /// History has read the journal as far as it could.
+    CaughtUp(Progress),
+    /// History threw away what was damaged and has to read the journal again.
+    Repaired,
+    /// A span of history is sealed; perhaps the next one is to be.
+    Sealed(Option<HistoryWork>),
     /// As the id index wants it back.
     Ids(Result<IdsDone, SideError>),
     /// A checkpoint is kept, at this position.
@@ -61,6 +67,17 @@ pub enum JobDone {
     Erased(KeyRef),
     /// Derived state is in doubt: the branch must open anew.
     Failed(String),
+}
+
+/// How far the followers have come.
+#[derive(Debug)]
+pub struct Progress {
+    /// They stand here.
+    pub head: Head,
+    /// A span to be sealed.
+    pub span: Option<HistoryWork>,
+    /// Spans wait to be sealed; until one is, nothing more should be fed.
+    pub behind: bool,
 }
 
 /// Jobs of one lane run in order.
@@ -86,7 +103,7 @@ impl<R> Job<R> {
         match self {
             Self::Feed(_) | Self::CatchUp(_) => Lane::Feed,
             Self::Sign(_) | Self::Erase(_) => Lane::Desk,
-            Self::Ids(_) | Self::Snapshot(_) => Lane::Files,
+            Self::Ids(_) | Self::Span(_) | Self::Snapshot(_) => Lane::Files,
         }
     }
 }
@@ -97,6 +114,7 @@ impl<R> std::fmt::Debug for Job<R> {
             Self::Feed(batch) => write!(formatter, "Feed({})", batch.header().batch),
             Self::CatchUp(_) => formatter.write_str("CatchUp"),
             Self::Ids(work) => work.fmt(formatter),
+            Self::Span(work) => work.fmt(formatter),
             Self::Sign(checkpoint) => write!(formatter, "Sign({})", checkpoint.position),
             Self::Snapshot(snapshot) => write!(formatter, "Snapshot({})", snapshot.mark.head.position),
             Self::Erase(key) => write!(formatter, "Erase({})", key.0),
@@ -122,10 +140,23 @@ pub struct Workshop<S: Storage> {
     pub(crate) snapshots_kept: usize,
     pub(crate) followers: Mutex<Followers<S::File>>,
     pub(crate) latest: RwLock<Option<Arc<SignedCheckpoint>>>,
+    /// How the followers are, for those who must not wait for them.
+    pub(crate) glance: Mutex<Glance>,
+}
+
+/// The followers at a glance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Glance {
+    /// The history.
+    pub(crate) history: HistoryStats,
+    /// Leaves whose nodes are in the file.
+    pub(crate) leaves: u64,
 }
 
 /// The mark of the node file is renewed after so many batches.
 const MARK_BATCHES: u64 = 4096;
+/// The history's figures are renewed after so many batches.
+const GLANCE_BATCHES: u64 = 16;
 /// Read from the journal at once while catching up.
 const CATCH_UP_BYTES: usize = 4 << 20;
 
@@ -136,6 +167,14 @@ impl<S: Storage> Workshop<S> {
             Job::Feed(batch) => self.feed(&mut self.followers(), &batch),
             Job::CatchUp(reader) => self.catch_up(&reader),
             Job::Ids(work) => JobDone::Ids(work.run()),
+            Job::Span(work) => {
+                let done = work.run();
+                let mut followers = self.followers();
+                match followers.history.finish(done) {
+                    Ok(()) => JobDone::Sealed(followers.history.take_work()),
+                    Err(error) => JobDone::Failed(format!("could not seal a span of history: {error}")),
+                }
+            }
             Job::Sign(checkpoint) => JobDone::Signed(self.sign(*checkpoint)),
             Job::Snapshot(snapshot) => JobDone::Snapshot(self.write_snapshot(*snapshot)),
             Job::Erase(key) => match self.keys.erase(key) {
@@ -166,19 +205,32 @@ impl<S: Storage> Workshop<S> {
     }
 
     fn feed(&self, followers: &mut Followers<S::File>, batch: &SealedBatch) -> JobDone {
+        match followers.history.repair() {
+            Ok(None) if followers.history.position() >= batch.header().first_position => {}
+            // Repaired just now or a moment ago: this batch comes again from the journal.
+            Ok(_) => return JobDone::Repaired,
+            Err(error) => return JobDone::Failed(format!("could not repair the history: {error}")),
+        }
         match take_in(followers, batch) {
-            Ok(()) => JobDone::Fed(followers.head),
+            Ok(()) => {
+                self.look_at(followers, batch.header().batch % GLANCE_BATCHES == 0);
+                JobDone::Fed(progress(followers))
+            }
             Err(error) => JobDone::Failed(error),
         }
     }
 
     fn catch_up<R: JournalReader>(&self, reader: &R) -> JobDone {
         let mut followers = self.followers();
+        if let Err(error) = followers.history.repair() {
+            return JobDone::Failed(format!("could not repair the history: {error}"));
+        }
         loop {
             let nodes_at = followers.head.position.0;
             let from = nodes_at.min(followers.history.position());
-            if from >= reader.head().position.0 {
-                return JobDone::CaughtUp(followers.head);
+            if from >= reader.head().position.0 || followers.history.must_wait() {
+                self.look_at(&followers, true);
+                return JobDone::CaughtUp(progress(&mut followers));
             }
             let batches = match reader.read(Position(from), CATCH_UP_BYTES) {
                 Ok(batches) => batches,
@@ -190,6 +242,18 @@ impl<S: Storage> Workshop<S> {
                 }
             }
         }
+    }
+
+    fn look_at(&self, followers: &Followers<S::File>, whole: bool) {
+        let mut glance = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
+        glance.leaves = followers.nodes.count();
+        if whole {
+            glance.history = followers.history.stats();
+        }
+    }
+
+    pub(crate) fn glance(&self) -> Glance {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sign(&self, checkpoint: Checkpoint) -> Result<u64, String> {
@@ -220,6 +284,11 @@ impl<S: Storage> Workshop<S> {
     }
 }
 
+fn progress<F>(followers: &mut Followers<F>) -> Progress {
+    let span = followers.history.take_work();
+    Progress { head: followers.head, span, behind: followers.history.must_wait() }
+}
+
 /// One batch for history and evidence; what either has already is passed over.
 fn take_in<F: skerry_journal::StorageFile>(
     followers: &mut Followers<F>,
@@ -232,10 +301,6 @@ fn take_in<F: skerry_journal::StorageFile>(
         head: view.hash,
         records: view.parts().records,
     });
-    while let Some(work) = followers.history.take_work() {
-        let done = work.run();
-        followers.history.finish(done).map_err(|error| format!("could not seal a span of history: {error}"))?;
-    }
     if view.header.batch < followers.nodes.count() {
         return Ok(());
     }

@@ -162,6 +162,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         snapshots_kept: options.snapshots_kept,
         followers: Mutex::new(followers),
         latest: RwLock::new(latest.map(Arc::new)),
+        glance: Mutex::default(),
     };
     let checkpointed = workshop.latest().map_or(0, |signed| signed.checkpoint.position);
     let writer = Writer {
@@ -184,6 +185,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         fed: recovery.head.batch,
         feeding: 0,
         catching_up: true,
+        followers_behind: false,
         jobs: VecDeque::from([Job::CatchUp(reader.clone())]),
         journal,
         reader,
@@ -257,7 +259,10 @@ fn find_base<S: Storage>(
                 return Ok(base);
             }
             Err(SnapshotError::Storage(error)) => return Err(error.into()),
-            Err(error) => tracing::warn!("a snapshot is not used: {error}"),
+            Err(error) => {
+                crate::coverage::Mark::SnapshotPassedOver.hit();
+                tracing::warn!("a snapshot is not used: {error}");
+            }
         }
     }
     if start.0 > 0 {
@@ -384,7 +389,10 @@ impl Replay<'_> {
         match &event {
             Event::Moved(moved) => self.base.count(moved),
             // Erasing is part of what happened: it is done again, whatever was restored.
-            Event::CustomerErased(erased) => self.keys.erase(KeyRef(erased.key_ref))?,
+            Event::CustomerErased(erased) => {
+                crate::coverage::Mark::ErasedAgain.hit();
+                self.keys.erase(KeyRef(erased.key_ref))?;
+            }
             _ => {}
         }
         self.base.book.evolve(&event);

@@ -499,7 +499,7 @@ where
 
     fn renew_figures(&mut self) {
         let clock_jumped_us = self.branch.clock_jumped().map(|jumped| jumped.by_us);
-        let history = self.branch.workshop().map(|workshop| workshop.followers().history.stats());
+        let history = self.branch.workshop().map(|workshop| workshop.glance().history);
         let (queue_requests, queue_bytes) = {
             let queue = lock(&self.shared.queue);
             (queue.len(), queue.bytes())

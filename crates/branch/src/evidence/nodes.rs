@@ -46,6 +46,7 @@ impl<F: StorageFile> Nodes<F> {
             Err(error) if error.kind == StorageErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        crate::coverage::Mark::NodesAnew.hit();
         remove_if_there(storage, FILE)?;
         let file = storage.create(FILE)?;
         storage.sync_dir()?;

@@ -143,7 +143,7 @@ impl<R: JournalReader, S: Storage> Desk<R, S> {
     /// `None` while the nodes have not come as far as the checkpoint.
     fn history_path(&self, count: u64, index: u64) -> Result<Option<Vec<[u8; 32]>>, EvidenceError> {
         let file = self.workshop.evidence.open(nodes::FILE, false)?;
-        if self.workshop.followers().nodes.count() < count {
+        if self.workshop.glance().leaves < count {
             return Ok(None);
         }
         let mut failed = None;

@@ -99,6 +99,7 @@ impl Marks {
     pub(crate) fn signed(&mut self, result: Result<u64, String>) {
         self.signing = self.signing.saturating_sub(1);
         if let Err(error) = result {
+            crate::coverage::Mark::CheckpointFailed.hit();
             tracing::error!("could not sign a checkpoint: {error}");
             // Tried again at the next seal.
             self.checkpoint_wanted = true;
@@ -109,12 +110,18 @@ impl Marks {
         self.snapshot_under_way = false;
         match result {
             Ok(position) => self.snapshot_position = self.snapshot_position.max(position),
-            Err(error) => tracing::error!("could not write a snapshot: {error}"),
+            Err(error) => {
+                crate::coverage::Mark::SnapshotFailed.hit();
+                tracing::error!("could not write a snapshot: {error}");
+            }
         }
     }
 
     /// Turns into jobs what `batches` being durable allows.
     pub(crate) fn durable<R: JournalReader>(&mut self, batches: u64, jobs: &mut VecDeque<Job<R>>) {
+        if self.waiting.front().is_some_and(|(needs, _)| *needs > batches) {
+            crate::coverage::Mark::MarkWaited.hit();
+        }
         while self.waiting.front().is_some_and(|(needs, _)| *needs <= batches) {
             let Some((_, wanted)) = self.waiting.pop_front() else { return };
             jobs.push_back(job(wanted));

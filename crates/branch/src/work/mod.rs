@@ -34,7 +34,7 @@ use crate::clock::{Clock, Jumped, Now};
 use crate::held::HeldReplies;
 use crate::history::SideError;
 use crate::ids::Ids;
-use crate::jobs::{Job, JobDone};
+use crate::jobs::{Job, JobDone, Progress};
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -110,6 +110,8 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) feeding: u64,
     /// History reads the journal itself until it has caught up: it was behind at opening, or fell behind.
     pub(crate) catching_up: bool,
+    /// Spans of history wait to be sealed; until one is, nothing more is taken.
+    pub(crate) followers_behind: bool,
     pub(crate) meters: Meters,
     pub(crate) metrics: Metrics,
     pub(crate) scratch: Scratch,
@@ -185,6 +187,7 @@ impl<J: Journal> Work<J> {
             self.feeding += 1;
             self.jobs.push_back(Job::Feed(batch));
         } else {
+            crate::coverage::Mark::FeedingGivenUp.hit();
             self.catching_up = true;
             self.jobs.push_back(Job::CatchUp(self.reader.clone()));
         }
@@ -246,6 +249,7 @@ impl<J: Journal> Work<J> {
         match self.journal.append(batch) {
             Ok(()) => Ok(true),
             Err((AppendErrorKind::Busy, batch)) => {
+                crate::coverage::Mark::BatchWaited.hit();
                 self.waiting = Some(batch);
                 Ok(false)
             }
@@ -256,14 +260,28 @@ impl<J: Journal> Work<J> {
     /// Takes back a job.
     pub(crate) fn finish(&mut self, done: JobDone) -> Result<(), Fault> {
         match done {
-            JobDone::Fed(head) => {
+            JobDone::Fed(progress) => {
                 self.feeding = self.feeding.saturating_sub(1);
-                self.fed = head.batch;
+                self.follow(progress);
             }
-            JobDone::CaughtUp(head) => {
-                self.fed = head.batch;
+            JobDone::CaughtUp(progress) => {
+                let (head, behind) = (progress.head, progress.behind);
+                self.follow(progress);
                 self.catching_up = head.batch < self.journal.head().batch;
-                if self.catching_up {
+                if self.catching_up && !behind {
+                    self.jobs.push_back(Job::CatchUp(self.reader.clone()));
+                }
+            }
+            JobDone::Repaired => {
+                self.feeding = self.feeding.saturating_sub(1);
+                if !self.catching_up {
+                    self.catching_up = true;
+                    self.jobs.push_back(Job::CatchUp(self.reader.clone()));
+                }
+            }
+            JobDone::Sealed(span) => {
+                self.jobs.extend(span.map(Job::Span));
+                if std::mem::take(&mut self.followers_behind) && self.catching_up {
                     self.jobs.push_back(Job::CatchUp(self.reader.clone()));
                 }
             }
@@ -279,6 +297,12 @@ impl<J: Journal> Work<J> {
         Ok(())
     }
 
+    fn follow(&mut self, progress: Progress) {
+        self.fed = progress.head.batch;
+        self.followers_behind = progress.behind;
+        self.jobs.extend(progress.span.map(Job::Span));
+    }
+
     fn find_work(&mut self) {
         if let Some(work) = self.ids.take_work() {
             self.jobs.push_back(Job::Ids(work));
@@ -287,16 +311,18 @@ impl<J: Journal> Work<J> {
 
     /// Whether derived files have fallen so far behind that nothing more may be taken.
     fn is_behind(&self) -> bool {
-        self.ids.must_wait() || self.journal.head().batch.saturating_sub(self.fed) > BEHIND_MAX
+        self.ids.must_wait() || self.followers_behind || self.journal.head().batch.saturating_sub(self.fed) > BEHIND_MAX
     }
 
     /// Answers everybody that their request's fate is unknown: the memory it was decided on is about to be forgotten.
     pub(crate) fn abandon(&mut self, now: Now, queue: &SharedQueue) {
         while let Some(held) = self.held.pop_any() {
+            crate::coverage::Mark::HeldAbandoned.hit();
             lock(queue).done(&held.principal, now.monotonic_us);
             (held.reply)(Reply::Unknown);
         }
         for (ask, request) in self.intake.drain(..) {
+            crate::coverage::Mark::TakenAbandoned.hit();
             lock(queue).done(&ask.principal, now.monotonic_us);
             (request.reply)(Reply::Unknown);
         }

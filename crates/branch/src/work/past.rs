@@ -71,8 +71,12 @@ impl<R: JournalReader> Known<'_, R> {
 
     pub(super) fn event(&self, position: u64) -> Result<Event, Fault> {
         let decoded = match self.filling.record(position) {
-            Some((bytes, tail)) => record::decode(bytes, tail.unwrap_or_default(), self.filling.business_date()),
+            Some((bytes, tail)) => {
+                crate::coverage::Mark::PastInFilling.hit();
+                record::decode(bytes, tail.unwrap_or_default(), self.filling.business_date())
+            }
             None => {
+                crate::coverage::Mark::PastInJournal.hit();
                 let stored = self.reader.read_record(Position(position)).map_err(Fault::Read)?;
                 let date = Date(stored.header.business_date);
                 record::decode(&stored.record, stored.tail.as_deref().unwrap_or_default(), date)
@@ -93,6 +97,9 @@ pub(crate) fn position_of(ids: &Ids, id: TransferId) -> Result<Option<u64>, Faul
     ids.find(id).map_err(Fault::Side)
 }
 
+/// Ids whose places in the index are fetched together.
+const WARM: usize = 64;
+
 /// Whether deciding `transfers` could need a record that is in flight: in `[durable, filling)`.
 ///
 /// It also brings the index's memory nearer, all misses of a request at once.
@@ -105,7 +112,10 @@ pub(crate) fn must_wait(
 ) -> Result<bool, Fault> {
     let in_flight = |position: Option<u64>| position.is_some_and(|position| (durable..filling).contains(&position));
     let mut resolved = Vec::new();
-    for transfer in transfers {
+    for (index, transfer) in transfers.iter().enumerate() {
+        if index % WARM == 0 {
+            ids.warm(transfers.iter().skip(index).take(WARM).map(|transfer| transfer.id));
+        }
         if let Some(position) = ids.find(transfer.id).map_err(Fault::Side)? {
             let resolution = ids.find_resolution(transfer.id).map_err(Fault::Side)?;
             if in_flight(Some(position)) || in_flight(resolution) {

@@ -40,6 +40,7 @@ impl<J: Journal> Work<J> {
             }
             while let Some((ask, request)) = self.intake.pop_front() {
                 if ask.records > self.filling.room() && !self.filling.is_empty() {
+                    crate::coverage::Mark::NoRoom.hit();
                     self.intake.push_front((ask, request));
                     return Ok(done);
                 }

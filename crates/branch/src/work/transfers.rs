@@ -162,6 +162,7 @@ impl<J: Journal> Work<J> {
         }
         let durable = self.journal.head().position.0;
         if must_wait(&self.ids, &self.book, durable, self.filling.first_position(), transfers)? {
+            crate::coverage::Mark::MustWait.hit();
             return Ok(Decided::MustWait);
         }
         match self.book.sender(actor, self.stamp()) {
@@ -250,6 +251,7 @@ impl<J: Journal> Work<J> {
                 }
             }
             Err((culprit, rejection)) => {
+                crate::coverage::Mark::ChainRefused.hit();
                 for (at, transfer) in members.iter().enumerate() {
                     let own = if at == culprit { rejection } else { LedgerRejection::LinkedTransferFailed.into() };
                     self.refuse(transfer, own, asking, results)?;
@@ -272,12 +274,14 @@ impl<J: Journal> Work<J> {
         if matches!(rejection, Rejection::Ledger(LedgerRejection::AlreadyApplied))
             && let Some((position, moved)) = self.applied(transfer.id)?
         {
+            crate::coverage::Mark::Repeated.hit();
             results.repeated(position, &moved);
             return Ok(());
         }
         self.metrics.refusals += 1;
         let journaled = rejection.is_journaled() && self.ids.find(transfer.id).map_err(Fault::Side)?.is_none();
         let position = journaled.then(|| {
+            crate::coverage::Mark::RefusalJournaled.hit();
             let refused = Book::refused(transfer, rejection, asking.sender.stamp());
             self.write_event(&Event::Refused(refused), asking.actor)
         });
