@@ -43,7 +43,30 @@ impl Bank {
     ///
     /// It does not come up; the error ends with the last it said.
     pub(super) async fn start(folder: &Path, branches: u16, keep: bool) -> anyhow::Result<Self> {
-        let folder = fresh_folder(folder, "skerry-bench-bank")?;
+        Self::start_in(fresh_folder(folder, "skerry-bench-bank")?, branches, keep).await
+    }
+
+    /// Stops a bank of our own and starts it again on the same data. Says how long it took to be ready.
+    ///
+    /// # Errors
+    ///
+    /// A bank that is not ours, or as [`start`](Self::start) and [`stop`](Self::stop). `between` runs while it is down.
+    pub(super) async fn restart(
+        mut self,
+        branches: u16,
+        between: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Self, Duration)> {
+        let mut own = self.own.take().context("only a bank of our own can be restarted")?;
+        let (folder, keep) = (std::mem::take(&mut own.folder), own.keep);
+        end(&mut own).await?;
+        own.child.wait().context("could not wait for the bank")?;
+        between()?;
+        let started = Instant::now();
+        let bank = Self::start_in(folder, branches, keep).await?;
+        Ok((bank, started.elapsed()))
+    }
+
+    async fn start_in(folder: PathBuf, branches: u16, keep: bool) -> anyhow::Result<Self> {
         let data = folder.join("data");
         let authority = format!("127.0.0.1:{}", free_port()?);
         let said = std::fs::File::create(folder.join("bank.log")).context("could not make the bank's log")?;
@@ -106,17 +129,21 @@ impl Bank {
     /// It did not end in time or not well.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let Some(mut own) = self.own.take() else { return Ok(()) };
-        let process = Pid::from_child(&own.child);
-        kill_process(process, Signal::TERM).context("could not ask the bank to stop")?;
-        let asked = Instant::now();
-        loop {
-            if let Some(status) = own.child.try_wait().context("could not wait for the bank")? {
-                ensure!(status.success(), "the bank ended with {status}: {}", own.last_words());
-                return Ok(());
-            }
-            ensure!(asked.elapsed() < PATIENCE, "the bank does not stop: {}", own.last_words());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        end(&mut own).await
+    }
+}
+
+/// Asks the bank to stop, as an operator would, and waits until it has.
+async fn end(own: &mut Own) -> anyhow::Result<()> {
+    kill_process(Pid::from_child(&own.child), Signal::TERM).context("could not ask the bank to stop")?;
+    let asked = Instant::now();
+    loop {
+        if let Some(status) = own.child.try_wait().context("could not wait for the bank")? {
+            ensure!(status.success(), "the bank ended with {status}: {}", own.last_words());
+            return Ok(());
         }
+        ensure!(asked.elapsed() < PATIENCE, "the bank does not stop: {}", own.last_words());
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -150,7 +177,9 @@ impl Drop for Own {
         // After a good end both say "no such thing"; after a bad one this is the best that is left to do.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
-        if self.keep {
+        if self.folder.as_os_str().is_empty() {
+            // The folder has gone over to the bank that was started after this one.
+        } else if self.keep {
             eprintln!("kept {}", self.folder.display());
         } else {
             let _removed = std::fs::remove_dir_all(&self.folder);

@@ -31,7 +31,14 @@ pub(super) struct Field {
     pub(super) picks: Picks,
     /// Holds per 2³² transfers.
     pub(super) pending: u32,
+    /// Whether each transfer has a reference of its own, and one in sixteen a value date up to a year back.
+    pub(super) dressed: bool,
 }
+
+/// One transfer in so many is remembered by its reference.
+const REMEMBERED: u64 = 4_096;
+/// The furthest value date back.
+const DAYS_BACK: u32 = 399;
 
 /// A hold that waits to be posted.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +55,9 @@ pub(super) struct Generator {
     field: Arc<Field>,
     random: Random,
     holds: VecDeque<Hold>,
+    drawn: u64,
+    /// References of some transfers, if they have any.
+    pub(super) remembered: Vec<String>,
 }
 
 /// One drawn transfer; accounts are indexes into the field.
@@ -63,7 +73,7 @@ struct Drawn {
 
 impl Generator {
     pub(super) fn new(field: Arc<Field>, seed: u64) -> Self {
-        Self { field, random: Random::new(seed), holds: VecDeque::new() }
+        Self { field, random: Random::new(seed), holds: VecDeque::new(), drawn: 0, remembered: Vec::new() }
     }
 
     pub(super) fn branch(&self) -> u16 {
@@ -110,6 +120,24 @@ impl Generator {
             let debit = self.field.references[drawn.debit as usize];
             let credit = self.field.references[drawn.credit as usize];
             lay(record, &drawn, debit, credit);
+            if self.field.dressed {
+                self.dress(record, millis);
+            }
+        }
+    }
+
+    fn dress(&mut self, record: &mut [u8; TRANSFER_BYTES], millis: u64) {
+        let bits = self.random.next();
+        for (at, letter) in record[48..64].iter_mut().enumerate() {
+            *letter = DIGITS[((bits >> (at * 4)) & 15) as usize];
+        }
+        if self.drawn.is_multiple_of(REMEMBERED) {
+            self.remembered.push(String::from_utf8_lossy(&record[48..64]).into_owned());
+        }
+        self.drawn += 1;
+        if bits.rotate_left(7) & 15 == 0 {
+            let today = u32::try_from(millis / 86_400_000).unwrap_or(u32::MAX);
+            record[84..88].copy_from_slice(&(today - self.random.below(DAYS_BACK)).to_le_bytes());
         }
     }
 
@@ -168,9 +196,10 @@ pub(super) fn fill_funding(random: &mut Random, debit: u64, credits: &[u64], amo
     }
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// The 36 characters of a UUID.
 pub(super) fn put_uuid(out: &mut Vec<u8>, id: u128) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (at, byte) in id.to_be_bytes().into_iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
             out.push(b'-');
@@ -203,6 +232,7 @@ mod tests {
             numbers,
             picks,
             pending,
+            dressed: false,
         })
     }
 
@@ -254,6 +284,29 @@ mod tests {
             }
         }
         assert!((1_800..2_200).contains(&holds) && (1_600..2_200).contains(&posts), "{holds} {posts}");
+    }
+
+    #[test]
+    fn the_book_reads_what_was_laid() {
+        let mut dressed = Arc::into_inner(field(u32::MAX / 4)).unwrap();
+        dressed.dressed = true;
+        let mut generator = Generator::new(Arc::new(dressed), 8);
+        let mut out = Vec::new();
+        let millis = now_millis();
+        for _ in 0..2 {
+            generator.fill_packed(500, millis, &mut out);
+        }
+        let (records, _) = out.as_chunks::<TRANSFER_BYTES>();
+        let seed = skerry_book::Seed::new([1; 32]);
+        let read = |(index, bytes)| skerry_book::packed::decode(index, bytes, &seed).unwrap();
+        let transfers: Vec<_> = records.iter().enumerate().map(read).collect();
+        assert!(transfers.iter().all(|transfer| transfer.code == CODE && transfer.id.millis() == millis));
+        assert!(transfers.iter().any(|transfer| transfer.flags.0 == POST && transfer.related.0 != 0));
+        assert!(transfers.iter().any(|transfer| transfer.flags.0 == PENDING && transfer.timeout_seconds > 0));
+        let today = i32::try_from(millis / 86_400_000).unwrap();
+        let back: Vec<_> = transfers.iter().filter_map(|transfer| transfer.value_date).collect();
+        assert!(back.len() > 10 && back.iter().all(|date| (today - 399..=today).contains(&date.0)));
+        assert_eq!(generator.remembered.len(), 1);
     }
 
     #[test]

@@ -150,6 +150,7 @@ fn generator(args: &EngineArgs) -> anyhow::Result<Generator> {
         numbers: Vec::new(),
         picks,
         pending: 0,
+        dressed: false,
     };
     Ok(Generator::new(Arc::new(field), args.seed ^ now_millis() << 20))
 }
@@ -247,5 +248,29 @@ impl Report {
         let ratio = self.ratio.map_or_else(|| "unknown".to_owned(), |ratio| format!("{ratio:.2}"));
         text.push_str(&format!("ratio       {ratio} of the bare loop\n"));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_bare_loop_and_stages_do_the_same_work() {
+        let args = EngineArgs {
+            folder: std::env::temp_dir(),
+            accounts: 50,
+            transfers: 1_000,
+            batch: 300,
+            window: 2,
+            skew: Skew::Zipf(1.0),
+            rounds: 1,
+            seed: 1,
+        };
+        let (per_second, _) = engine(&args).unwrap();
+        assert!(per_second > 0.0 && bare(&args).unwrap() > 0.0);
+        let folder = Folder::new(&args).unwrap();
+        let stages = measure(&folder.0, args.accounts, generator(&args).unwrap(), 300, 4).unwrap();
+        assert!(stages.decide_evolve > 0.0 && stages.leaf_hashes > 0.0 && stages.append > 0.0, "{stages:?}");
     }
 }

@@ -171,7 +171,13 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         _ => Bank::start(&args.folder, args.branches, args.keep).await?,
     };
     let empty = bank.usage();
-    let wanted = Wanted { accounts: args.accounts, skew: args.skew, pending: args.pending, seed: args.seed };
+    let wanted = Wanted {
+        accounts: args.accounts,
+        skew: args.skew,
+        pending: args.pending,
+        dressed: false,
+        seed: args.seed,
+    };
     let fields = open_accounts(&bank, wanted).await?;
     let branches = fields.len();
     settle(&bank).await?;
@@ -189,6 +195,7 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         rate: args.rate,
         seed: args.seed,
         fields,
+        halt: None,
     })
     .await?;
     let client_cpu = usage(std::process::id()).unwrap_or_default().cpu_seconds - client.cpu_seconds;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -56,6 +56,8 @@ pub(super) struct Plan {
     pub(super) rate: Option<f64>,
     pub(super) seed: u64,
     pub(super) fields: Vec<Arc<Field>>,
+    /// Set by another thread to end a load before its last transfer.
+    pub(super) halt: Option<Arc<AtomicBool>>,
 }
 
 /// What came of it.
@@ -70,6 +72,8 @@ pub(super) struct Loaded {
     pub(super) refused: BTreeMap<u16, u64>,
     pub(super) elapsed: Duration,
     pub(super) latencies: Latencies,
+    /// References of some of the transfers, if they have any.
+    pub(super) remembered: Vec<String>,
 }
 
 /// Where all lanes take their next request.
@@ -78,6 +82,12 @@ struct Shared {
     plan: Plan,
     taken: AtomicU64,
     started: Instant,
+}
+
+impl Shared {
+    fn is_halted(&self) -> bool {
+        self.plan.halt.as_ref().is_some_and(|halt| halt.load(Ordering::Relaxed))
+    }
 }
 
 /// Sends the whole plan.
@@ -110,7 +120,7 @@ pub(super) async fn load(plan: Plan) -> anyhow::Result<Loaded> {
 async fn talk(shared: Arc<Shared>) {
     use std::io::IsTerminal;
     let mut stderr = std::io::stderr();
-    if !stderr.is_terminal() {
+    if !stderr.is_terminal() || shared.plan.halt.is_some() {
         return;
     }
     loop {
@@ -131,6 +141,7 @@ impl Loaded {
             refused: BTreeMap::new(),
             elapsed: Duration::ZERO,
             latencies: Latencies::new(),
+            remembered: Vec::new(),
         }
     }
 
@@ -143,6 +154,7 @@ impl Loaded {
             *self.refused.entry(*code).or_default() += count;
         }
         self.latencies.add(&other.latencies);
+        self.remembered.extend_from_slice(&other.remembered);
     }
 
     fn count(&mut self, code: u16) {
@@ -178,7 +190,8 @@ impl Driver {
         loop {
             let from = self.shared.taken.fetch_add(most, Ordering::Relaxed);
             let left = self.shared.plan.transfers.saturating_sub(from);
-            if left == 0 {
+            if left == 0 || self.shared.is_halted() {
+                self.loaded.remembered = self.generator.remembered;
                 return Ok(self.loaded);
             }
             let due = self.due(from / most).await;

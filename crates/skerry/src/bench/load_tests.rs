@@ -12,7 +12,8 @@ use crate::bench::random::Random;
 fn plan(authority: String, mode: Mode, transfers: u64) -> Plan {
     let picks = Picks::new(4, Skew::Uniform, &mut Random::new(1)).unwrap();
     let references = (1..=4).map(|serial| 1 << 48 | serial).collect();
-    let field = Field { branch: 1, references, numbers: vec![[b'1'; 16]; 4], picks, pending: 0 };
+    let field =
+        Field { branch: 1, references, numbers: vec![[b'1'; 16]; 4], picks, pending: 0, dressed: false };
     Plan {
         authority,
         token: "sk_test".to_owned(),
@@ -23,6 +24,7 @@ fn plan(authority: String, mode: Mode, transfers: u64) -> Plan {
         rate: None,
         seed: 1,
         fields: vec![Arc::new(field)],
+        halt: None,
     }
 }
 
@@ -109,4 +111,12 @@ async fn an_answer_that_is_too_short_stops_the_load() {
     let address = bank(|_, _| whole("200 OK", &[0; 32])).await;
     let error = load(plan(address, Mode::Packed, 100)).await.unwrap_err();
     assert!(error.to_string().contains("1 of 100"), "{error:#}");
+}
+
+#[tokio::test]
+async fn a_load_without_end_ends_when_it_is_told() {
+    let address = bank(|_, body| whole("200 OK", &vec![0; body.len() / 96 * 32])).await;
+    let halt = Arc::new(AtomicBool::new(true));
+    let plan = Plan { halt: Some(halt), ..plan(address, Mode::Packed, u64::MAX) };
+    assert_eq!(load(plan).await.unwrap().asked, 0);
 }

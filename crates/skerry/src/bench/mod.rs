@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod peers;
 mod picks;
+mod query;
 mod random;
 mod report;
 mod setup;
@@ -30,6 +31,8 @@ pub(crate) enum BenchCommand {
     Ledger(ledger::LedgerArgs),
     /// Measure a branch in this process, stage by stage, beside the bare loop
     Engine(engine::EngineArgs),
+    /// Measure questions about history: entries, balances, references
+    Query(query::QueryArgs),
 }
 
 /// Runs one benchmark and prints its report.
@@ -41,6 +44,7 @@ pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<(
     match command {
         BenchCommand::Ledger(args) => ledger::run(args, json),
         BenchCommand::Engine(args) => engine::run(args, json),
+        BenchCommand::Query(args) => query::run(args, json),
     }
 }
 

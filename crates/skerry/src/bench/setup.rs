@@ -35,6 +35,8 @@ pub(super) struct Wanted {
     pub(super) skew: Skew,
     /// Share of transfers that hold first.
     pub(super) pending: f64,
+    /// Whether transfers have references and value dates.
+    pub(super) dressed: bool,
     pub(super) seed: u64,
 }
 
@@ -96,6 +98,7 @@ fn fields(numbers: Vec<String>, wanted: Wanted) -> anyhow::Result<Vec<Arc<Field>
             references: accounts.iter().map(|(reference, _)| *reference).collect(),
             numbers: accounts.iter().map(|(_, digits)| *digits).collect(),
             pending: (wanted.pending * 4_294_967_296.0) as u32,
+            dressed: wanted.dressed,
         }));
     }
     Ok(fields)
@@ -218,7 +221,7 @@ mod tests {
             format!("{digits:014}{:02}", 98 - digits * 100 % 97)
         };
         let numbers = vec![number(2, 1), number(1, 2), number(1, 1), number(2, 5)];
-        let wanted = Wanted { accounts: 4, skew: Skew::Uniform, pending: 0.5, seed: 1 };
+        let wanted = Wanted { accounts: 4, skew: Skew::Uniform, pending: 0.5, dressed: false, seed: 1 };
         let fields = fields(numbers.clone(), wanted).unwrap();
         assert_eq!(fields.iter().map(|field| field.branch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(fields[0].references, [1 << 48 | 1, 1 << 48 | 2]);
