@@ -71,7 +71,10 @@ fn main() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     let figures = handle.figures();
     let meter = figures.meters.kind(Kind::Packed);
-    println!("{sent} batches, {accepted} accepted in {seconds:.2} s: {:.0} a second", accepted as f64 / seconds);
+    println!(
+        "{sent} batches, {accepted} accepted in {seconds:.2} s: {:.0} a second",
+        accepted as f64 / seconds
+    );
     println!("writer deciding: {} ns a transfer", meter.cpu_ns / meter.records.max(1));
     println!(
         "latency p50 {:?} p99 {:?} max {:?}",
@@ -108,7 +111,10 @@ fn spawn(folder: &str) -> BranchThread {
     let keys = SlotKeys::open(&storage.folder("keys").expect("a folder"), [5; 32], entropy).expect("keys");
     let begun = Instant::now();
     let parts = Parts {
-        store: LocalStore { storage: storage.folder("journal").expect("a folder"), options: LocalOptions::new(BRANCH) },
+        store: LocalStore {
+            storage: storage.folder("journal").expect("a folder"),
+            options: LocalOptions::new(BRANCH),
+        },
         storage,
         options,
         signer: Arc::new(Ed25519Signer::from_seed(&[4; 32])),
@@ -133,7 +139,8 @@ fn found(handle: &BranchHandle, accounts: u64) {
         capacity: 10_000_000,
     };
     command(handle, Command::OpenBranch(OpenBranch { terms, date: Date::at(now_us(), 0) }));
-    let customer = OpenCustomer { document: [1; 32], key_ref: 0, line: 0, opened: None, sealed: Box::from(*b"x") };
+    let customer =
+        OpenCustomer { document: [1; 32], key_ref: 0, line: 0, opened: None, sealed: Box::from(*b"x") };
     command(handle, Command::OpenCustomer(customer));
     let (send, receive) = mpsc::channel();
     for at in 0..accounts {
@@ -147,7 +154,9 @@ fn found(handle: &BranchHandle, accounts: u64) {
         };
         let send = send.clone();
         let body = Body::Command { command: Box::new(Command::OpenAccount(account)), key: None };
-        handle.submit(request(body, Box::new(move |reply| send.send(reply).expect("somebody waits")))).expect("room");
+        handle
+            .submit(request(body, Box::new(move |reply| send.send(reply).expect("somebody waits"))))
+            .expect("room");
         if at % 1000 == 999 || at + 1 == accounts {
             for _ in 0..at % 1000 + 1 {
                 assert!(matches!(receive.recv().expect("a reply"), Reply::Command(Ok(_))));
@@ -159,14 +168,17 @@ fn found(handle: &BranchHandle, accounts: u64) {
 fn command(handle: &BranchHandle, command: Command) {
     let (send, receive) = mpsc::channel();
     let body = Body::Command { command: Box::new(command), key: None };
-    handle.submit(request(body, Box::new(move |reply| send.send(reply).expect("somebody waits")))).expect("room");
+    handle
+        .submit(request(body, Box::new(move |reply| send.send(reply).expect("somebody waits"))))
+        .expect("room");
     let reply = receive.recv().expect("a reply");
     assert!(matches!(reply, Reply::Command(Ok(_))), "{reply:?}");
 }
 
 fn request(body: Body, reply: Box<dyn FnOnce(Reply) + Send>) -> Request {
     let principal = Principal::new("bench").expect("a name");
-    let actor = Actor { principal, role: Role::Operator, request: [1; 16], approver: None, cause: Cause::Request };
+    let actor =
+        Actor { principal, role: Role::Operator, request: [1; 16], approver: None, cause: Cause::Request };
     let mac = GatewayKey::new([8; 32]).authenticate(&actor, Scope::default(), 0);
     Request { actor, scope: Scope::default(), deadline_us: 0, mac, body, reply }
 }

@@ -305,6 +305,10 @@ impl core::fmt::Debug for GatewayKey {
 
 impl core::fmt::Debug for Request {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.debug_struct("Request").field("actor", &self.actor).field("body", &self.body).finish_non_exhaustive()
+        formatter
+            .debug_struct("Request")
+            .field("actor", &self.actor)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
     }
 }

@@ -169,12 +169,19 @@ impl Builder {
 
     /// Closes the batch: roots, hashes, header. `leaves` is scratch.
     #[must_use]
-    pub(crate) fn seal(mut self, writer: &Writer, previous: Hash, salt: [u8; 32], leaves: &mut Vec<Hash>) -> SealedBatch {
+    pub(crate) fn seal(
+        mut self,
+        writer: &Writer,
+        previous: Hash,
+        salt: [u8; 32],
+        leaves: &mut Vec<Hash>,
+    ) -> SealedBatch {
         let records_end = self.bytes.len();
         actor::encode_table(&self.actors, &mut self.bytes);
         let actors_end = self.bytes.len();
         if !self.tails.is_empty() {
-            let tails: Vec<(u32, &[u8])> = self.tails.iter().map(|(at, tail)| (*at, tail.as_slice())).collect();
+            let tails: Vec<(u32, &[u8])> =
+                self.tails.iter().map(|(at, tail)| (*at, tail.as_slice())).collect();
             Tails::encode(&tails, &mut self.bytes);
         }
         let length = |bytes: usize| u32::try_from(bytes).expect("a batch is a few MiB at most");

@@ -36,7 +36,10 @@ impl HeldReplies {
     ///
     /// If it needs less than one held before: batches become durable in order, so needs only grow.
     pub(crate) fn push(&mut self, held: Held) {
-        assert!(self.waiting.back().is_none_or(|last| last.needs <= held.needs), "replies are held in batch order");
+        assert!(
+            self.waiting.back().is_none_or(|last| last.needs <= held.needs),
+            "replies are held in batch order"
+        );
         self.waiting.push_back(held);
     }
 

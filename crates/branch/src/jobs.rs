@@ -213,7 +213,7 @@ impl<S: Storage> Workshop<S> {
         }
         match take_in(followers, batch) {
             Ok(()) => {
-                self.look_at(followers, batch.header().batch % GLANCE_BATCHES == 0);
+                self.look_at(followers, batch.header().batch.is_multiple_of(GLANCE_BATCHES));
                 JobDone::Fed(progress(followers))
             }
             Err(error) => JobDone::Failed(error),
@@ -234,7 +234,9 @@ impl<S: Storage> Workshop<S> {
             }
             let batches = match reader.read(Position(from), CATCH_UP_BYTES) {
                 Ok(batches) => batches,
-                Err(error) => return JobDone::Failed(format!("could not catch up with the journal: {error}")),
+                Err(error) => {
+                    return JobDone::Failed(format!("could not catch up with the journal: {error}"));
+                }
             };
             for batch in batches {
                 if let Err(error) = take_in(&mut followers, &batch) {
@@ -266,7 +268,8 @@ impl<S: Storage> Workshop<S> {
 
     pub(crate) fn publish(&self, signed: SignedCheckpoint) {
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        let newer = latest.as_ref().is_none_or(|known| known.checkpoint.position <= signed.checkpoint.position);
+        let newer =
+            latest.as_ref().is_none_or(|known| known.checkpoint.position <= signed.checkpoint.position);
         if newer {
             *latest = Some(Arc::new(signed));
         }

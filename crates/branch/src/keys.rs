@@ -117,7 +117,8 @@ impl<S: Storage> SlotKeys<S> {
     pub fn open(storage: &S, master: [u8; KEY], entropy: Entropy) -> Result<Self, KeyError> {
         let first = open_or_create(storage, FILES[0])?;
         let second = open_or_create(storage, FILES[1])?;
-        let mut inner: Inner<S> = Inner { copies: [first, second], master: Zeroizing::new(master), entropy, next: 1 };
+        let mut inner: Inner<S> =
+            Inner { copies: [first, second], master: Zeroizing::new(master), entropy, next: 1 };
         inner.check_header()?;
         storage.sync_dir()?;
         let longest = inner.copies[0].length()?.max(inner.copies[1].length()?);

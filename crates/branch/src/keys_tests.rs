@@ -1,6 +1,6 @@
 use super::*;
-use skerry_journal::storage::read_whole;
 use skerry_journal::RealStorage;
+use skerry_journal::storage::read_whole;
 
 fn entropy() -> Entropy {
     let mut state = 7_u64;

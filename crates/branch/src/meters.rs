@@ -76,6 +76,8 @@ impl Meter {
 pub struct Meters {
     /// By [`Kind`], in the order of [`Kind::ALL`].
     pub kinds: [Meter; Kind::ALL.len()],
+    /// Commands, by their names.
+    pub commands: BTreeMap<&'static str, Meter>,
     /// By principal, at most [`PRINCIPALS_MAX`].
     pub principals: BTreeMap<Principal, Meter>,
     /// Principals beyond that bound.
@@ -99,10 +101,19 @@ impl Meters {
         }
     }
 
+    /// Counts `cost` for the command with this name; it is counted under its kind besides.
+    pub fn count_command(&mut self, name: &'static str, cost: &Meter) {
+        self.commands.entry(name).or_default().add(cost);
+    }
+
     /// The meter of `kind`.
     #[must_use]
     pub fn kind(&self, kind: Kind) -> Meter {
-        Kind::ALL.iter().zip(&self.kinds).find(|(candidate, _)| **candidate == kind).map_or_else(Meter::default, |(_, meter)| *meter)
+        Kind::ALL
+            .iter()
+            .zip(&self.kinds)
+            .find(|(candidate, _)| **candidate == kind)
+            .map_or_else(Meter::default, |(_, meter)| *meter)
     }
 }
 

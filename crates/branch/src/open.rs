@@ -4,14 +4,15 @@
 //! snapshots hold only what was durable. A journal that is shorter than one of them, or disagrees with it, was
 //! rewound, and the branch refuses to open until an operator declares the loss.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, RwLock};
-use std::collections::VecDeque;
 
 use skerry_book::record::{self, RecordError};
 use skerry_book::{Book, Event};
 use skerry_journal::{
-    BatchView, Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Storage, StorageError,
+    BatchView, Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Storage,
+    StorageError,
 };
 use skerry_ledger::{Moved, MovedKind};
 use skerry_money::Date;
@@ -141,17 +142,24 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let reader = journal.reader();
     let durable: Arc<dyn Records> = Arc::new(Durable(reader.clone()));
     let folder = |name| ground.storage.folder(name);
-    let (snapshots, checkpoints, evidence) = (folder("snapshots")?, folder("checkpoints")?, folder("evidence")?);
+    let (snapshots, checkpoints, evidence) =
+        (folder("snapshots")?, folder("checkpoints")?, folder("evidence")?);
     let latest = check_checkpoints(&checkpoints, &*durable, recovery.head, recovery.start)?;
     let mut base = find_base(&snapshots, &*durable, options, recovery.head, recovery.start)?;
     let from_snapshot = base.head.position.0;
     let start = recovery.start.0;
     let mut ids = Ids::open(SideFolder::new(folder("ids")?), Arc::clone(&durable), options.ids, start)?;
     replay(&reader, &mut base, &mut ids, &**ground.keys)?;
+    if cfg!(debug_assertions)
+        && let Err(broken) = skerry_book::invariants::check(&base.book)
+    {
+        return Err(OpenFailure::Panicked(broken.to_owned()));
+    }
 
     let agrees = |head: &Head| durable.head_before(head.position.0).is_ok_and(|hash| hash == Some(head.hash));
     let nodes = Nodes::open(&evidence, |head| head.position >= recovery.start && agrees(head))?;
-    let history = History::open(SideFolder::new(folder("history")?), durable, ids.reader(), options.history, start)?;
+    let history =
+        History::open(SideFolder::new(folder("history")?), durable, ids.reader(), options.history, start)?;
     let followers = Followers { head: nodes.marked(), history, nodes };
     let workshop = Workshop {
         snapshots,
@@ -182,6 +190,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         writer,
         filling: Builder::new(recovery.head, stamp.time_us, stamp.business_date),
         sealed: recovery.head,
+        sealed_time_us: base.time_us,
         fed: recovery.head.batch,
         feeding: 0,
         catching_up: true,
@@ -228,12 +237,8 @@ fn hold_against(
     head: Head,
     start: Position,
 ) -> Result<(), OpenFailure> {
-    let rewound = |disagrees| OpenFailure::Rewound {
-        evidence,
-        journal: head.position.0,
-        position: place.0,
-        disagrees,
-    };
+    let rewound =
+        |disagrees| OpenFailure::Rewound { evidence, journal: head.position.0, position: place.0, disagrees };
     if place > head.position {
         return Err(rewound(false));
     }

@@ -254,7 +254,8 @@ impl<T> Lane<T> {
         let earned = u128::from(elapsed_us) * u128::from(limits.records_per_second) / 1_000_000;
         if earned > 0 {
             self.filled_us = monotonic_us;
-            self.tokens = self.tokens.saturating_add(u64::try_from(earned).unwrap_or(u64::MAX)).min(limits.burst);
+            self.tokens =
+                self.tokens.saturating_add(u64::try_from(earned).unwrap_or(u64::MAX)).min(limits.burst);
         }
     }
 }

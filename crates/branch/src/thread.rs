@@ -143,9 +143,20 @@ impl BranchThread {
             closing: AtomicBool::new(false),
         });
         let (results, done) = unbounded();
-        let driver = Driver { shared: Arc::clone(&shared), branch, entropy, woken, ordered, results, done, lanes: None };
+        let driver = Driver {
+            shared: Arc::clone(&shared),
+            branch,
+            entropy,
+            woken,
+            ordered,
+            results,
+            done,
+            lanes: None,
+        };
         let (opened, first) = bounded(1);
-        let writer = std::thread::Builder::new().name(format!("branch-{number}")).spawn(move || driver.run(&opened))?;
+        let writer = std::thread::Builder::new()
+            .name(format!("branch-{number}"))
+            .spawn(move || driver.run(&opened))?;
         // The caller may submit at once: the first opening is over when this returns.
         let _ = first.recv();
         Ok(Self { handle: BranchHandle(shared), writer: Some(writer) })
@@ -561,8 +572,21 @@ where
 
     fn close(&mut self) {
         self.branch.drain();
+        self.finish_all();
+        // Everything is durable: now the last word about it.
         let now = self.now();
         self.branch.mark(now, false);
+        self.finish_all();
+        if let Some(workshop) = self.branch.workshop() {
+            workshop.rest();
+        }
+        let now = self.now();
+        self.branch.close(now);
+        self.let_go();
+        self.settle();
+    }
+
+    fn finish_all(&mut self) {
         while !self.branch.is_idle() {
             let now = self.now();
             let mut busy = self.branch.turn(now);
@@ -572,12 +596,5 @@ where
                 let _ = self.woken.recv_timeout(TICK);
             }
         }
-        if let Some(workshop) = self.branch.workshop() {
-            workshop.rest();
-        }
-        let now = self.now();
-        self.branch.close(now);
-        self.let_go();
-        self.settle();
     }
 }

@@ -1,5 +1,7 @@
 //! A branch serves: what is asked is answered once, truly, and not before it is durable.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+
 mod common;
 
 use common::*;
@@ -24,11 +26,10 @@ fn money_moves_and_everything_is_still_there_after_reopening() {
         transfer(account(1), account(3), 701, now),
         transfer(account(2), account(3), 1_300, now),
     ]);
-    assert_eq!(outcomes.iter().map(|outcome| outcome.code).collect::<Vec<_>>(), [
-        0,
-        LedgerRejection::InsufficientFunds { have: 0, need: 0 }.code(),
-        0
-    ]);
+    assert_eq!(
+        outcomes.iter().map(|outcome| outcome.code).collect::<Vec<_>>(),
+        [0, LedgerRejection::InsufficientFunds { have: 0, need: 0 }.code(), 0]
+    );
     assert_eq!(outcomes[2].position, outcomes[0].position + 2, "the refusal is journaled between them");
     let image = bank.image();
     bank.branch.close(bank.now);
@@ -145,7 +146,12 @@ fn holds_post_void_and_expire_across_batches() {
     let after = bank.account(account(1));
     assert_eq!((after.debits_pending, after.debits_posted), (0, 40));
     assert_eq!(bank.balance(account(2)), 1_040);
-    let late = Transfer { id: id_at(bank.now.wall_us), flags: Flags::POST, related: expiring.id, ..Transfer::default() };
+    let late = Transfer {
+        id: id_at(bank.now.wall_us),
+        flags: Flags::POST,
+        related: expiring.id,
+        ..Transfer::default()
+    };
     assert_ne!(bank.packed(&[late])[0].code, 0);
 }
 
@@ -155,7 +161,8 @@ fn a_chain_is_all_or_nothing_and_its_retry_too() {
     let mut bank = small_bank(&storage);
     let now = bank.now.wall_us;
     let linked = |transfer: Transfer| Transfer { flags: transfer.flags.with(Flags::LINKED), ..transfer };
-    let good = [linked(transfer(account(1), account(2), 10, now)), transfer(account(2), account(3), 1_010, now)];
+    let good =
+        [linked(transfer(account(1), account(2), 10, now)), transfer(account(2), account(3), 1_010, now)];
     assert!(bank.packed(&good).iter().all(|outcome| outcome.code == 0));
     assert_eq!(bank.packed(&good), bank.packed(&good));
     let bad = [linked(transfer(account(1), account(2), 10, now)), transfer(account(2), account(3), 11, now)];
@@ -178,10 +185,16 @@ fn transfers_with_texts_keep_them_and_packed_retries_agree() {
     let body = || Body::Transfers(vec![Asked { transfer: plain, ..Asked::default() }, long.clone()]);
     let first = bank.ask(operator(), body());
     let Reply::Transfers(first) = first else { panic!("{first:?}") };
-    assert!(first.iter().all(|outcome| outcome.is_ok_and(|accepted| !accepted.repeated && accepted.kind == MovedKind::Posted)));
+    assert!(first.iter().all(|outcome| {
+        outcome.is_ok_and(|accepted| !accepted.repeated && accepted.kind == MovedKind::Posted)
+    }));
     let Reply::Transfers(again) = bank.ask(operator(), body()) else { panic!() };
     assert!(again.iter().all(|outcome| outcome.is_ok_and(|accepted| accepted.repeated)));
-    assert_eq!(bank.packed(&[plain])[0].position, first[0].unwrap().position, "the same request in another dress");
+    assert_eq!(
+        bank.packed(&[plain])[0].position,
+        first[0].unwrap().position,
+        "the same request in another dress"
+    );
     let image = bank.image();
     bank.branch.close(bank.now);
     bank.open().unwrap();
@@ -235,13 +248,19 @@ fn what_the_gateway_did_not_sign_or_is_late_or_malformed_does_nothing() {
         slot.take().unwrap()
     };
     assert!(matches!(ask(&|request| request.mac[3] ^= 1), Reply::Denied(Denied::Authentication)));
-    assert!(matches!(ask(&|request| request.scope.customer = Some(1)), Reply::Denied(Denied::Authentication)));
+    assert!(matches!(
+        ask(&|request| request.scope.customer = Some(1)),
+        Reply::Denied(Denied::Authentication)
+    ));
     let late = |request: &mut skerry_branch::Request| {
         request.deadline_us = NOON_US - 1;
         request.mac = options().gateway.authenticate(&request.actor, request.scope, request.deadline_us);
     };
     assert!(matches!(ask(&late), Reply::Expired));
-    assert!(matches!(ask(&|request| request.body = Body::Packed(vec![0; 95].into())), Reply::Malformed(Malformed::Length)));
+    assert!(matches!(
+        ask(&|request| request.body = Body::Packed(vec![0; 95].into())),
+        Reply::Malformed(Malformed::Length)
+    ));
     let many = vec![0; 96 * 8190];
     assert!(matches!(
         ask(&|request| request.body = Body::Packed(many.clone().into())),
@@ -266,7 +285,11 @@ fn days_open_by_themselves_and_end_their_batch() {
     bank.pass_us(1);
     let now = bank.now.wall_us;
     let outcome = bank.packed(&[transfer(account(1), account(2), 1, now)])[0];
-    assert_eq!(bank.branch.book().unwrap().day().unwrap().to_string(), "2026-01-06", "the cutoff is the new day's");
+    assert_eq!(
+        bank.branch.book().unwrap().day().unwrap().to_string(),
+        "2026-01-06",
+        "the cutoff is the new day's"
+    );
     let stored = skerry_journal::JournalReader::read_record(
         &bank.branch.reader().unwrap(),
         skerry_journal::Position(outcome.position),
@@ -293,7 +316,9 @@ fn a_full_batch_goes_through_at_once_and_another_waits_its_turn() {
     bank.found(50, 1_000_000);
     let now = bank.now.wall_us;
     let batch = |seed: u64| -> Vec<Transfer> {
-        (0..8189).map(|n| transfer(account((n + seed) % 50 + 1), account((n * 7 + seed + 1) % 50 + 1), 1, now)).collect()
+        (0..8189)
+            .map(|n| transfer(account((n + seed) % 50 + 1), account((n * 7 + seed + 1) % 50 + 1), 1, now))
+            .collect()
     };
     let slots: Vec<Slot> =
         (0..5).map(|seed| bank.submit(operator(), Body::Packed(pack(&batch(seed))))).collect();

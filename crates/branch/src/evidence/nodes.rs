@@ -34,7 +34,10 @@ impl<F: StorageFile> Nodes<F> {
     /// # Errors
     ///
     /// As the storage says.
-    pub fn open<S: Storage<File = F>>(storage: &S, agrees: impl Fn(&Head) -> bool) -> Result<Self, StorageError> {
+    pub fn open<S: Storage<File = F>>(
+        storage: &S,
+        agrees: impl Fn(&Head) -> bool,
+    ) -> Result<Self, StorageError> {
         match storage.open(FILE, true) {
             Ok(file) => {
                 if let Some(marked) = read_mark(&file)?.filter(agrees)

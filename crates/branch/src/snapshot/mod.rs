@@ -209,7 +209,10 @@ fn decode_header(header: &[u8]) -> Option<(Mark, Digest)> {
     let extra = usize::try_from(u32::from_le_bytes(take(&mut rest)?)).ok()?;
     let digest = Digest { length: u64::from_le_bytes(take(&mut rest)?), hash: take(&mut rest)? };
     let extra = rest.get(..extra)?.to_vec();
-    Some((Mark { branch, incarnation, head: Head { position, batch, hash }, time_us, business_date, extra }, digest))
+    Some((
+        Mark { branch, incarnation, head: Head { position, batch, hash }, time_us, business_date, extra },
+        digest,
+    ))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -322,7 +325,10 @@ mod tests {
             let mut byte = [0];
             file.read_at(offset, &mut byte).unwrap();
             file.write_at(offset, &[byte[0] ^ 4]).unwrap();
-            assert!(matches!(read(&storage, &name(Position(40))), Err(SnapshotError::Damaged { .. })), "at {offset}");
+            assert!(
+                matches!(read(&storage, &name(Position(40))), Err(SnapshotError::Damaged { .. })),
+                "at {offset}"
+            );
             file.write_at(offset, &byte).unwrap();
         }
         read(&storage, &name(Position(40))).unwrap();
@@ -335,7 +341,8 @@ mod tests {
             write_pieces(&storage, position, 1);
         }
         prune(&storage, 2).unwrap();
-        let positions: Vec<u64> = list(&storage).unwrap().into_iter().map(|(position, _)| position.0).collect();
+        let positions: Vec<u64> =
+            list(&storage).unwrap().into_iter().map(|(position, _)| position.0).collect();
         assert_eq!(positions, [100, 20]);
     }
 }

@@ -33,7 +33,11 @@ impl<J: Journal> Work<J> {
                 true
             }
             Err(rejection) => {
-                tracing::error!(code = rejection.code(), "the bank's own {} was refused: {rejection}", command.name());
+                tracing::error!(
+                    code = rejection.code(),
+                    "the bank's own {} was refused: {rejection}",
+                    command.name()
+                );
                 false
             }
         }

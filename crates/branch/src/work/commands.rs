@@ -10,7 +10,13 @@ use crate::keys::KeyRef;
 
 impl<J: Journal> Work<J> {
     /// Decides and does `command`.
-    pub(super) fn command(&mut self, actor: &Actor, scope: Scope, command: &Command, key: Option<&[u8]>) -> Reply {
+    pub(super) fn command(
+        &mut self,
+        actor: &Actor,
+        scope: Scope,
+        command: &Command,
+        key: Option<&[u8]>,
+    ) -> Reply {
         if scope.customer.is_some() || matches!(actor.role, Role::Customer | Role::Auditor) {
             return Reply::Denied(Denied::Role);
         }
@@ -51,7 +57,9 @@ impl<J: Journal> Work<J> {
         self.book.evolve(event);
         match event {
             Event::Refused(refused) => self.ids.insert(refused.id, position),
-            Event::CustomerErased(erased) => self.marks.erasing(KeyRef(erased.key_ref), self.filling.number() + 1),
+            Event::CustomerErased(erased) => {
+                self.marks.erasing(KeyRef(erased.key_ref), self.filling.number() + 1)
+            }
             _ => {}
         }
         if Self::ends_batch(event) {

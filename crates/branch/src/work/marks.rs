@@ -47,7 +47,12 @@ pub(crate) struct Marks {
 
 impl Marks {
     /// For a branch that opened from a snapshot at `snapshot_position`, with these totals posted.
-    pub(crate) fn new(totals: Vec<(u16, u128)>, snapshot_position: u64, checkpoint_position: u64, now: Now) -> Self {
+    pub(crate) fn new(
+        totals: Vec<(u16, u128)>,
+        snapshot_position: u64,
+        checkpoint_position: u64,
+        now: Now,
+    ) -> Self {
         Self {
             waiting: VecDeque::new(),
             totals,
@@ -157,18 +162,20 @@ fn job<R>(wanted: Wanted) -> Job<R> {
 
 impl<J: Journal> Work<J> {
     /// Takes what checkpoints and snapshots need of the state, when one is due at the batch just sealed.
-    pub(super) fn mark_when_due(&mut self, now: Now, time_us: u64) {
+    pub(super) fn mark_when_due(&mut self, now: Now) {
         let position = self.sealed.position.0;
         let marks = &mut self.marks;
         let due_us = marks.checkpoint_us.saturating_add(self.options.checkpoint_us);
-        let checkpoint = (marks.checkpoint_wanted || now.monotonic_us >= due_us) && position > marks.checkpoint_position;
-        let snapshot = (marks.snapshot_wanted || position - marks.snapshot_position >= self.options.snapshot_records)
+        let checkpoint =
+            (marks.checkpoint_wanted || now.monotonic_us >= due_us) && position > marks.checkpoint_position;
+        let snapshot = (marks.snapshot_wanted
+            || position - marks.snapshot_position >= self.options.snapshot_records)
             && !marks.snapshot_under_way
             && marks.erasing.is_empty();
         if snapshot {
-            self.mark_snapshot(time_us);
+            self.mark_snapshot();
         } else if checkpoint {
-            let stated = self.state_checkpoint(time_us);
+            let stated = self.state_checkpoint();
             self.marks.signing += 1;
             self.marks.waiting.push_back((self.sealed.batch, Wanted::Sign(Box::new(stated))));
         }
@@ -179,8 +186,8 @@ impl<J: Journal> Work<J> {
         }
     }
 
-    fn mark_snapshot(&mut self, time_us: u64) {
-        let stated = self.state_checkpoint(time_us);
+    fn mark_snapshot(&mut self) {
+        let stated = self.state_checkpoint();
         let mut extra = Vec::new();
         for (currency, total) in &self.marks.totals {
             extra.extend_from_slice(&currency.to_le_bytes());
@@ -193,7 +200,7 @@ impl<J: Journal> Work<J> {
             branch: self.writer.branch,
             incarnation: self.writer.incarnation,
             head: self.sealed,
-            time_us,
+            time_us: self.sealed_time_us,
             business_date: stated.business_date,
             extra: peaks,
         };
@@ -209,7 +216,7 @@ impl<J: Journal> Work<J> {
         }
     }
 
-    fn state_checkpoint(&self, time_us: u64) -> Checkpoint {
+    fn state_checkpoint(&self) -> Checkpoint {
         Checkpoint {
             algorithm: HashAlgorithm::Blake3,
             institution: self.options.institution.clone(),
@@ -221,17 +228,16 @@ impl<J: Journal> Work<J> {
             head: self.sealed.hash,
             history_root: self.mmr.root(),
             business_date: self.book.day().map_or(0, |day| day.0),
-            time_us,
+            time_us: self.sealed_time_us,
             totals: self.marks.totals(),
             state_digest: None,
         }
     }
 
-    /// A checkpoint that is wanted but has no new batch to ride on is stated about the last one sealed. It may have
-    /// been sealed long ago: what it states is still true.
+    /// A checkpoint or snapshot that is due while nothing happens is made about the last batch sealed.
     pub(crate) fn mark_idle(&mut self, now: Now) {
         if self.filling.is_empty() && self.sealed.batch > 0 {
-            self.mark_when_due(now, self.filling.time_us());
+            self.mark_when_due(now);
             let durable = self.journal.head().batch;
             self.marks.durable(durable, &mut self.jobs);
         }

@@ -21,8 +21,8 @@ mod transfers;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use skerry_book::record::RecordError;
 use skerry_book::Book;
+use skerry_book::record::RecordError;
 use skerry_journal::{AppendErrorKind, AppendFault, Head, Journal, ReadError, SealedBatch};
 use skerry_ledger::{Moved, Stamp, Transfer};
 use skerry_proof::Hash;
@@ -96,6 +96,8 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) must_seal: bool,
     /// The end of what has been sealed.
     pub(crate) sealed: Head,
+    /// Its stamp, microseconds since 1970.
+    pub(crate) sealed_time_us: u64,
     /// A sealed batch that the journal has no room for yet.
     pub(crate) waiting: Option<SealedBatch>,
     pub(crate) held: HeldReplies,
@@ -133,7 +135,12 @@ const BEHIND_MAX: u64 = 4096;
 
 impl<J: Journal> Work<J> {
     /// One turn. Returns whether anything was done; if not, wait for a request, the journal, a job or the time.
-    pub(crate) fn turn(&mut self, now: Now, queue: &SharedQueue, ticks: &dyn Fn() -> u64) -> Result<bool, Fault> {
+    pub(crate) fn turn(
+        &mut self,
+        now: Now,
+        queue: &SharedQueue,
+        ticks: &dyn Fn() -> u64,
+    ) -> Result<bool, Fault> {
         let mut done = self.poll(now, queue)?;
         match self.clock.stamp(now) {
             Ok(time_us) => {
@@ -151,6 +158,7 @@ impl<J: Journal> Work<J> {
             }
         }
         done |= self.seal_when_due(now)?;
+        self.mark_idle(now);
         done |= self.release(now, queue);
         self.find_work();
         Ok(done)
@@ -236,8 +244,9 @@ impl<J: Journal> Work<J> {
         self.sealed = Head::after(&batch);
         assert_eq!(self.sealed.position.0, self.book.position(), "a record for each event, in order");
         self.must_seal = false;
+        self.sealed_time_us = time_us;
         self.writer.incarnation = self.book.incarnation().max(1);
-        self.mark_when_due(now, time_us);
+        self.mark_when_due(now);
         let stamp = self.book.stamp(time_us);
         self.filling = Builder::new(self.sealed, stamp.time_us, stamp.business_date);
         self.metrics.sealed(&batch, now);
@@ -311,7 +320,9 @@ impl<J: Journal> Work<J> {
 
     /// Whether derived files have fallen so far behind that nothing more may be taken.
     fn is_behind(&self) -> bool {
-        self.ids.must_wait() || self.followers_behind || self.journal.head().batch.saturating_sub(self.fed) > BEHIND_MAX
+        self.ids.must_wait()
+            || self.followers_behind
+            || self.journal.head().batch.saturating_sub(self.fed) > BEHIND_MAX
     }
 
     /// Answers everybody that their request's fate is unknown: the memory it was decided on is about to be forgotten.

@@ -62,7 +62,9 @@ impl<R: JournalReader> Known<'_, R> {
         if !matches!(moved.kind, MovedKind::Held | MovedKind::Posted | MovedKind::HoldPosted) {
             return Ok(None);
         }
-        let Some(position) = self.ids.find_resolution(moved.id).map_err(Fault::Side)? else { return Ok(None) };
+        let Some(position) = self.ids.find_resolution(moved.id).map_err(Fault::Side)? else {
+            return Ok(None);
+        };
         match self.event(position)? {
             Event::Moved(resolving) => Ok(Some(resolving.kind)),
             _ => Ok(None),
@@ -110,7 +112,8 @@ pub(crate) fn must_wait(
     filling: u64,
     transfers: &[Transfer],
 ) -> Result<bool, Fault> {
-    let in_flight = |position: Option<u64>| position.is_some_and(|position| (durable..filling).contains(&position));
+    let in_flight =
+        |position: Option<u64>| position.is_some_and(|position| (durable..filling).contains(&position));
     let mut resolved = Vec::new();
     for (index, transfer) in transfers.iter().enumerate() {
         if index % WARM == 0 {

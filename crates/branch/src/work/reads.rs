@@ -32,7 +32,9 @@ impl<J: Journal> Work<J> {
                 Answer::Account(Box::new(AccountView { reference, account, position }))
             }
             Read::Customer(serial) => self.customer(serial)?,
-            Read::Document { line, document } => self.customer(self.book.customer_by_document(line, &document)?)?,
+            Read::Document { line, document } => {
+                self.customer(self.book.customer_by_document(line, &document)?)?
+            }
             Read::TrialBalance { date, by_value } => {
                 let date = date.or(self.book.day())?;
                 let basis = if by_value { Basis::Value } else { Basis::Booked };
@@ -40,14 +42,16 @@ impl<J: Journal> Work<J> {
             }
             Read::Hold(id) => Answer::Hold(self.book.ledger().hold(id)?),
             Read::Chart => Answer::Chart(Box::new(self.book.chart().clone())),
-            Read::Proposals => Answer::Proposals(self.book.proposals(self.filling.time_us()).copied().collect()),
+            Read::Proposals => {
+                Answer::Proposals(self.book.proposals(self.filling.time_us()).copied().collect())
+            }
             Read::Policy => Answer::Policy(self.book.policy()),
             Read::Status => Answer::Status(Box::new(self.book.status())),
         })
     }
 
     fn customer(&self, serial: u32) -> Option<Answer> {
-        let customer = self.book.customer(serial)?.clone();
+        let customer = *self.book.customer(serial)?;
         let accounts = self.book.accounts(serial).map(|(reference, account)| (reference, *account)).collect();
         let position = self.filling.next_position();
         Some(Answer::Customer(Box::new(CustomerView { serial, customer, accounts, position })))

@@ -82,6 +82,9 @@ impl<J: Journal> Work<J> {
             cpu_ns: ticks().saturating_sub(begin),
         };
         self.meters.count(kind, &request.actor.principal, &cost);
+        if let Body::Command { command, .. } = &request.body {
+            self.meters.count_command(command.name(), &cost);
+        }
         let needs = self.needs();
         let principal = request.actor.principal;
         self.held.push(Held { needs, principal, taken_us: now.monotonic_us, value, reply: request.reply });

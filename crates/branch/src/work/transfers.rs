@@ -123,7 +123,12 @@ impl<J: Journal> Work<J> {
     }
 
     /// Serves transfers with texts.
-    pub(super) fn transfers(&mut self, actor: &Actor, scope: Scope, asked: &[Asked]) -> Result<Served, Fault> {
+    pub(super) fn transfers(
+        &mut self,
+        actor: &Actor,
+        scope: Scope,
+        asked: &[Asked],
+    ) -> Result<Served, Fault> {
         if asked.len() > TRANSFERS_MAX as usize {
             return Ok(Served::Answer(Reply::Malformed(Malformed::TooMany { max: TRANSFERS_MAX })));
         }
@@ -228,7 +233,10 @@ impl<J: Journal> Work<J> {
         results: &mut R,
     ) -> Result<usize, Fault> {
         let rest = &asking.transfers[first..];
-        let length = rest.iter().position(|transfer| !transfer.flags.has(Flags::LINKED)).map_or(rest.len(), |last| last + 1);
+        let length = rest
+            .iter()
+            .position(|transfer| !transfer.flags.has(Flags::LINKED))
+            .map_or(rest.len(), |last| last + 1);
         let members = &rest[..length];
         let mut moved = std::mem::take(&mut self.scratch.moved);
         moved.clear();
@@ -241,7 +249,8 @@ impl<J: Journal> Work<J> {
         match decided {
             Ok(()) => {
                 for (at, moved) in moved.iter().enumerate() {
-                    let (position, moved) = self.write_with_tail(*moved, asking.actor, asking.tail(first + at));
+                    let (position, moved) =
+                        self.write_with_tail(*moved, asking.actor, asking.tail(first + at));
                     results.accepted(position, &moved);
                 }
             }
@@ -253,7 +262,8 @@ impl<J: Journal> Work<J> {
             Err((culprit, rejection)) => {
                 crate::coverage::Mark::ChainRefused.hit();
                 for (at, transfer) in members.iter().enumerate() {
-                    let own = if at == culprit { rejection } else { LedgerRejection::LinkedTransferFailed.into() };
+                    let own =
+                        if at == culprit { rejection } else { LedgerRejection::LinkedTransferFailed.into() };
                     self.refuse(transfer, own, asking, results)?;
                 }
             }
@@ -279,7 +289,8 @@ impl<J: Journal> Work<J> {
             return Ok(());
         }
         self.metrics.refusals += 1;
-        let journaled = rejection.is_journaled() && self.ids.find(transfer.id).map_err(Fault::Side)?.is_none();
+        let journaled =
+            rejection.is_journaled() && self.ids.find(transfer.id).map_err(Fault::Side)?.is_none();
         let position = journaled.then(|| {
             crate::coverage::Mark::RefusalJournaled.hit();
             let refused = Book::refused(transfer, rejection, asking.sender.stamp());

@@ -1,5 +1,5 @@
 //! A branch in a test: founded, with customers and accounts, stepped by hand or on threads.
-#![allow(dead_code, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "each test file uses its part")]
+#![expect(dead_code, reason = "each test file uses its part")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use skerry_book::command::{OpenAccount, OpenBranch, OpenCustomer};
 use skerry_book::event::Terms;
 use skerry_book::{Command, Done, Seed, packed};
-use skerry_branch::api::{Actor, Answer, Body, Cause, GatewayKey, Principal, Read, Reply, Request, Role, Scope};
+use skerry_branch::api::{
+    Actor, Answer, Body, Cause, GatewayKey, Principal, Read, Reply, Request, Role, Scope,
+};
 use skerry_branch::jobs::JobDone;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{Branch, Now, Options, Parts};
@@ -96,7 +98,13 @@ pub(crate) fn found() -> Command {
 pub(crate) fn open_customer(number: u64, key_ref: u64) -> Command {
     let mut document = [0; 32];
     document[..8].copy_from_slice(&number.to_le_bytes());
-    Command::OpenCustomer(OpenCustomer { document, key_ref, line: 0, opened: None, sealed: Box::from(*b"sealed") })
+    Command::OpenCustomer(OpenCustomer {
+        document,
+        key_ref,
+        line: 0,
+        opened: None,
+        sealed: Box::from(*b"sealed"),
+    })
 }
 
 pub(crate) fn open_account(customer: u32) -> Command {
@@ -237,7 +245,8 @@ impl<S: Storage> Stepped<S> {
         }
         if each > 0 {
             let now_us = self.now.wall_us;
-            let deposits: Vec<_> = (1..=customers).map(|serial| transfer(cash(), account(serial), each, now_us)).collect();
+            let deposits: Vec<_> =
+                (1..=customers).map(|serial| transfer(cash(), account(serial), each, now_us)).collect();
             assert!(self.packed(&deposits).iter().all(|outcome| outcome.code == 0));
         }
     }
@@ -279,4 +288,3 @@ impl Slot {
         self.0.lock().unwrap().take()
     }
 }
-
