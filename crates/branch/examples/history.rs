@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skerry_branch::history::{
-    AsOf, DurableBatch, History, HistoryConfig, HistoryHandle, Order, Query, RECORD_BYTES, Records, SideError,
-    SideFolder,
+    AsOf, DurableBatch, History, HistoryConfig, HistoryHandle, Order, Query, RECORD_BYTES, Records,
+    SideError, SideFolder,
 };
 use skerry_branch::ids::{Ids, IdsConfig};
 use skerry_journal::RealStorage;
@@ -180,8 +180,16 @@ fn measure_ids(transfers: u64) -> Result<(), Failure> {
         println!("ids, {name}: {transfers} (a read that misses the caches: {:.0} ns, many at once)", miss());
         println!("  find and insert     {} each", asking.each(transfers));
         println!("  jobs (own thread)   {} each", working.each(transfers));
-        println!("  on disk             {:7.1} bytes each in {} runs", per(stats.file_bytes, stats.run_ids), stats.runs);
-        println!("  memory              {:7.1} MiB, {} false leads", mib(stats.memory_bytes), stats.false_leads);
+        println!(
+            "  on disk             {:7.1} bytes each in {} runs",
+            per(stats.file_bytes, stats.run_ids),
+            stats.runs
+        );
+        println!(
+            "  memory              {:7.1} MiB, {} false leads",
+            mib(stats.memory_bytes),
+            stats.false_leads
+        );
     }
     Ok(())
 }
@@ -258,8 +266,9 @@ fn measure_history(transfers: u64, accounts: u64) -> Result<(), Failure> {
     let mut position = 0;
     while position < transfers {
         let count = BATCH.min(transfers - position);
-        let bytes: Vec<u8> =
-            (position..position + count).flat_map(|position| record(position, accounts, &mut numbers)).collect();
+        let bytes: Vec<u8> = (position..position + count)
+            .flat_map(|position| record(position, accounts, &mut numbers))
+            .collect();
         journal.write_all(&bytes)?;
         let business_date = day_of(position);
         let head = head(position + count);
@@ -276,14 +285,26 @@ fn measure_history(transfers: u64, accounts: u64) -> Result<(), Failure> {
     println!("  feed                {} a transfer", feeding.each(transfers));
     println!("  seal                {} a transfer, longest {:?}", sealing.each(transfers), sealing.worst);
     let in_files = transfers - stats.unsealed_rows as u64;
-    println!("  on disk             {:7.1} bytes a transfer in {} spans", per(stats.file_bytes, in_files), stats.spans);
-    println!("  memory              {:7.1} MiB for {} unsealed", mib(stats.memory_bytes), stats.unsealed_rows);
+    println!(
+        "  on disk             {:7.1} bytes a transfer in {} spans",
+        per(stats.file_bytes, in_files),
+        stats.spans
+    );
+    println!(
+        "  memory              {:7.1} MiB for {} unsealed",
+        mib(stats.memory_bytes),
+        stats.unsealed_rows
+    );
     questions("warm", &history.handle(), transfers, accounts, &mut numbers)?;
     drop(history);
 
     let begun = Instant::now();
     let (history, _ids) = open(&side, &records)?;
-    println!("  open                {:?}, to position {} of {transfers}", begun.elapsed(), history.position());
+    println!(
+        "  open                {:?}, to position {} of {transfers}",
+        begun.elapsed(),
+        history.position()
+    );
     if drop_caches() {
         questions("cold", &history.handle(), history.position(), accounts, &mut numbers)?;
     } else {
@@ -343,7 +364,8 @@ fn questions(
         handle.query(&Query { code: Some((position % 10) as u16), ..Query::default() }).map(|_| ())
     })?;
     time(&format!("{name}: 100 of everything by time"), &positions, |position| {
-        let time_us = skerry_branch::history::Range { from: Some(1_760_000_000_000_000 + position), to: None };
+        let time_us =
+            skerry_branch::history::Range { from: Some(1_760_000_000_000_000 + position), to: None };
         handle.query(&Query { time_us, order: Order::OldestFirst, ..Query::default() }).map(|_| ())
     })
 }

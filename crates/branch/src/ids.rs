@@ -23,8 +23,10 @@
 //! - **I3**: memory is bounded: one memtable, [`IdsConfig::frozen_max`] frozen ones, filters for
 //!   [`IdsConfig::filter_ids_max`] ids. Older runs are asked on disk.
 
+mod config;
 mod filter;
 mod memtable;
+mod reader;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -40,52 +42,11 @@ use crate::history::mix::Seed;
 use crate::history::records::{RECORD_BYTES, Raw};
 use crate::history::{Records, SideError, SideFolder};
 
+pub use config::{IdsConfig, IdsStats};
 use memtable::Memtable;
+pub use reader::IdsReader;
 use run::Run;
 pub use work::{IdsDone, IdsWork};
-
-/// The bounds of an id index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdsConfig {
-    /// Keys the hash, so that clients cannot choose ids that collide. The same for the life of the files.
-    pub secret: [u8; 16],
-    /// Entries (an id, or a resolution) of a memtable before it is frozen; at most 980,000. About 30 bytes each.
-    /// Few enough that its slots stay in the processor's cache.
-    pub memtable_ids: usize,
-    /// Entries that the memtable has room for beyond these: what may be inserted and not yet durable.
-    pub in_flight_max: usize,
-    /// Frozen memtables that may wait for their job before [`Ids::must_wait`].
-    pub frozen_max: usize,
-    /// Ids under one filter that several runs share.
-    pub shared_ids: usize,
-    /// Ids whose filters are kept in memory, newest first; 5 bytes each.
-    pub filter_ids_max: u64,
-    /// So many runs of a tier become one of the next.
-    pub merge_fan: usize,
-    /// No merge makes a run of more ids than this.
-    pub run_ids_max: u64,
-}
-
-impl IdsConfig {
-    /// The usual bounds with this secret.
-    #[must_use]
-    pub const fn new(secret: [u8; 16]) -> Self {
-        Self {
-            secret,
-            memtable_ids: 280_000,
-            in_flight_max: 1 << 16,
-            frozen_max: 3,
-            shared_ids: 8 << 20,
-            filter_ids_max: 32 << 20,
-            merge_fan: 10,
-            run_ids_max: 36 << 20,
-        }
-    }
-
-    const fn entries(&self) -> usize {
-        self.memtable_ids + self.in_flight_max
-    }
-}
 
 /// A memtable that takes no more; everything before `end` is durable.
 struct Frozen {
@@ -147,8 +108,11 @@ impl Parts {
         self.groups.clear();
         for run in &self.runs {
             match self.groups.last_mut() {
-                Some(group) if group.shared.is_some() && run::same(group.shared.as_ref(), run.shared.as_ref()) => {
-                    group.range = (group.range.0.min(run.extent.range.0), group.range.1.max(run.extent.range.1));
+                Some(group)
+                    if group.shared.is_some() && run::same(group.shared.as_ref(), run.shared.as_ref()) =>
+                {
+                    group.range =
+                        (group.range.0.min(run.extent.range.0), group.range.1.max(run.extent.range.1));
                     group.runs.push(Arc::clone(run));
                 }
                 _ => self.groups.push(Group {
@@ -165,25 +129,6 @@ impl Parts {
 struct Shared {
     parts: RwLock<Parts>,
     durable: AtomicU64,
-}
-
-/// Counts and sizes for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct IdsStats {
-    /// Entries in the memtable.
-    pub memtable_ids: usize,
-    /// Frozen memtables waiting for their job.
-    pub frozen: usize,
-    /// Runs on disk.
-    pub runs: usize,
-    /// Entries in them.
-    pub run_ids: u64,
-    /// Their bytes on disk.
-    pub file_bytes: u64,
-    /// Memory held, filters included.
-    pub memory_bytes: usize,
-    /// False leads: a filter let through what was not there. (Each cost a read.)
-    pub false_leads: u64,
 }
 
 /// The id index, owned by the writer.
@@ -205,21 +150,6 @@ pub struct Ids {
     working: bool,
     obsolete: Vec<String>,
     false_leads: std::cell::Cell<u64>,
-}
-
-/// Finds durable ids from any thread.
-#[derive(Clone)]
-pub struct IdsReader {
-    seed: Seed,
-    folder: SideFolder,
-    records: Arc<dyn Records>,
-    shared: Arc<Shared>,
-}
-
-impl std::fmt::Debug for IdsReader {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "IdsReader(to {})", self.position())
-    }
 }
 
 impl std::fmt::Debug for Ids {
@@ -459,46 +389,6 @@ impl Ids {
 
     fn publish(&self) {
         *self.shared.parts.write().unwrap_or_else(PoisonError::into_inner) = self.parts.clone();
-    }
-}
-
-impl IdsReader {
-    /// As [`Ids::find`], for what is durable.
-    ///
-    /// # Errors
-    ///
-    /// As [`Ids::find`].
-    pub fn find(&self, id: TransferId) -> Result<Option<u64>, SideError> {
-        let durable = self.position();
-        let parts = self.shared.parts.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let hash = self.seed.hash(id.0);
-        let frozen = parts.frozen.iter().rev().filter(|frozen| frozen.spans(id.0)).map(|frozen| &frozen.table);
-        for table in std::iter::once(&parts.active).chain(frozen) {
-            if let Some(position) = table.find(hash, id.0).filter(|position| *position < durable) {
-                return Ok(Some(position));
-            }
-        }
-        for run in parts.runs.iter().rev().filter(|run| run.may_have(id.0, hash)) {
-            if let Some(position) = confirm(&self.folder, &*self.records, run, id, hash)? {
-                return Ok(Some(position));
-            }
-        }
-        Ok(None)
-    }
-
-    /// As [`Ids::find_resolution`], for what is durable.
-    ///
-    /// # Errors
-    ///
-    /// As [`Ids::find`].
-    pub fn find_resolution(&self, id: TransferId) -> Result<Option<u64>, SideError> {
-        self.find(resolution_of(id))
-    }
-
-    /// Everything before this position is durable and found.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.shared.durable.load(Ordering::Acquire)
     }
 }
 

@@ -197,6 +197,14 @@ impl Totals {
         Self { debits: self.debits - other.debits, credits: self.credits - other.credits }
     }
 
+    #[inline]
+    pub(crate) fn add(&mut self, side: Side, amount: u64) {
+        match side {
+            Side::Debit => self.debits += u128::from(amount),
+            Side::Credit => self.credits += u128::from(amount),
+        }
+    }
+
     pub(crate) fn of(side: Side, amount: u64) -> Self {
         match side {
             Side::Debit => Self { debits: u128::from(amount), credits: 0 },

@@ -10,13 +10,13 @@
 use super::side::{SideError, SideFile, SideWriter};
 use super::varint::{self, Reader};
 
-const GROUP_BYTES: usize = 1024;
+const GROUP_BYTES: usize = if cfg!(test) { 64 } else { 1024 };
 /// A blob this long ends its group, so that headers lie close together.
-const LONG: usize = 512;
+const LONG: usize = if cfg!(test) { 48 } else { 512 };
 /// Headers of a group lie in its first so many bytes.
 const PROBE: usize = 2048;
 const ROW: usize = 16;
-const STRIDE: usize = 128;
+const STRIDE: usize = if cfg!(test) { 2 } else { 128 };
 
 /// Writes blobs in the order of their keys.
 pub(crate) struct BlobWriter {

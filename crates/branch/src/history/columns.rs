@@ -10,7 +10,7 @@ use super::mix::Seed;
 use super::records::{RECORD_BYTES, Raw, is_posted};
 
 /// Rows of a full chunk.
-pub(crate) const CHUNK_ROWS: usize = 1 << 14;
+pub(crate) const CHUNK_ROWS: usize = if cfg!(test) { 16 } else { 1 << 14 };
 
 /// What a row says besides its accounts.
 #[derive(Debug, Clone, Copy, Default)]

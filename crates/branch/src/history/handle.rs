@@ -183,7 +183,8 @@ impl HistoryHandle {
         if state.end < at_least {
             return Err(HistoryError::Behind { position: state.end, wanted: at_least });
         }
-        let rows = |first: u64| move |columns: &Arc<Columns>| Part::Rows { first, columns: Arc::clone(columns) };
+        let rows =
+            |first: u64| move |columns: &Arc<Columns>| Part::Rows { first, columns: Arc::clone(columns) };
         let mut parts: Vec<Part> = state.spans.iter().map(|span| Part::Span(Arc::clone(span))).collect();
         for unsealed in &state.sealing {
             parts.extend(unsealed.chunks.iter().map(rows(unsealed.first)));

@@ -16,8 +16,8 @@ use super::columns::{Row, Zone};
 use super::side::{SideError, SideFile};
 use super::varint::{self, Reader};
 
-/// Entries of a full block.
-pub(crate) const BLOCK_ENTRIES: usize = 128;
+/// Entries of a full block. (Tests use small sizes throughout, so that little data crosses every border.)
+pub(crate) const BLOCK_ENTRIES: usize = if cfg!(test) { 8 } else { 128 };
 const BLOCK_BYTES: usize = 76;
 /// The most bytes that the four counts at the front take.
 const FRONT_BYTES: usize = 40;
@@ -58,9 +58,13 @@ struct Block {
 #[derive(Default)]
 pub(crate) struct ListBuilder {
     groups: Vec<Group>,
+    /// Full blocks.
     blocks: Vec<Block>,
+    /// Rows of the block begun.
+    rows: Vec<Row>,
+    /// Where its entries begin, and what moved before it.
+    begun: (usize, Totals),
     entries: Vec<u8>,
-    count: usize,
     last: u32,
     moved: Totals,
     group_bytes: Vec<u8>,
@@ -69,43 +73,49 @@ pub(crate) struct ListBuilder {
 
 impl ListBuilder {
     /// Adds the next record, in journal order.
+    #[inline]
     pub(crate) fn push(&mut self, row: &Row, side: Side) {
-        if self.count.is_multiple_of(BLOCK_ENTRIES) {
-            self.blocks.push(Block {
-                first: row.offset,
-                count: 0,
-                byte: self.entries.len() as u32,
-                before: self.moved,
-                zone: Zone::EMPTY,
-            });
+        if self.rows.len() == BLOCK_ENTRIES {
+            self.close_block();
+        }
+        if self.rows.is_empty() {
+            self.begun = (self.entries.len(), self.moved);
             self.last = row.offset;
         }
         let delta = u64::from(row.offset - self.last);
-        varint::put(&mut self.entries, delta << 2 | u64::from(row.posted) << 1 | u64::from(side == Side::Credit));
+        varint::put(
+            &mut self.entries,
+            delta << 2 | u64::from(row.posted) << 1 | u64::from(side == Side::Credit),
+        );
         self.last = row.offset;
-        self.count += 1;
-        if let Some(block) = self.blocks.last_mut() {
-            block.count += 1;
-            block.zone.add(row);
-        }
+        self.rows.push(*row);
         if row.posted {
-            self.moved = self.moved.plus(Totals::of(side, row.amount));
-            self.group(row, side);
+            self.moved.add(side, row.amount);
+            match self.groups.last_mut() {
+                Some(last) if last.booked == row.booked && last.value == row.value => {
+                    last.moved.add(side, row.amount);
+                }
+                _ => self.begin_group(row, side),
+            }
         }
     }
 
-    fn group(&mut self, row: &Row, side: Side) {
-        let moved = Totals::of(side, row.amount);
-        match self.groups.last_mut() {
-            Some(last) if last.booked == row.booked && last.value == row.value => {
-                last.moved = last.moved.plus(moved);
-            }
-            _ => self.groups.push(Group { booked: row.booked, value: row.value, moved }),
-        }
+    fn begin_group(&mut self, row: &Row, side: Side) {
         // An account that hops between dates must not pile up groups.
         if self.groups.len() >= 4096 && self.groups.len().is_power_of_two() {
             self.fold_groups();
         }
+        self.groups.push(Group { booked: row.booked, value: row.value, moved: Totals::of(side, row.amount) });
+    }
+
+    fn close_block(&mut self) {
+        let mut zone = Zone::EMPTY;
+        self.rows.iter().for_each(|row| zone.add(row));
+        let (byte, before) = self.begun;
+        let first = self.rows.first().map_or(0, |row| row.offset);
+        let count = self.rows.len() as u32;
+        self.blocks.push(Block { first, count, byte: byte as u32, before, zone });
+        self.rows.clear();
     }
 
     fn fold_groups(&mut self) {
@@ -122,24 +132,29 @@ impl ListBuilder {
     /// The blob of what was pushed; the builder is empty again.
     pub(crate) fn finish(&mut self) -> &[u8] {
         self.encode_groups();
-        let blocks = if self.count <= BLOCK_ENTRIES { 0 } else { self.blocks.len() };
+        let only_first = self.rows.first().map_or(0, |row| row.offset);
+        if !self.blocks.is_empty() {
+            self.close_block();
+        }
+        let count = self.blocks.iter().map(|block| block.count as usize).sum::<usize>() + self.rows.len();
         self.blob.clear();
-        varint::put(&mut self.blob, self.count as u64);
-        varint::put(&mut self.blob, blocks as u64);
+        varint::put(&mut self.blob, count as u64);
+        varint::put(&mut self.blob, self.blocks.len() as u64);
         varint::put(&mut self.blob, self.groups.len() as u64);
         varint::put(&mut self.blob, self.group_bytes.len() as u64);
         self.blob.extend_from_slice(&self.group_bytes);
-        if blocks == 0 {
+        if self.blocks.is_empty() {
             // The only block's offset, so that its first entry is a delta as everywhere else.
-            varint::put(&mut self.blob, u64::from(self.blocks.first().map_or(0, |block| block.first)));
+            varint::put(&mut self.blob, u64::from(only_first));
         }
-        for block in self.blocks.iter().take(blocks) {
+        for block in &self.blocks {
             encode_block(block, &mut self.blob);
         }
         self.blob.extend_from_slice(&self.entries);
-        (self.count, self.last, self.moved) = (0, 0, Totals::default());
+        self.moved = Totals::default();
         self.groups.clear();
         self.blocks.clear();
+        self.rows.clear();
         self.entries.clear();
         &self.blob
     }
@@ -234,7 +249,8 @@ impl List {
 
     fn block(&self, file: &SideFile, index: usize) -> Result<Block, SideError> {
         if self.blocks == 0 {
-            let zone = Zone { time_us: (0, u64::MAX), booked: (i32::MIN, i32::MAX), value: (i32::MIN, i32::MAX) };
+            let zone =
+                Zone { time_us: (0, u64::MAX), booked: (i32::MIN, i32::MAX), value: (i32::MIN, i32::MAX) };
             let count = self.count as u32;
             return Ok(Block { first: self.only_first, count, byte: 0, before: Totals::default(), zone });
         }

@@ -19,7 +19,7 @@
 //! - **H2**: spans follow each other without gaps from the first position, hold only what is durable, and
 //!   name the head hash they stand for.
 //! - **H3**: running totals are those of the ledger at that position, whatever filters and pages are asked.
-//! - **H4**: memory is bounded: see [`HistoryConfig`]. Full columns take about 64 bytes a transfer.
+//! - **H4**: memory is bounded: see [`HistoryConfig`]. Columns take about 56 bytes a transfer.
 
 pub(crate) mod asked;
 mod blobs;
@@ -75,7 +75,7 @@ impl HistoryConfig {
     /// The usual bounds.
     #[must_use]
     pub const fn new(branch: u16, secret: [u8; 16]) -> Self {
-        Self { branch, secret, span_rows: 1 << 20, sealing_max: 2 }
+        Self { branch, secret, span_rows: 1 << 19, sealing_max: 2 }
     }
 }
 
@@ -221,11 +221,11 @@ impl History {
         assert!(batch.first <= state.end, "a batch is missing before the one fed");
         let known = usize::try_from(state.end - batch.first).unwrap_or(usize::MAX);
         let Some(records) = records.get(known..).filter(|records| !records.is_empty()) else { return };
-        let mut offset = u32::try_from(state.end - state.first).expect("a span has fewer than 2^32 positions");
+        let first = u32::try_from(state.end - state.first).expect("a span has fewer than 2^32 positions");
         if state.days.last().is_none_or(|(_, date)| *date != batch.business_date.0) {
-            state.days.push((offset, batch.business_date.0));
+            state.days.push((first, batch.business_date.0));
         }
-        for record in records {
+        for (offset, record) in (first..).zip(records) {
             if Raw(record).is_moved() {
                 state.tail.push(shared.keyed.seed, offset, batch.business_date.0, record);
                 if state.tail.len() == CHUNK_ROWS {
@@ -233,7 +233,6 @@ impl History {
                     state.chunks.push(Arc::new(full));
                 }
             }
-            offset += 1;
         }
         state.end += records.len() as u64;
         self.head = batch.head;

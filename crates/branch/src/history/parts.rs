@@ -48,11 +48,27 @@ pub(super) struct Spot {
 /// The list of one part for one question.
 pub(super) enum PartList {
     Nothing,
-    Listed { span: Arc<Span>, list: List, with_sides: bool },
+    Listed {
+        span: Arc<Span>,
+        list: List,
+        with_sides: bool,
+    },
     /// Rows in memory with what moved before each block of them.
-    Rows { first: u64, columns: Arc<Columns>, hits: Vec<u32>, before: Vec<Totals>, lead: Lead },
-    Places { span: Arc<Span>, offsets: Vec<u32> },
-    Everything { span: Arc<Span>, zones: Vec<(u32, Zone)> },
+    Rows {
+        first: u64,
+        columns: Arc<Columns>,
+        hits: Vec<u32>,
+        before: Vec<Totals>,
+        lead: Lead,
+    },
+    Places {
+        span: Arc<Span>,
+        offsets: Vec<u32>,
+    },
+    Everything {
+        span: Arc<Span>,
+        zones: Vec<(u32, Zone)>,
+    },
 }
 
 impl Part {
@@ -60,7 +76,9 @@ impl Part {
     pub(super) fn first(&self) -> u64 {
         match self {
             Self::Span(span) => span.extent.first,
-            Self::Rows { first, columns } => first + columns.rows.first().map_or(0, |row| u64::from(row.offset)),
+            Self::Rows { first, columns } => {
+                first + columns.rows.first().map_or(0, |row| u64::from(row.offset))
+            }
         }
     }
 

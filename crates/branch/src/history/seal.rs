@@ -176,7 +176,13 @@ impl Numbers {
             others.insert(*key, number);
         }
         let count = customers + sorted.len() as u32;
-        Self { least: if customers == 0 { 0 } else { least }, customers, others: sorted, places: others, count }
+        Self {
+            least: if customers == 0 { 0 } else { least },
+            customers,
+            others: sorted,
+            places: others,
+            count,
+        }
     }
 
     #[inline]

@@ -44,7 +44,7 @@ pub(crate) struct Sections {
 }
 
 /// Transfers under one zone.
-pub(crate) const ZONE_ROWS: usize = 1024;
+pub(crate) const ZONE_ROWS: usize = if cfg!(test) { 8 } else { 1024 };
 const ZONE_BYTES: usize = 4 + Zone::ENCODED;
 
 /// A sealed span, open for questions.
@@ -64,7 +64,8 @@ impl Span {
     pub(crate) fn open(folder: &SideFolder, name: &str) -> Result<Self, SideError> {
         let file = folder.open(name)?;
         let footer = file.footer()?;
-        let Some((extent, sections)) = read_footer(&footer).filter(|(extent, _)| extent.name() == name) else {
+        let Some((extent, sections)) = read_footer(&footer).filter(|(extent, _)| extent.name() == name)
+        else {
             return Err(file.damaged(file.length(), "its footer is not that of a span"));
         };
         let days = file.read(sections.days.0, sections.days.1 as usize * 8)?;
@@ -147,7 +148,8 @@ fn read_footer(bytes: &[u8]) -> Option<(Extent, Sections)> {
         return None;
     }
     let zone = Zone::decode(bytes.get(56..88)?)?;
-    let extent = Extent { first: u64_at(8)?, end: u64_at(16)?, head: bytes.get(24..56)?.try_into().ok()?, zone };
+    let extent =
+        Extent { first: u64_at(8)?, end: u64_at(16)?, head: bytes.get(24..56)?.try_into().ok()?, zone };
     let sections = Sections {
         accounts: BlobExtent::decode(bytes.get(88..88 + BlobExtent::ENCODED)?)?,
         codes: BlobExtent::decode(bytes.get(120..120 + BlobExtent::ENCODED)?)?,

@@ -101,7 +101,8 @@ impl Table {
         if first > end || end > self.count {
             return Err(file.damaged(self.directory(), "a page of the table has no extent"));
         }
-        let bytes = file.read(self.start + u64::from(first) * ENTRY as u64, (end - first) as usize * ENTRY)?;
+        let bytes =
+            file.read(self.start + u64::from(first) * ENTRY as u64, (end - first) as usize * ENTRY)?;
         let wanted = (hash >> 16 << 16, hash);
         let slots = bytes.chunks_exact(ENTRY).map(|entry| Slot::decode(entry, wanted.1));
         Ok(slots.filter(|slot| slot.hash == wanted.0).map(|slot| slot.offset).collect())
@@ -116,7 +117,8 @@ impl Table {
         if first > end || end > self.count {
             return Err(file.damaged(self.directory(), "a region of the table has no extent"));
         }
-        let bytes = file.read(self.start + u64::from(first) * ENTRY as u64, (end - first) as usize * ENTRY)?;
+        let bytes =
+            file.read(self.start + u64::from(first) * ENTRY as u64, (end - first) as usize * ENTRY)?;
         let top = u64::from(region) << 56;
         Ok(bytes.chunks_exact(ENTRY).map(|entry| Slot::decode(entry, top)).collect())
     }

@@ -7,9 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const BITS_PER_KEY: usize = 20;
-const SALTS: [u32; 8] = [
-    0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31,
-];
+const SALTS: [u32; 8] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 #[derive(Default)]
 #[repr(align(64))]
@@ -49,7 +48,11 @@ impl Filter {
     #[inline]
     pub(super) fn may_have(&self, hash: u64) -> bool {
         let block = &self.blocks[self.block(hash >> 16 << 16)];
-        block.0.iter().enumerate().all(|(word, bits)| bits.load(Ordering::Relaxed) & Self::bit(hash, word) != 0)
+        block
+            .0
+            .iter()
+            .enumerate()
+            .all(|(word, bits)| bits.load(Ordering::Relaxed) & Self::bit(hash, word) != 0)
     }
 
     /// Touches the line a later [`Filter::may_have`] will need.

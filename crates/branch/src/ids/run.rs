@@ -149,7 +149,8 @@ impl Run {
         for region in 0..=u8::MAX {
             let mut slots = Vec::new();
             for run in runs {
-                let base = u32::try_from(run.extent.first - extent.first).expect("a run spans 2^32 positions");
+                let base =
+                    u32::try_from(run.extent.first - extent.first).expect("a run spans 2^32 positions");
                 let found = run.table.region(&run.file, region)?;
                 slots.extend(found.into_iter().map(|slot| Slot { offset: slot.offset + base, ..slot }));
             }
@@ -180,7 +181,8 @@ impl Run {
     pub(super) fn open(folder: &SideFolder, name: &str) -> Result<Self, SideError> {
         let file = folder.open(name)?;
         let bytes = file.footer()?;
-        let Some((extent, table, filter_at)) = read_footer(&bytes).filter(|(extent, ..)| extent.name() == name)
+        let Some((extent, table, filter_at)) =
+            read_footer(&bytes).filter(|(extent, ..)| extent.name() == name)
         else {
             return Err(file.damaged(file.length(), "its footer is not that of an id run"));
         };
@@ -197,7 +199,14 @@ impl Run {
     /// Leaves the filters to the disk.
     pub(super) fn without_filter(&self) -> Self {
         let file = self.file.clone();
-        Self { extent: self.extent, file, table: self.table, filter_at: self.filter_at, filter: None, shared: None }
+        Self {
+            extent: self.extent,
+            file,
+            table: self.table,
+            filter_at: self.filter_at,
+            filter: None,
+            shared: None,
+        }
     }
 }
 

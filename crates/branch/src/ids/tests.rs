@@ -27,7 +27,14 @@ fn journal(ids: &[TransferId]) -> Arc<Memory> {
 
 fn open(memory: &Arc<Memory>, storage: &FaultStorage, filter_ids_max: u64) -> Ids {
     let records: Arc<dyn Records> = Arc::clone(memory) as _;
-    let bounds = IdsConfig { memtable_ids: 16, in_flight_max: 64, merge_fan: 3, shared_ids: 150, filter_ids_max, ..IdsConfig::new(SECRET) };
+    let bounds = IdsConfig {
+        memtable_ids: 16,
+        in_flight_max: 64,
+        merge_fan: 3,
+        shared_ids: 150,
+        filter_ids_max,
+        ..IdsConfig::new(SECRET)
+    };
     Ids::open(SideFolder::new(storage.clone()), records, bounds, 0).unwrap()
 }
 
@@ -38,11 +45,11 @@ fn work(ids: &mut Ids) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(25))]
 
     #[test]
     fn it_finds_what_a_map_finds(
-        spread in prop::collection::vec(0..5_000_u64, 1..600),
+        spread in prop::collection::vec(0..5_000_u64, 1..400),
         in_flight in 0..40_usize,
         filter_ids_max in prop::sample::select(vec![0, 50, 1_000_000]),
         working in prop::collection::vec(any::<bool>(), 600),

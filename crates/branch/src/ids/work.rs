@@ -79,12 +79,7 @@ impl IdsWork {
     }
 }
 
-fn write(
-    folder: &SideFolder,
-    frozen: &Frozen,
-    seed: Seed,
-    shared: Arc<Shared>,
-) -> Result<Run, SideError> {
+fn write(folder: &SideFolder, frozen: &Frozen, seed: Seed, shared: Arc<Shared>) -> Result<Run, SideError> {
     let offset = |position: u64| u32::try_from(position - frozen.first).expect("a run spans 2^32 positions");
     let slots: Vec<Slot> = frozen
         .table
@@ -100,7 +95,7 @@ pub(super) fn choose(ids: &mut Ids) -> Option<IdsWork> {
     let job = if let Some(frozen) = ids.parts.frozen.first() {
         let frozen = Arc::clone(frozen);
         let fits = |shared: &&Arc<Shared>| shared.room() >= frozen.table.len();
-        let shared = (ids.filter.as_ref().filter(fits).cloned(), ids.config.shared_ids.max(ids.config.entries()));
+        let shared = (ids.filter.as_ref().filter(fits).cloned(), ids.config.shared_room());
         Job::Write { frozen, seed: ids.seed, entries: ids.config.entries(), shared }
     } else if let Some(runs) = to_merge(ids) {
         Job::Merge(runs)
@@ -148,7 +143,8 @@ pub(super) fn adopt(ids: &mut Ids, done: IdsDone) {
         }
         Made::Merged(run) => {
             crate::coverage::Mark::RunsMerged.hit();
-            let inside = |other: &Run| run.extent.first <= other.extent.first && other.extent.end <= run.extent.end;
+            let inside =
+                |other: &Run| run.extent.first <= other.extent.first && other.extent.end <= run.extent.end;
             let at = ids.parts.runs.iter().position(|other| inside(other)).expect("merged runs are here");
             let (gone, kept): (Vec<_>, Vec<_>) = ids.parts.runs.drain(..).partition(|other| inside(other));
             ids.obsolete.extend(gone.iter().map(|run| run.name().to_owned()));

@@ -27,10 +27,9 @@ impl Records for Memory {
     fn read(&self, positions: &[u64], found: &mut Vec<[u8; RECORD_BYTES]>) -> Result<(), SideError> {
         let records = self.records.read().unwrap();
         for position in positions {
-            let record = records.get(*position as usize).ok_or(SideError::Record {
-                position: *position,
-                source: "no such record".into(),
-            })?;
+            let record = records
+                .get(*position as usize)
+                .ok_or(SideError::Record { position: *position, source: "no such record".into() })?;
             found.push(*record);
         }
         Ok(())
@@ -83,7 +82,9 @@ pub(super) fn batches() -> impl Strategy<Value = Vec<Batch>> {
 pub(super) fn account(number: u8) -> AccountRef {
     match number {
         0..4 => AccountRef::customer(BRANCH, u64::from(number) + 1),
-        _ => AccountRef(u64::from(BRANCH) << 48 | 1 << 40 | (1000 + u64::from(number)) << 16 | u64::from(CNY)),
+        _ => {
+            AccountRef(u64::from(BRANCH) << 48 | 1 << 40 | (1000 + u64::from(number)) << 16 | u64::from(CNY))
+        }
     }
 }
 
@@ -93,7 +94,9 @@ pub(super) fn reference(number: u8) -> [u8; 16] {
 
 /// Ids are versions 7, spread by position.
 pub(crate) fn id_at(position: u64) -> TransferId {
-    TransferId(u128::from(position / 3) << 80 | 7 << 76 | u128::from(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    TransferId(
+        u128::from(position / 3) << 80 | 7 << 76 | u128::from(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+    )
 }
 
 pub(super) fn encode(position: u64, said: &Said) -> [u8; RECORD_BYTES] {
@@ -177,7 +180,12 @@ impl Bank {
             }
             if *batch_end > history.position() {
                 let head = self.head(*batch_end);
-                history.feed(DurableBatch { first: *first, business_date: Date(*date), head, records: bytes });
+                history.feed(DurableBatch {
+                    first: *first,
+                    business_date: Date(*date),
+                    head,
+                    records: bytes,
+                });
             }
             if work {
                 do_work(history, ids);
@@ -188,7 +196,8 @@ impl Bank {
     pub(super) fn open(&self, storage: &FaultStorage) -> (History, Ids) {
         let records: Arc<dyn Records> = Arc::clone(&self.memory) as _;
         let folder = SideFolder::new(storage.clone());
-        let config = IdsConfig { memtable_ids: 24, in_flight_max: 500, merge_fan: 3, ..IdsConfig::new(SECRET) };
+        let config =
+            IdsConfig { memtable_ids: 24, in_flight_max: 500, merge_fan: 3, ..IdsConfig::new(SECRET) };
         let ids = Ids::open(folder.clone(), Arc::clone(&records), config, 0).unwrap();
         let config = HistoryConfig { span_rows: 60, ..HistoryConfig::new(BRANCH, SECRET) };
         let history = History::open(folder, records, ids.reader(), config, 0).unwrap();
@@ -216,13 +225,10 @@ impl Bank {
                 Kinds::Holds => raw.kind() != 1,
                 Kinds::All => true,
             };
-            let own_time = if moved.flags.has(Flags::IMPORTED) {
-                moved.imported_us
-            } else {
-                moved.time_us
-            };
+            let own_time = if moved.flags.has(Flags::IMPORTED) { moved.imported_us } else { moved.time_us };
             let answers = of_kind
-                && (query.account.is_none() || (side.is_some() && (query.side.is_none() || query.side == side)))
+                && (query.account.is_none()
+                    || (side.is_some() && (query.side.is_none() || query.side == side)))
                 && query.code.is_none_or(|code| code == moved.code)
                 && query.reference.is_none_or(|wanted| wanted == moved.reference && wanted != [0; 16])
                 && query.amount.has(moved.amount)
@@ -249,14 +255,19 @@ pub(super) fn do_work(history: &mut History, ids: &mut Ids) {
 
 /// All pages of a query, one after another.
 pub(super) fn all_pages(handle: &HistoryHandle, query: &Query) -> Vec<Entry> {
+    try_pages(handle, query).unwrap()
+}
+
+/// The same, or the first error met.
+pub(super) fn try_pages(handle: &HistoryHandle, query: &Query) -> Result<Vec<Entry>, HistoryError> {
     let mut entries = Vec::new();
     let mut query = *query;
     loop {
-        let page = handle.query(&query).unwrap();
+        let page = handle.query(&query)?;
         assert!(page.entries.len() <= query.limit.max(1));
         entries.extend(page.entries);
         match page.next {
-            None => return entries,
+            None => return Ok(entries),
             next => query.cursor = next,
         }
     }
