@@ -10,8 +10,13 @@
 pub mod connection;
 pub mod error;
 pub mod packed;
+pub mod wire;
 
+mod calls;
 mod client;
+mod uuid;
 
+pub use calls::EntryFilter;
 pub use client::{Client, Options, Response};
 pub use error::{Error, Problem};
+pub use uuid::{parse_uuid, uuid_text, uuid_v7};

@@ -85,5 +85,5 @@ pub fn front(gateway: &Shared) -> Front {
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
         .with_state(Shared::clone(gateway));
-    Front::new(router, Arc::clone(&gateway.meters))
+    Front::new(router, Arc::clone(&gateway.meters), Arc::clone(&gateway.stopping))
 }

@@ -30,7 +30,7 @@ const THIRDS: u64 = 3;
 /// # Errors
 ///
 /// `history_unavailable` when it cannot be told whether the key was used before.
-pub async fn by_key(
+pub(crate) async fn by_key(
     gateway: &Shared,
     caller: &Caller,
     branch: u16,

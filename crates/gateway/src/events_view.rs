@@ -14,7 +14,7 @@ use crate::wire::scalars::{AccountText, Customer, CurrencyText, Day, Id, Instant
 
 /// What an event is about.
 #[derive(Debug, Default)]
-pub struct About {
+pub(crate) struct About {
     /// Its name: what the audit calls it, and what follows `skerry.` in the type of a CloudEvent.
     pub name: &'static str,
     /// The accounts it touches.
@@ -31,7 +31,7 @@ pub struct About {
 
 /// What `event` is about.
 #[must_use]
-pub fn about(event: &Event) -> About {
+pub(crate) fn about(event: &Event) -> About {
     match event {
         Event::Moved(moved) => about_moved(moved),
         Event::Refused(refused) => about_refused(refused),
@@ -157,7 +157,7 @@ fn number(branch: u16, serial: u32) -> Option<Customer> {
 
 /// A line of the audit.
 #[must_use]
-pub fn act(branch: u16, recorded: &Recorded) -> Act {
+pub(crate) fn act(branch: u16, recorded: &Recorded) -> Act {
     let about = about(&recorded.event);
     let actor = &recorded.actor;
     let request = if actor.role == Role::Bank { String::new() } else { text::hex(&actor.request) };
@@ -181,7 +181,7 @@ pub fn act(branch: u16, recorded: &Recorded) -> Act {
 
 /// The event as CloudEvents has it.
 #[must_use]
-pub fn cloud_event(branch: u16, recorded: &Recorded) -> CloudEvent {
+pub(crate) fn cloud_event(branch: u16, recorded: &Recorded) -> CloudEvent {
     let about = about(&recorded.event);
     let mut data = about.data;
     let mut subject = None;

@@ -44,9 +44,9 @@ pub struct Gateway {
     /// Held while a customer is being placed: one document must not land in two branches at once. By hash.
     pub placing: [Mutex<()>; PLACES],
     /// The bank is stopping: streams end.
-    pub stopping: AtomicBool,
+    pub stopping: Arc<AtomicBool>,
     /// Where newcomers go, and the keys that lie ready for them.
-    pub newcomers: Newcomers,
+    pub(crate) newcomers: Newcomers,
 }
 
 /// Locks for placing customers.
@@ -68,7 +68,7 @@ impl Gateway {
             meters: Arc::new(Meters::default()),
             begun: Instant::now(),
             placing: std::array::from_fn(|_| Mutex::new(())),
-            stopping: AtomicBool::new(false),
+            stopping: Arc::new(AtomicBool::new(false)),
             newcomers: Newcomers::default(),
         })
     }

@@ -23,13 +23,21 @@ const SIGNING: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Hosted {
     handle: BranchHandle,
+    public_key: Option<[u8; 32]>,
 }
 
 impl Hosted {
     /// The seat of the branch behind `handle`.
     #[must_use]
     pub const fn new(handle: BranchHandle) -> Self {
-        Self { handle }
+        Self { handle, public_key: None }
+    }
+
+    /// The same, naming the Ed25519 key that signs its checkpoints in every receipt.
+    #[must_use]
+    pub const fn signed_with(mut self, public_key: [u8; 32]) -> Self {
+        self.public_key = Some(public_key);
+        self
     }
 
     /// The history, come up to everything that is durable now.
@@ -70,6 +78,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl Seat for Hosted {
     fn number(&self) -> u16 {
         self.handle.number()
+    }
+
+    fn public_key(&self) -> Option<[u8; 32]> {
+        self.public_key
     }
 
     fn submit(&self, request: Request) -> Result<(), Busy> {

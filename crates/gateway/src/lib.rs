@@ -42,6 +42,7 @@ pub mod service;
 pub mod text;
 pub mod tls;
 pub mod tokens;
+mod usage;
 pub mod wire;
 
 pub use bank::Bank;

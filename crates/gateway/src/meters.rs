@@ -82,6 +82,8 @@ pub struct Meters {
     pub in_flight: Gauge,
     /// Event streams open now.
     pub streams: Gauge,
+    /// Bytes of answers whose length was known, which is all but streams.
+    pub bytes_sent: Gauge,
     /// Handlers that panicked.
     pub panics: Gauge,
     /// Answers by hundreds of their status: 2xx is number 2.
@@ -134,6 +136,7 @@ impl Meters {
         out.single("skerry_http_in_flight", "gauge", "Requests being answered.", self.in_flight.get());
         out.single("skerry_http_event_streams", "gauge", "Event streams open now.", self.streams.get());
         out.single("skerry_http_panics_total", "counter", "Handlers that panicked.", self.panics.get());
+        out.single("skerry_http_sent_bytes_total", "counter", "Bytes of answers, streams left out.", self.bytes_sent.get());
         out.metric("skerry_http_answers_total", "counter", "Answers by class of status.");
         for (class, count) in self.answers.iter().enumerate().skip(1) {
             out.line(format_args!("skerry_http_answers_total{{class=\"{class}xx\"}} {}", count.get()));

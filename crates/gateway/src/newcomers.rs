@@ -19,7 +19,7 @@ struct Placed {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Newcomers {
+pub(crate) struct Newcomers {
     placed: Mutex<BTreeMap<u16, Placed>>,
     ready: Mutex<BTreeMap<u16, Vec<KeyRef>>>,
 }
@@ -27,7 +27,7 @@ pub struct Newcomers {
 impl Newcomers {
     /// The branch with the most room among `(branch, customers, capacity)`, the lowest number of equals; `None` if none
     /// has any.
-    pub fn place(&self, rooms: impl Iterator<Item = (u16, u64, u64)>) -> Option<u16> {
+    pub(crate) fn place(&self, rooms: impl Iterator<Item = (u16, u64, u64)>) -> Option<u16> {
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut best: Option<(u64, u16)> = None;
         for (branch, customers, capacity) in rooms {
@@ -50,7 +50,7 @@ impl Newcomers {
     /// # Errors
     ///
     /// As [`Keys::create`].
-    pub fn key(&self, branch: u16, keys: &dyn Keys) -> Result<KeyRef, KeyError> {
+    pub(crate) fn key(&self, branch: u16, keys: &dyn Keys) -> Result<KeyRef, KeyError> {
         // Held while keys are made: whoever waits finds them ready.
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = ready.entry(branch).or_default();

@@ -6,7 +6,7 @@
 ///
 /// If the kernel gives none: nothing that needs secrets may go on without.
 #[must_use]
-pub fn bytes<const N: usize>() -> [u8; N] {
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
     getrandom::fill(&mut out).expect("the kernel gives random bytes");
     out

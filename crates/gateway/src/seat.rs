@@ -19,6 +19,11 @@ pub trait Seat: Send + Sync {
     /// Its number.
     fn number(&self) -> u16;
 
+    /// The Ed25519 key that signs its checkpoints, for those who will verify its receipts.
+    fn public_key(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Queues a request. Its reply comes exactly once, unless the branch dies first: then the reply is dropped.
     ///
     /// # Errors

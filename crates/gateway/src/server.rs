@@ -99,6 +99,7 @@ impl Listening {
             }
         }
         drop(self.listener);
+        front.stop();
         let _ = draining.send(true);
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         if tokio::time::timeout(self.limits.drain, slots.acquire_many(all)).await.is_err() {

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -27,13 +28,19 @@ pub struct Front {
     router: TowerToHyperService<Router>,
     meters: Arc<Meters>,
     certificate: Option<ClientCertificate>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Front {
-    /// Puts the layer around `router`.
+    /// Puts the layer around `router`; `stopping` is set when the gateway begins to drain.
     #[must_use]
-    pub fn new(router: Router, meters: Arc<Meters>) -> Self {
-        Self { router: TowerToHyperService::new(router), meters, certificate: None }
+    pub fn new(router: Router, meters: Arc<Meters>, stopping: Arc<AtomicBool>) -> Self {
+        Self { router: TowerToHyperService::new(router), meters, certificate: None, stopping }
+    }
+
+    /// Says that the gateway drains: streams end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// The same for a connection whose client showed a certificate.
@@ -87,6 +94,7 @@ impl Front {
         if let Some(count) = self.meters.answers.get(class) {
             count.add(1);
         }
+        self.meters.bytes_sent.add(hyper::body::Body::size_hint(response.body()).exact().unwrap_or(0));
         let latency = if writes { &self.meters.writes } else { &self.meters.reads };
         latency.record(begun.elapsed());
         response

@@ -232,6 +232,12 @@ impl TokenStore {
         Ok((token, TokenRecord { sha256: String::new(), ..record }))
     }
 
+    /// The folder in which the file lies: the bank's data folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// All tokens, without their hashes.
     #[must_use]
     pub fn list(&self) -> Vec<TokenRecord> {

@@ -1,5 +1,7 @@
 //! Who did what: the journal itself, filtered.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -33,8 +35,8 @@ const STEP: usize = 4_096;
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct AuditQuery {
-    /// The branch.
-    branch: u16,
+    /// One branch; left out, that of `account`, else all, one after another.
+    branch: Option<u16>,
     /// Who did it.
     actor: Option<String>,
     /// Who approved it.
@@ -75,31 +77,56 @@ async fn audit(
     Parameters(asked): Parameters<AuditQuery>,
 ) -> Result<Response, Problem> {
     caller.may(Operation::AuditRead)?;
-    caller.may_in(asked.branch)?;
     caller.may_beyond_one_customer()?;
     let limit = page_limit(asked.limit, 100, 1_000)?;
-    let cursor = match asked.cursor.as_deref() {
-        None => None,
-        Some(text) => {
-            Some(text.parse::<u64>().map_err(|_| Problem::numbered(catalogue::CURSOR_INVALID).field("cursor"))?)
+    let wanted = asked.account.as_deref().map(wanted).transpose()?;
+    let home = match wanted {
+        Some(Wanted::One(account)) => Some(account.branch()),
+        _ => None,
+    };
+    let mut branches: Vec<u16> = match asked.branch.or(home) {
+        Some(branch) => vec![branch],
+        None => gateway.bank.seats().keys().copied().filter(|branch| caller.may_in(*branch).is_ok()).collect(),
+    };
+    let mut from = None;
+    if let Some(text) = asked.cursor.as_deref() {
+        let (branch, position) = cursor(text)?;
+        branches.retain(|other| *other >= branch);
+        from = Some(position);
+    }
+    let asked = Arc::new(asked);
+    let mut found = AuditPage { acts: Vec::new(), next: None };
+    for (nth, branch) in branches.iter().copied().enumerate() {
+        caller.may_in(branch)?;
+        let (asked, from, room) = (Arc::clone(&asked), from.take(), limit - found.acts.len());
+        let (acts, next) = gateway
+            .bank
+            .query(branch, move |seat| {
+                let from = match from {
+                    Some(position) => position,
+                    None => first_at(seat, asked.from.map_or(0, |time| time.0))?,
+                };
+                page(seat, from, room, |recorded| matches(recorded, &asked, wanted))
+            })
+            .await?;
+        found.acts.extend(acts);
+        let following = branches.get(nth + 1).map(|branch| format!("{branch}.0"));
+        found.next = match next {
+            Some(position) => Some(format!("{branch}.{position}")),
+            None if found.acts.len() == limit => following,
+            None => None,
+        };
+        if found.next.is_some() {
+            break;
         }
-    };
-    let accounts = match asked.account.as_deref() {
-        None => None,
-        Some(number) => Some(wanted(number)?),
-    };
-    let branch = asked.branch;
-    let found = gateway
-        .bank
-        .query(branch, move |seat| {
-            let from = match cursor {
-                Some(position) => position,
-                None => first_at(seat, asked.from.map_or(0, |time| time.0))?,
-            };
-            page(seat, from, limit, |recorded| matches(recorded, &asked, accounts))
-        })
-        .await?;
+    }
     Ok(json(StatusCode::OK, &found))
+}
+
+/// `1.100`: a branch and a position in it.
+fn cursor(text: &str) -> Result<(u16, u64), Problem> {
+    let parts = text.split_once('.').and_then(|(branch, next)| Some((branch.parse().ok()?, next.parse().ok()?)));
+    parts.ok_or_else(|| Problem::numbered(catalogue::CURSOR_INVALID).field("cursor"))
 }
 
 /// An account to look for: a head in any currency, if only its code is said.
@@ -132,8 +159,8 @@ fn matches(recorded: &Recorded, asked: &AuditQuery, accounts: Option<Wanted>) ->
     let actor = &recorded.actor;
     let named = |wish: &Option<String>, name: &str| wish.as_deref().is_none_or(|wish| wish == name);
     if !named(&asked.actor, actor.principal.as_str())
-        || !asked.from.is_none_or(|from| from.0 <= recorded.time_us)
-        || !asked.to.is_none_or(|to| recorded.time_us <= to.0)
+        || asked.from.is_some_and(|from| recorded.time_us < from.0)
+        || asked.to.is_some_and(|to| recorded.time_us > to.0)
         || asked.request.as_deref().is_some_and(|wish| wish != crate::text::hex(&actor.request))
     {
         return false;
@@ -160,14 +187,14 @@ fn page(
     from: u64,
     limit: usize,
     keep: impl Fn(&Recorded) -> bool,
-) -> Result<AuditPage, Trouble> {
+) -> Result<(Vec<Act>, Option<u64>), Trouble> {
     let mut acts: Vec<Act> = Vec::new();
     let mut next = from;
     let mut looked_at = 0;
     while looked_at < LOOKED_AT_MAX {
         let records = seat.records(next, STEP)?;
         if records.is_empty() {
-            return Ok(AuditPage { acts, next: None });
+            return Ok((acts, None));
         }
         for recorded in &records {
             next = recorded.position + 1;
@@ -175,12 +202,12 @@ fn page(
             if keep(recorded) {
                 acts.push(act(seat.number(), recorded));
                 if acts.len() == limit {
-                    return Ok(AuditPage { acts, next: Some(next.to_string()) });
+                    return Ok((acts, Some(next)));
                 }
             }
         }
     }
-    Ok(AuditPage { acts, next: Some(next.to_string()) })
+    Ok((acts, Some(next)))
 }
 
 /// The first position whose time is not before `time_us`: stamps never run backwards, so halving finds it.

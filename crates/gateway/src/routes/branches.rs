@@ -21,8 +21,10 @@ use crate::extract::{Maybe, Parameters, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::seat::Seat;
+use crate::usage;
 use crate::wire::reports::{
-    BranchMeters, BranchView, BranchesView, ChartView, DateIn, Done, HeadView, MeterView, MetersView, PolicyIn,
+    BranchMeters, BranchView, BranchesView, ChartView, DateIn, Done, HeadView, MeterView, MetersTotals, MetersView,
+    PolicyIn,
     ProductView, StatusView, TrialLine, TrialTotal, TrialView,
 };
 use crate::wire::scalars::{CurrencyText, Day, Money};
@@ -100,6 +102,9 @@ async fn status(State(gateway): State<Shared>, caller: Caller) -> Result<Respons
     let all_open = branches.iter().all(|branch| branch.state == "open");
     let view = StatusView {
         status: if all_open { "ok" } else { "degraded" },
+        healthy: all_open,
+        machine: usage::machine(),
+        process: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: gateway.begun.elapsed().as_secs(),
         connections: gateway.meters.connections.get(),
@@ -122,8 +127,22 @@ async fn meters(State(gateway): State<Shared>, caller: Caller) -> Result<Respons
     may_read(&caller)?;
     let seats = gateway.bank.seats();
     let own = seats.values().filter(|seat| caller.may_in(seat.number()).is_ok());
-    let branches = own.map(|seat| branch_meters(&**seat)).collect();
-    Ok(json(StatusCode::OK, &MetersView { branches }))
+    let branches: Vec<BranchMeters> = own.map(|seat| branch_meters(&**seat)).collect();
+    let accounts = branches.iter().map(|branch| branch.accounts).sum();
+    let moving = branches.iter().flat_map(|branch| &branch.kinds);
+    let moving = moving.filter(|kind| [Kind::Packed.name(), Kind::Transfers.name()].contains(&&*kind.name));
+    let transfers = moving.map(|kind| kind.records).sum();
+    let folder = gateway.tokens.folder().to_owned();
+    let disk_bytes = tokio::task::spawn_blocking(move || usage::disk_bytes(&folder)).await.unwrap_or(0);
+    let totals = MetersTotals {
+        accounts,
+        transfers,
+        cpu_seconds: usage::cpu_seconds(),
+        disk_bytes,
+        memory_bytes: usage::memory_bytes(),
+        sent_bytes: gateway.meters.bytes_sent.get(),
+    };
+    Ok(json(StatusCode::OK, &MetersView { branches, totals }))
 }
 
 fn branch_meters(seat: &dyn Seat) -> BranchMeters {

@@ -143,6 +143,7 @@ async fn receipt(
         position,
         status: "signed, not anchored",
         receipt: text::hex(&bytes),
+        public_key: seat.public_key().map(|key| text::hex(&key)),
     };
     Ok(json(StatusCode::OK, &view))
 }

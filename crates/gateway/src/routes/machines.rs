@@ -113,8 +113,11 @@ fn write_bounds(gateway: &Gateway, out: &mut Exposition) {
     }
 }
 
+/// Reads a figure off something.
+type Figure<T> = fn(&T) -> u64;
+
 fn write_branches(health: &[(u16, Health)], out: &mut Exposition) {
-    let plain: [(&str, &str, fn(&Health) -> u64); 6] = [
+    let plain: [(&str, &str, Figure<Health>); 6] = [
         ("skerry_branch_open", "1 if the branch is open.", |health| u64::from(health.is_open())),
         ("skerry_branch_position", "Durable records.", |health| health.position),
         ("skerry_branch_customers", "Customers.", |health| health.customers),
@@ -172,7 +175,7 @@ fn write_histogram(
 
 fn write_costs(health: &[(u16, Health)], out: &mut Exposition) {
     use skerry_branch::meters::{Kind, Meter};
-    let parts: [(&str, &str, fn(&Meter) -> u64); 6] = [
+    let parts: [(&str, &str, Figure<Meter>); 6] = [
         ("messages", "Requests served, by kind.", |meter| meter.messages),
         ("kind_records", "Records written, by kind.", |meter| meter.records),
         ("kind_refusals", "Refusals journaled, by kind.", |meter| meter.refusals),

@@ -45,6 +45,12 @@ pub struct BranchView {
 pub struct StatusView {
     /// `ok`, or `degraded` when a branch is not open.
     pub status: &'static str,
+    /// Whether every branch is open.
+    pub healthy: bool,
+    /// The machine's name.
+    pub machine: String,
+    /// The process.
+    pub process: u32,
     /// This release.
     pub version: &'static str,
     /// Seconds since the gateway began.
@@ -92,6 +98,25 @@ pub struct BranchMeters {
 pub struct MetersView {
     /// By branch.
     pub branches: Vec<BranchMeters>,
+    /// The whole process.
+    pub totals: MetersTotals,
+}
+
+/// What the whole process has used since it began, and holds now.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MetersTotals {
+    /// Customer accounts.
+    pub accounts: u64,
+    /// Transfers decided since the process began.
+    pub transfers: u64,
+    /// Processor time of all its threads, in seconds.
+    pub cpu_seconds: f64,
+    /// Bytes of the data folder.
+    pub disk_bytes: u64,
+    /// Resident memory.
+    pub memory_bytes: u64,
+    /// Bytes of answers.
+    pub sent_bytes: u64,
 }
 
 /// The chart of accounts.
@@ -384,4 +409,7 @@ pub struct ReceiptView {
     pub status: &'static str,
     /// The receipt in hexadecimal, for `skerry verify`.
     pub receipt: String,
+    /// The Ed25519 key that signed it, in hexadecimal: compare it with the one the bank publishes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }

@@ -272,7 +272,6 @@ pub struct SignedMoneyIn(pub Balance);
 /// Money: a decimal string with exactly the decimals of its currency or fewer, and the currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(as = Money)]
-#[expect(dead_code, reason = "only its schema is used")]
 pub struct MoneySchema {
     /// A decimal string. A JSON number is refused: it would lose digits.
     #[schema(value_type = String, example = "12.34")]
