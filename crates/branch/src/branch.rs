@@ -6,8 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use skerry_book::{Actor, Cause, Command};
 use skerry_book::command::Incarnate;
+use skerry_book::{Actor, Cause, Command};
 use skerry_journal::{Journal, JournalReader, JournalStore, Position, Storage};
 use skerry_proof::Signer;
 
@@ -165,13 +165,16 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
                 kept = checkpoint.position;
                 break;
             }
+            crate::coverage::Mark::CheckpointPutAside.hit();
             lost_to = lost_to.max(checkpoint.position);
         }
         checkpoints::put_aside(&folder, kept)?;
         let folder = self.storage.folder("snapshots")?;
         for (position, file) in snapshot::list(&folder)? {
-            let sound = snapshot::read_mark(&folder, &file).is_ok_and(|(mark, _)| agrees(position.0, &mark.head.hash));
+            let sound = snapshot::read_mark(&folder, &file)
+                .is_ok_and(|(mark, _)| agrees(position.0, &mark.head.hash));
             if !sound {
+                crate::coverage::Mark::SnapshotThrownAway.hit();
                 lost_to = lost_to.max(position.0);
                 snapshot::discard(&folder, &file)?;
             }
@@ -256,6 +259,31 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         }
         work.marks.want_checkpoint();
         work.mark_idle(now);
+    }
+
+    /// Moves sealed segments before `before` to `cold`, but none that the next opening could need: before the oldest kept
+    /// snapshot and in all derived files. Returns the first position that is still in the journal. Copies on the
+    /// caller's time.
+    ///
+    /// # Errors
+    ///
+    /// Why not, with all causes; what was not durably copied is still in its place.
+    pub fn archive(&mut self, before: u64, cold: &<J::Journal as Journal>::Cold) -> Result<u64, String> {
+        let (Some(work), Some(workshop)) = (&mut self.work, &self.workshop) else {
+            return Err("the branch is not open".to_owned());
+        };
+        let kept = snapshot::list(&workshop.snapshots).map_err(|error| chain(&error))?;
+        let Some((oldest, _)) = kept.last() else {
+            return Err("there is no snapshot to open from".to_owned());
+        };
+        workshop.rest();
+        let followed = {
+            let followers = workshop.followers();
+            followers.nodes.marked().position.0.min(followers.history.kept())
+        };
+        let before = before.min(oldest.0).min(followed).min(work.ids.position());
+        let start = work.journal.archive(Position(before), cold).map_err(|error| chain(&error))?;
+        Ok(start.0)
     }
 
     /// The clock's word is good although it jumped: an operator or a second source says so.
@@ -365,7 +393,9 @@ pub(crate) fn ask_of(request: &Request) -> Ask {
     use crate::api::{Body, Role};
     let (records, bytes) = match &request.body {
         Body::Packed(bytes) => (bytes.len() / skerry_book::packed::TRANSFER_LENGTH, bytes.len()),
-        Body::Transfers(asked) => (asked.len(), asked.iter().map(|one| 160 + one.reference.len() + one.note.len()).sum()),
+        Body::Transfers(asked) => {
+            (asked.len(), asked.iter().map(|one| 160 + one.reference.len() + one.note.len()).sum())
+        }
         Body::Command { key, .. } => (COMMAND_RECORDS, 256 + key.as_ref().map_or(0, |key| key.len())),
         Body::Read(_) | Body::Checkpoint => (1, 64),
     };

@@ -55,11 +55,14 @@ impl Clock {
         let elapsed = now.monotonic_us.saturating_sub(self.anchor.monotonic_us);
         let expected = self.anchor.wall_us.saturating_add(elapsed);
         if now.wall_us.abs_diff(expected) > JUMP_US_MAX {
+            crate::coverage::Mark::ClockLeapt.hit();
             return Err(Jumped { by_us: signed_difference(now.wall_us, expected) });
         }
         // Small steps and slewing are taken as they come: the anchor follows.
         if now.wall_us >= self.last_us {
             self.anchor = now;
+        } else {
+            crate::coverage::Mark::ClockStood.hit();
         }
         self.last_us = self.last_us.max(now.wall_us);
         Ok(self.last_us)

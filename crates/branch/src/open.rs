@@ -149,6 +149,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let from_snapshot = base.head.position.0;
     let start = recovery.start.0;
     let mut ids = Ids::open(SideFolder::new(folder("ids")?), Arc::clone(&durable), options.ids, start)?;
+    let ground_place = (base.mmr.clone(), base.head);
     replay(&reader, &mut base, &mut ids, &**ground.keys)?;
     if cfg!(debug_assertions)
         && let Err(broken) = skerry_book::invariants::check(&base.book)
@@ -157,7 +158,11 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     }
 
     let agrees = |head: &Head| durable.head_before(head.position.0).is_ok_and(|hash| hash == Some(head.hash));
-    let nodes = Nodes::open(&evidence, |head| head.position >= recovery.start && agrees(head))?;
+    let mut nodes = Nodes::open(&evidence, |head| head.position >= recovery.start && agrees(head))?;
+    if nodes.marked().position < recovery.start {
+        let (mmr, head) = ground_place;
+        nodes = Nodes::resume(&evidence, mmr, head)?;
+    }
     let history =
         History::open(SideFolder::new(folder("history")?), durable, ids.reader(), options.history, start)?;
     let followers = Followers { head: nodes.marked(), history, nodes };

@@ -26,6 +26,7 @@
 
 pub mod batch;
 pub mod contract;
+pub mod coverage;
 pub mod error;
 mod local;
 mod mark;

@@ -94,7 +94,15 @@ pub(crate) fn read<S: Storage>(
         let start = number * SECTOR as usize;
         bytes.get(start..).and_then(|slot| Mark::decode(slot, branch))
     };
-    let best = [slot(0), slot(1)].into_iter().flatten().max_by_key(|mark| mark.sequence);
+    let slots = [slot(0), slot(1)];
+    let written = |number: usize| {
+        let start = number * SECTOR as usize;
+        bytes.get(start..start + CONTENT).is_some_and(|slot| slot.iter().any(|byte| *byte != 0))
+    };
+    if (0..2).any(|number| slots[number].is_none() && written(number)) {
+        crate::coverage::Mark::MarkSlotLost.hit();
+    }
+    let best = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
     if best.is_none() && must_be_readable {
         let file = format!("{place}/{MARK_FILE}");
         return Err(Damage { file, offset: 0, position: 0, kind: DamageKind::Mark }.into());

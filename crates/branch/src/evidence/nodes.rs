@@ -56,6 +56,24 @@ impl<F: StorageFile> Nodes<F> {
         Ok(Self { file, mmr: Mmr::new(), marked: Head::default() })
     }
 
+    /// Makes the file anew for a journal whose beginning is archived: it goes on from the peaks in `mmr`, which stands for
+    /// `head`. Leaves behind that place can be proved, those before it no more.
+    ///
+    /// # Errors
+    ///
+    /// As the storage says.
+    pub fn resume<S: Storage<File = F>>(storage: &S, mmr: Mmr, head: Head) -> Result<Self, StorageError> {
+        remove_if_there(storage, FILE)?;
+        let file = storage.create(FILE)?;
+        storage.sync_dir()?;
+        for (number, peak) in peak_numbers(mmr.count()).zip(mmr.peaks()) {
+            file.write_at(HEADER + number * 32, peak)?;
+        }
+        let mut nodes = Self { file, mmr, marked: Head::default() };
+        nodes.mark(head)?;
+        Ok(nodes)
+    }
+
     /// The place that the file is known to stand for after a crash.
     #[must_use]
     pub fn marked(&self) -> Head {
@@ -98,7 +116,7 @@ impl<F: StorageFile> Nodes<F> {
     }
 }
 
-/// Fetches the node `number`, or `None` if it is not there.
+/// Fetches the node `number`, or `None` if it is not there: beyond the end, or from before a resumption.
 ///
 /// # Errors
 ///
@@ -106,7 +124,7 @@ impl<F: StorageFile> Nodes<F> {
 pub fn read<F: StorageFile>(file: &F, number: u64) -> Result<Option<Hash>, StorageError> {
     let mut node = [0; 32];
     let got = file.read_at(HEADER + number * 32, &mut node)?;
-    Ok((got == node.len()).then_some(node))
+    Ok((got == node.len() && node != [0; 32]).then_some(node))
 }
 
 fn encode_mark(head: &Head) -> Vec<u8> {
@@ -132,13 +150,19 @@ fn read_mark<F: StorageFile>(file: &F) -> Result<Option<Head>, StorageError> {
     Ok((encode_mark(&head) == bytes).then_some(head))
 }
 
-/// The peaks over `count` leaves: each is the last node made when its last leaf was appended.
+/// The numbers of the peaks over `count` leaves: each is the last node made when its last leaf was appended.
+fn peak_numbers(count: u64) -> impl Iterator<Item = u64> {
+    let bits = (0..u64::BITS).rev().filter(move |bit| count & (1 << bit) != 0);
+    bits.scan(0, |end, bit| {
+        *end += 1 << bit;
+        Some(node_count(*end) - 1)
+    })
+}
+
 fn read_peaks<F: StorageFile>(file: &F, count: u64) -> Result<Option<Mmr>, StorageError> {
     let mut peaks = Vec::new();
-    let mut end = 0;
-    for bit in (0..u64::BITS).rev().filter(|bit| count & (1 << bit) != 0) {
-        end += 1 << bit;
-        match read(file, node_count(end) - 1)? {
+    for number in peak_numbers(count) {
+        match read(file, number)? {
             Some(peak) => peaks.push(peak),
             None => return Ok(None),
         }
@@ -187,6 +211,28 @@ mod tests {
                 let path = mmr::path(made, index, |number| read(&file, number).unwrap()).unwrap();
                 assert!(mmr::verify_path(&leaf(index), index, made, &path, &whole.root()));
             }
+        }
+    }
+
+    #[test]
+    fn resumed_from_peaks_it_proves_what_comes_after_and_nothing_before() {
+        let storage = folder("resume");
+        let mut whole = Mmr::new();
+        for index in 0..11 {
+            whole.append(leaf(index), |_| {});
+        }
+        let mut nodes = Nodes::resume(&storage, whole.clone(), head(11)).unwrap();
+        for index in 11..40 {
+            nodes.append(leaf(index)).unwrap();
+            whole.append(leaf(index), |_| {});
+        }
+        let file = storage.open(FILE, false).unwrap();
+        for index in 0..40 {
+            let path = mmr::path(40, index, |number| read(&file, number).unwrap());
+            let proved =
+                path.is_some_and(|path| mmr::verify_path(&leaf(index), index, 40, &path, &whole.root()));
+            // The last leaf before the resumption is a peak itself, so it can still be proved.
+            assert_eq!(proved, index >= 10, "leaf {index}");
         }
     }
 

@@ -198,6 +198,13 @@ impl History {
         self.handle().position()
     }
 
+    /// Everything before this position is in spans on disk; what comes after needs the journal at the next opening.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.spans.last().map_or(0, |span| span.extent.end)
+    }
+
     /// A handle for questions.
     #[must_use]
     pub fn handle(&self) -> HistoryHandle {
@@ -356,7 +363,7 @@ fn open_spans(folder: &SideFolder, records: &dyn Records, start: u64) -> Result<
             Some(last) => span.extent.first == last.extent.end,
         };
         match Span::open(folder, &name) {
-            Ok(span) if follows(&span) && records.head_before(span.extent.end)? == Some(span.extent.head) => {
+            Ok(span) if follows(&span) && records::agrees(records, start, span.extent.end, span.extent.head)? => {
                 spans.push(Arc::new(span));
             }
             Ok(_) | Err(SideError::Damaged { .. }) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::history::mix::Seed;
+use crate::history::records::agrees;
 use crate::history::table::Slot;
 use crate::history::{Records, SideError, SideFolder};
 
@@ -177,7 +178,7 @@ pub(super) fn open_runs(
     let mut found = Vec::new();
     for name in folder.names(PREFIX, SUFFIX)? {
         match Run::open(folder, &name) {
-            Ok(run) if records.head_before(run.extent.end)? == Some(run.extent.head) => found.push(run),
+            Ok(run) if agrees(records, start, run.extent.end, run.extent.head)? => found.push(run),
             Ok(_) | Err(SideError::Damaged { .. }) => {
                 crate::coverage::Mark::RunThrownAway.hit();
                 folder.remove(&name)?;

@@ -86,6 +86,9 @@ impl Lane {
         let mut state = self.state();
         if outcome.is_err() {
             state.failed = true;
+            if !state.waiting.is_empty() {
+                crate::coverage::Mark::WaitingDropped.hit();
+            }
             state.waiting.clear();
         }
         state.finished.push_back(outcome);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::reader::{LocalReader, Shared};
 use super::survey::{Entry, Survey, Unsealed, survey};
 use super::{LocalOptions, seal};
+use crate::coverage::Mark as Covered;
 use crate::error::{OpenError, ReadError};
 use crate::mark::MarkFile;
 use crate::seam::{Head, JournalReader, Recovery};
@@ -31,6 +32,9 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
     let lock = storage.lock().map_err(refused)?;
     let found = survey(storage, options.branch, options.accept_loss)?;
     for name in &found.leftovers {
+        if name.ends_with(".tmp") {
+            Covered::Draft.hit();
+        }
         remove_if_there(storage, name).map_err(refused)?;
     }
 
@@ -107,9 +111,11 @@ fn seal_one<S: Storage>(
         if segment.head().position <= covered.position {
             return seal::seal(storage, &segment);
         }
+        Covered::CopiedAtOpening.hit();
         return seal::rewrite(storage, &Arc::new(segment), true);
     };
     let sealed = seal::rewrite(storage, &Arc::new(segment), false)?;
+    Covered::PutAside.hit();
     let aside = format!("lost-{epoch:06}-{name}");
     storage.rename(&name, &aside)?;
     storage.sync_dir()?;

@@ -131,7 +131,10 @@ impl<S: Storage> Shared<S> {
                 drop(stats);
                 self.replace(sealed);
             }
-            Err(_counted) => stats.seal_failures += 1,
+            Err(_counted) => {
+                crate::coverage::Mark::SealFailed.hit();
+                stats.seal_failures += 1;
+            }
         }
     }
 }

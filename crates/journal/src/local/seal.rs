@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::coverage::Mark as Covered;
 use crate::error::ReadError;
 use crate::seam::Head;
 use crate::segment::format::{Footer, Layout, SegmentHeader, SparseIndex};
@@ -21,8 +22,10 @@ pub(super) fn seal<S: Storage>(
     segment: &Segment<S::File>,
 ) -> Result<Segment<S::File>, ReadError> {
     if !segment.is_worth_packing() {
+        Covered::SealedInPlace.hit();
         return seal_in_place(storage, segment);
     }
+    Covered::SealedPacked.hit();
     // A walk needs a handle of its own on the segment.
     let file = storage.open(&segment.name.format(), false)?;
     let (header, footer) = (segment.header, segment.footer());

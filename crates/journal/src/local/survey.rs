@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::coverage::Mark as Covered;
 use crate::error::{Damage, DamageKind, OpenError, ReadError};
 use crate::mark::{self, Mark};
 use crate::seam::Head;
@@ -148,6 +149,7 @@ fn sort_names(files: &[String]) -> (Vec<SegmentName>, Vec<String>) {
     names.dedup_by(|open, sealed| {
         let twins = open.first_position == sealed.first_position;
         if twins {
+            Covered::SealedTwin.hit();
             leftovers.push(open.format());
         }
         twins
@@ -194,6 +196,7 @@ impl<S: Storage> Looking<'_, S> {
         let unsealed = Unsealed { name: name.clone(), file, header, contents };
         let harmless = unsealed.contents.bad.as_ref().is_none_or(|bad| bad.evidence.is_none());
         if unsealed.is_empty() && is_last && harmless {
+            Covered::EmptySegment.hit();
             return Ok(None);
         }
         if let Some(bad) = &unsealed.contents.bad {
@@ -213,6 +216,7 @@ impl<S: Storage> Looking<'_, S> {
         let contents = examine(file, self.branch, start).map_err(|error| self.storage_refused(error))?;
         let evidence = contents.bad.is_some_and(|bad| bad.evidence.is_some());
         if is_last && contents.footer.head == start && !evidence {
+            Covered::HeadlessSegment.hit();
             return Ok(None);
         }
         Err(self.damage(name, 0, name.first_position, DamageKind::SegmentHeader))
@@ -260,6 +264,7 @@ impl<S: Storage> Looking<'_, S> {
         let position = survey.head.position.0;
         let error = |kind| Err(Damage { file: file.clone(), offset, position, kind }.into());
         if let Some(Entry::Unsealed(Unsealed { contents: Contents { bad: Some(bad), .. }, .. })) = last {
+            Covered::TornTail.hit();
             survey.torn = Some((file.clone(), bad.offset));
             survey.lossy = bad.evidence.is_some() || durable.position > survey.head.position;
         }

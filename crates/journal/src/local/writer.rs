@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::reader::Shared;
 use super::{LocalOptions, Mode};
 use crate::batch::SealedBatch;
+use crate::coverage::Mark as Covered;
 use crate::error::{AppendFault, AppendFaultKind};
 use crate::seam::{Appended, Head};
 use crate::segment::format::{Footer, Layout, SegmentHeader, SparseIndex, end_mark};
@@ -73,8 +74,11 @@ impl<S: Storage> Writer<S> {
     /// Nothing waits: time for the mark.
     pub(super) fn rest(&mut self) {
         // A mark that could not be written covers less than it might; the next one covers all.
-        if self.since_mark > 0 && self.shared.write_mark().is_ok() {
-            self.since_mark = 0;
+        if self.since_mark > 0 {
+            match self.shared.write_mark() {
+                Ok(()) => self.since_mark = 0,
+                Err(_refused) => Covered::MarkFailed.hit(),
+            }
         }
     }
 
@@ -109,7 +113,10 @@ impl<S: Storage> Writer<S> {
             let ahead = (current.reserved + self.options.reserve_bytes).min(self.options.segment_bytes);
             // Near a full disk what is needed may still fit where what is wished for does not.
             let reserve = |to: u64| current.segment.file.reserve(to).map(|()| to);
-            current.reserved = reserve(need.max(ahead)).or_else(|_| reserve(need))?;
+            current.reserved = reserve(need.max(ahead)).or_else(|_| {
+                Covered::SmallReserve.hit();
+                reserve(need)
+            })?;
         }
         Ok(current)
     }
@@ -143,6 +150,7 @@ impl<S: Storage> Writer<S> {
         let reserved = match file.reserve(wish) {
             Ok(()) => wish,
             Err(error) if error.kind == StorageErrorKind::Full => {
+                Covered::SmallReserve.hit();
                 file.reserve(header.layout.data_start())?;
                 header.layout.data_start()
             }
