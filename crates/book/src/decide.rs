@@ -53,7 +53,11 @@ impl Book {
         if context.key.is_some() && !self.keys.has_room(at.time_us) {
             return Err(Rejection::TooManyKeys);
         }
-        let (own, done) = self.decide_own(command, context)?;
+        let (mut own, done) = self.decide_own(command, context)?;
+        if opens {
+            // The first event of every journal is the branch's opening, with a key or without.
+            events.extend(own.drain(..1));
+        }
         if let Some(key) = context.key {
             events.push(Event::KeyUsed(KeyUsed { at, key, request: context.actor.request, done }));
         }
