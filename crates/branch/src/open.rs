@@ -16,7 +16,7 @@ use skerry_journal::{
 };
 use skerry_ledger::{Moved, MovedKind};
 use skerry_money::Date;
-use skerry_proof::Signer;
+use skerry_proof::{PublicKey, Signer};
 use skerry_proof::checkpoint::SignedCheckpoint;
 use skerry_proof::mmr::Mmr;
 
@@ -144,7 +144,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let folder = |name| ground.storage.folder(name);
     let (snapshots, checkpoints, evidence) =
         (folder("snapshots")?, folder("checkpoints")?, folder("evidence")?);
-    let latest = check_checkpoints(&checkpoints, &*durable, recovery.head, recovery.start)?;
+    let latest = check_checkpoints(&checkpoints, ground.signer.public_key(), &*durable, &recovery)?;
     let mut base = find_base(&snapshots, &*durable, options, recovery.head, recovery.start)?;
     let from_snapshot = base.head.position.0;
     let start = recovery.start.0;
@@ -224,14 +224,16 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
 /// Holds the journal against the last promise to the outside.
 fn check_checkpoints<S: Storage>(
     folder: &S,
+    key: PublicKey,
     durable: &dyn Records,
-    head: Head,
-    start: Position,
+    recovery: &Recovery,
 ) -> Result<Option<SignedCheckpoint>, OpenFailure> {
-    let Some(signed) = checkpoints::newest_first(folder)?.next().transpose()? else { return Ok(None) };
+    let Some((signed, ours)) = checkpoints::newest(folder, key)? else { return Ok(None) };
     let place = Position(signed.checkpoint.position);
-    hold_against("a signed checkpoint", place, &signed.checkpoint.head, durable, head, start)?;
-    Ok(Some(signed))
+    let head = &signed.checkpoint.head;
+    hold_against("a signed checkpoint", place, head, durable, recovery.head, recovery.start)?;
+    // By a key of before its rotation: good to hold the journal against, but receipts wait for the next.
+    Ok(ours.then_some(signed))
 }
 
 fn hold_against(

@@ -23,7 +23,6 @@ impl<R: JournalReader> Records for Durable<R> {
         }
         match self.0.read_record(Position(position)) {
             Ok(stored) => Ok((stored.header.first_position == position).then_some(stored.header.previous)),
-            // What is archived is not here to disagree with: files that end there begin before what is left.
             Err(ReadError::Archived { .. }) => Ok(None),
             Err(error) => Err(unread(position, error)),
         }

@@ -1,4 +1,4 @@
-//! The branch on threads: one that writes, one per lane of jobs, and a handle for everybody else.
+//! The branch on threads: one that writes, one per lane of jobs.
 //!
 //! ```text
 //! BranchHandle ── queue ──► writer thread ── jobs ──► feed · desk · files
@@ -10,29 +10,20 @@
 //! The writer sleeps until someone wakes it: a request, the journal, a finished job, an order, or the next tick.
 //! It holds no lock while it works. A panic is caught and makes this branch sick, no other.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use skerry_book::Status;
-use skerry_journal::{JournalStats, JournalStore, Storage};
-use skerry_proof::Receipt;
-use skerry_proof::checkpoint::SignedCheckpoint;
+use skerry_journal::{Journal, JournalStore, Storage};
 
-use crate::api::{Busy, Request};
-use crate::branch::{Branch, Condition, Parts, ReaderOf, ask_of, chain};
+use crate::branch::{Branch, Condition, Parts, ReaderOf, chain};
 use crate::clock::Now;
-use crate::evidence::receipts::{Desk, Evidence, EvidenceError, Recorded};
-use crate::history::{HistoryHandle, HistoryStats};
-use crate::ids::IdsStats;
+use crate::evidence::receipts::Desk;
+use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, monotonic_us, wake};
 use crate::jobs::{Job, JobDone, Lane, Workshop};
-use crate::keys::Keys;
-use crate::meters::Meters;
-use crate::metrics::Metrics;
 use crate::open::Found;
-use crate::work::{SharedQueue, lock};
+use crate::work::lock;
 
 /// Fills a buffer with secret random bytes: new salts at each opening.
 pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
@@ -41,71 +32,6 @@ pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
 const TICK: Duration = Duration::from_millis(100);
 /// Figures are renewed at most so often.
 const FIGURES: Duration = Duration::from_millis(200);
-
-/// An order to the writer thread; the answer says what came of it.
-enum Order<J> {
-    Reopen(Sender<Result<Found, String>>),
-    DeclareLoss(J, Sender<Result<Found, String>>),
-    Mark { snapshot: bool },
-    ConfirmClock,
-    Close(Sender<()>),
-}
-
-/// How a branch is doing, renewed a few times a second.
-#[derive(Debug, Clone, Default)]
-pub struct Figures {
-    /// Counts, days, format.
-    pub status: Option<Status>,
-    /// What it costs.
-    pub meters: Meters,
-    /// How fast it is.
-    pub metrics: Metrics,
-    /// Its journal.
-    pub journal: JournalStats,
-    /// Its id index.
-    pub ids: IdsStats,
-    /// Its history.
-    pub history: HistoryStats,
-    /// Requests waiting.
-    pub queue_requests: usize,
-    /// Bytes waiting.
-    pub queue_bytes: usize,
-    /// Batches being made durable.
-    pub in_flight: usize,
-    /// Replies held.
-    pub held: usize,
-    /// The wall clock has jumped by so many microseconds and nothing is stamped.
-    pub clock_jumped_us: Option<i64>,
-}
-
-/// What the handle's clones share with the writer thread.
-struct Shared {
-    number: u16,
-    queue: SharedQueue,
-    wake: Sender<()>,
-    begun: Instant,
-    keys: Arc<dyn Keys>,
-    condition: Mutex<Condition>,
-    figures: Mutex<Arc<Figures>>,
-    open: RwLock<Option<OpenParts>>,
-    orders: Sender<OrderBox>,
-    closing: AtomicBool,
-}
-
-/// What an opening brings for readers.
-#[derive(Clone)]
-struct OpenParts {
-    history: HistoryHandle,
-    evidence: Arc<dyn Evidence>,
-    latest: Arc<dyn Fn() -> Option<Arc<SignedCheckpoint>> + Send + Sync>,
-}
-
-/// Orders without the journal's type, so that handles need not name it.
-type OrderBox = Order<Box<dyn std::any::Any + Send>>;
-
-/// A branch at work, from any thread. Clones are the same branch.
-#[derive(Clone)]
-pub struct BranchHandle(Arc<Shared>);
 
 /// The threads of a branch; dropping it closes the branch and waits for them.
 pub struct BranchThread {
@@ -125,6 +51,7 @@ impl BranchThread {
         J: JournalStore + 'static,
         S: Storage,
         ReaderOf<J>: Send + Sync,
+        <J::Journal as Journal>::Cold: 'static,
     {
         let (wake, woken) = bounded(1);
         let (orders, ordered) = unbounded();
@@ -140,7 +67,6 @@ impl BranchThread {
             figures: Mutex::default(),
             open: RwLock::new(None),
             orders,
-            closing: AtomicBool::new(false),
         });
         let (results, done) = unbounded();
         let driver = Driver {
@@ -192,142 +118,6 @@ impl Drop for BranchThread {
     }
 }
 
-impl BranchHandle {
-    /// The branch's number.
-    #[must_use]
-    pub fn number(&self) -> u16 {
-        self.0.number
-    }
-
-    /// Queues a request. Its reply is called once, on the branch's thread.
-    ///
-    /// # Errors
-    ///
-    /// [`Busy`]; nothing was taken, and the reply will not be called.
-    pub fn submit(&self, request: Request) -> Result<(), Busy> {
-        let ask = ask_of(&request);
-        let admitted = lock(&self.0.queue).admit(ask, monotonic_us(self.0.begun), request);
-        self.wake();
-        admitted.map_err(|(busy, _)| busy)
-    }
-
-    /// How it is.
-    #[must_use]
-    pub fn condition(&self) -> Condition {
-        self.0.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How it is doing.
-    #[must_use]
-    pub fn figures(&self) -> Arc<Figures> {
-        Arc::clone(&self.0.figures.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The durable end of its journal; 0 while it is not open.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.parts().map_or(0, |parts| parts.evidence.durable())
-    }
-
-    /// Its history, while it is open; another one after each opening.
-    #[must_use]
-    pub fn history(&self) -> Option<HistoryHandle> {
-        self.parts().ok().map(|parts| parts.history)
-    }
-
-    /// Its customers' keys.
-    #[must_use]
-    pub fn keys(&self) -> Arc<dyn Keys> {
-        Arc::clone(&self.0.keys)
-    }
-
-    /// The last signed checkpoint.
-    #[must_use]
-    pub fn checkpoint(&self) -> Option<Arc<SignedCheckpoint>> {
-        (self.parts().ok()?.latest)()
-    }
-
-    /// The receipt of the record at `position`. Reads files: not for a thread that must not wait.
-    ///
-    /// # Errors
-    ///
-    /// [`EvidenceError`]; after [`EvidenceError::NotYet`] order a checkpoint by [`mark`](Self::mark) and ask again.
-    pub fn receipt(&self, position: u64) -> Result<Receipt, EvidenceError> {
-        self.parts()?.evidence.receipt(position)
-    }
-
-    /// At most `most` durable records from `from` on, with their actors. Reads files.
-    ///
-    /// # Errors
-    ///
-    /// [`EvidenceError`].
-    pub fn recorded(&self, from: u64, most: usize) -> Result<Vec<Recorded>, EvidenceError> {
-        self.parts()?.evidence.recorded(from, most)
-    }
-
-    /// Orders a checkpoint, and a snapshot too if `snapshot`.
-    pub fn mark(&self, snapshot: bool) {
-        self.order(Order::Mark { snapshot });
-    }
-
-    /// Says that the wall clock is right although it jumped.
-    pub fn confirm_clock(&self) {
-        self.order(Order::ConfirmClock);
-    }
-
-    /// Opens it again from its journal. Waits until that is done.
-    ///
-    /// # Errors
-    ///
-    /// Why it did not open, with all causes.
-    pub fn reopen(&self) -> Result<Found, String> {
-        let (answer, wait) = bounded(1);
-        self.order(Order::Reopen(answer));
-        wait.recv().unwrap_or_else(|_| Err("the branch is closed".to_owned()))
-    }
-
-    /// Opens a branch whose journal was rewound, without what is lost. `store` must be the branch's own kind of journal
-    /// store, set to accept the loss.
-    ///
-    /// # Errors
-    ///
-    /// Why it did not open, with all causes.
-    pub fn declare_loss<J: JournalStore + 'static>(&self, store: J) -> Result<Found, String> {
-        let (answer, wait) = bounded(1);
-        self.order(Order::DeclareLoss(Box::new(store), answer));
-        wait.recv().unwrap_or_else(|_| Err("the branch is closed".to_owned()))
-    }
-
-    fn parts(&self) -> Result<OpenParts, EvidenceError> {
-        self.0.open.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(EvidenceError::Closed)
-    }
-
-    fn order(&self, order: OrderBox) {
-        // A thread that is gone answers by the dropped sender in the order.
-        drop(self.0.orders.send(order));
-        self.wake();
-    }
-
-    fn wake(&self) {
-        wake(&self.0.wake);
-    }
-}
-
-impl std::fmt::Debug for BranchHandle {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "BranchHandle({}, {:?})", self.0.number, self.condition())
-    }
-}
-
-fn wake(wake: &Sender<()>) {
-    // Full means that the writer is about to look anyway.
-    let _ = wake.try_send(());
-}
-
-fn monotonic_us(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
 /// The threads that run jobs of one opening.
 struct Lanes<R> {
     senders: Vec<Sender<Job<R>>>,
@@ -361,6 +151,7 @@ where
     J: JournalStore + 'static,
     S: Storage,
     ReaderOf<J>: Send + Sync,
+    <J::Journal as Journal>::Cold: 'static,
 {
     fn run(mut self, opened: &Sender<()>) {
         drop(self.open());
@@ -414,7 +205,6 @@ where
     fn after_opening(&mut self) {
         let waker = self.shared.wake.clone();
         if let Some(work) = self.branch.work_mut() {
-            use skerry_journal::Journal;
             work.journal.on_progress(Box::new(move || wake(&waker)));
         }
         if let (Some(workshop), Some(reader)) = (self.branch.workshop(), self.branch.reader()) {
@@ -517,7 +307,6 @@ where
         };
         let mut figures = Figures { queue_requests, queue_bytes, clock_jumped_us, ..Figures::default() };
         if let Some(work) = self.branch.work_mut() {
-            use skerry_journal::Journal;
             figures.status = Some(work.book.status());
             figures.meters = work.meters.clone();
             figures.metrics = work.metrics.clone();
@@ -548,12 +337,18 @@ where
                 let now = self.now();
                 self.branch.mark(now, snapshot);
             }
+            Order::Archive(before, cold, answer) => {
+                let moved = match cold.downcast::<<J::Journal as Journal>::Cold>() {
+                    Ok(cold) => self.branch.archive(before, &cold),
+                    Err(_) => Err("the folder is of another kind than the journal's".to_owned()),
+                };
+                let _ = answer.send(moved);
+            }
             Order::ConfirmClock => {
                 let now = self.now();
                 self.branch.confirm_clock(now);
             }
             Order::Close(closed) => {
-                self.shared.closing.store(true, Ordering::Relaxed);
                 self.close();
                 let _ = closed.send(());
                 return true;

@@ -353,3 +353,44 @@ fn checkpoints_are_signed_by_time_and_prove_their_consistency() {
         last = Some(stated);
     }
 }
+
+#[test]
+fn old_segments_go_to_cold_storage_and_nothing_is_missing_from_what_is_left() {
+    let storage = FaultStorage::new(11);
+    let mut small = options();
+    small.history.span_rows = 20_000;
+    small.ids.memtable_ids = 20_000;
+    let mut bank = Stepped::with(&storage, small);
+    bank.open().unwrap();
+    bank.found(4, 1_000_000);
+    let cold = storage.folder("cold").unwrap();
+    assert!(bank.branch.archive(u64::MAX, &cold).is_err(), "without a snapshot everything is needed");
+    let now = bank.now.wall_us;
+    let batch = || -> Vec<Transfer> {
+        (0..8_000).map(|n| transfer(account(n % 4 + 1), account((n + 1) % 4 + 1), 1, now)).collect()
+    };
+    for round in 0..24 {
+        bank.packed(&batch());
+        if round == 11 || round == 20 {
+            bank.branch.mark(bank.now, true);
+            bank.settle();
+        }
+    }
+    let kept = bank.branch.archive(u64::MAX, &cold).unwrap();
+    assert!(kept > 0 && kept <= 12 * 8_000 + 100, "up to the older snapshot and no further: {kept}");
+    assert!(!cold.list().unwrap().is_empty());
+    let image = bank.image();
+    bank.branch.close(bank.now);
+    bank.open().unwrap();
+    bank.settle();
+    assert_eq!(bank.image(), image);
+    for serial in 1..=4 {
+        let posted = bank.account(account(serial));
+        let history = bank.branch.history().unwrap();
+        let at_least = history.position();
+        let totals =
+            history.totals(account(serial), skerry_branch::history::AsOf::default(), at_least).unwrap();
+        assert_eq!((totals.debits, totals.credits), (posted.debits_posted, posted.credits_posted));
+    }
+    assert!(bank.packed(&batch()).iter().all(|outcome| outcome.code == 0));
+}

@@ -5,6 +5,7 @@
 
 use skerry_journal::storage::{read_whole, replace_whole};
 use skerry_journal::{Storage, StorageError};
+use skerry_proof::PublicKey;
 use skerry_proof::checkpoint::{CheckpointError, SignedCheckpoint};
 
 /// How many of the newest are kept, whatever their day.
@@ -99,6 +100,25 @@ pub fn newest_first<S: Storage>(
     }))
 }
 
+/// The newest checkpoint, and whether it was signed by `key`. If it was, its signature is checked: a damaged one must
+/// not be given out in receipts. One by an earlier key is only held against the journal.
+///
+/// # Errors
+///
+/// [`CheckpointFileError`].
+pub fn newest<S: Storage>(
+    storage: &S,
+    key: PublicKey,
+) -> Result<Option<(SignedCheckpoint, bool)>, CheckpointFileError> {
+    let Some(name) = names(storage)?.first().copied() else { return Ok(None) };
+    let Some(signed) = newest_first(storage)?.next().transpose()? else { return Ok(None) };
+    match signed.verify(&[key]) {
+        Ok(()) => Ok(Some((signed, true))),
+        Err(CheckpointError::UnknownKey(_)) => Ok(Some((signed, false))),
+        Err(source) => Err(CheckpointFileError::Damaged { file: name.file(), source }),
+    }
+}
+
 /// Takes away the checkpoints beyond `position`: those of a life that was declared lost. Returns how many.
 ///
 /// # Errors
@@ -119,7 +139,8 @@ mod tests {
     use super::*;
     use skerry_journal::RealStorage;
     use skerry_proof::checkpoint::Checkpoint;
-    use skerry_proof::{Ed25519Signer, HashAlgorithm};
+    use skerry_journal::StorageFile;
+    use skerry_proof::{Ed25519Signer, HashAlgorithm, Signer};
 
     fn signed(position: u64, business_date: i32) -> SignedCheckpoint {
         let checkpoint = Checkpoint {
@@ -159,6 +180,25 @@ mod tests {
         let kept = positions(&storage);
         assert_eq!(kept[..3], [199, 198, 197]);
         assert_eq!(kept[KEPT..], [99, 49], "closing days before the newest {KEPT}: {kept:?}");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_wherever_the_key_is_known() {
+        let storage = folder("flip");
+        keep(&storage, &signed(7, 0)).unwrap();
+        let [own, other] = [[1; 32], [2; 32]].map(|seed| Ed25519Signer::from_seed(&seed).public_key());
+        assert!(newest(&storage, own).unwrap().unwrap().1);
+        assert!(!newest(&storage, other).unwrap().unwrap().1, "by another key: held against, not given out");
+        let file = storage.open(&storage.list().unwrap()[0], true).unwrap();
+        let mut unnoticed = 0;
+        for offset in 0..file.length().unwrap() {
+            let mut byte = [0];
+            file.read_at(offset, &mut byte).unwrap();
+            file.write_at(offset, &[byte[0] ^ 8]).unwrap();
+            unnoticed += u32::from(newest(&storage, own).is_ok_and(|found| found.unwrap().1));
+            file.write_at(offset, &byte).unwrap();
+        }
+        assert_eq!(unnoticed, 0);
     }
 
     #[test]

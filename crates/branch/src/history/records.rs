@@ -32,6 +32,16 @@ pub trait Records: Send + Sync {
     fn head_before(&self, position: u64) -> Result<Option<[u8; 32]>, SideError>;
 }
 
+/// Whether a derived file that stands for everything before `end` is the journal's. What lies before `start`, in the
+/// archive, can no longer contradict; a file that ends there was held against the journal before it was archived.
+///
+/// # Errors
+///
+/// As [`Records::head_before`].
+pub(crate) fn agrees(records: &dyn Records, start: u64, end: u64, head: [u8; 32]) -> Result<bool, SideError> {
+    Ok(end < start || records.head_before(end)? == Some(head))
+}
+
 /// A record's fixed bytes, read in place.
 #[derive(Clone, Copy)]
 pub(crate) struct Raw<'a>(pub(crate) &'a [u8; RECORD_BYTES]);

@@ -1,0 +1,242 @@
+//! A branch from any thread: requests in, figures and evidence out, orders to the writer.
+//!
+//! It never waits for the writer but where it says so, and reads of files happen on the caller's thread. After each
+//! opening it looks at the new one; what a caller took from a former one stays readable, but stands still.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, bounded};
+use skerry_book::Status;
+use skerry_journal::{Journal, JournalStats, JournalStore};
+use skerry_proof::Receipt;
+use skerry_proof::checkpoint::SignedCheckpoint;
+
+use crate::api::{Busy, Request};
+use crate::branch::{Condition, ask_of};
+use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
+use crate::history::{HistoryHandle, HistoryStats};
+use crate::ids::IdsStats;
+use crate::keys::Keys;
+use crate::meters::Meters;
+use crate::metrics::Metrics;
+use crate::open::Found;
+use crate::work::{SharedQueue, lock};
+
+/// An order to the writer thread; the answer says what came of it.
+pub(crate) enum Order<J> {
+    Reopen(Sender<Result<Found, String>>),
+    DeclareLoss(J, Sender<Result<Found, String>>),
+    Mark { snapshot: bool },
+    Archive(u64, Box<dyn std::any::Any + Send>, Sender<Result<u64, String>>),
+    ConfirmClock,
+    Close(Sender<()>),
+}
+
+/// How a branch is doing, renewed a few times a second.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Counts, days, format.
+    pub status: Option<Status>,
+    /// What it costs.
+    pub meters: Meters,
+    /// How fast it is.
+    pub metrics: Metrics,
+    /// Its journal.
+    pub journal: JournalStats,
+    /// Its id index.
+    pub ids: IdsStats,
+    /// Its history.
+    pub history: HistoryStats,
+    /// Requests waiting.
+    pub queue_requests: usize,
+    /// Bytes waiting.
+    pub queue_bytes: usize,
+    /// Batches being made durable.
+    pub in_flight: usize,
+    /// Replies held.
+    pub held: usize,
+    /// The wall clock has jumped by so many microseconds and nothing is stamped.
+    pub clock_jumped_us: Option<i64>,
+}
+
+/// What the handle's clones share with the writer thread.
+pub(crate) struct Shared {
+    pub(crate) number: u16,
+    pub(crate) queue: SharedQueue,
+    pub(crate) wake: Sender<()>,
+    pub(crate) begun: Instant,
+    pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) condition: Mutex<Condition>,
+    pub(crate) figures: Mutex<Arc<Figures>>,
+    pub(crate) open: RwLock<Option<OpenParts>>,
+    pub(crate) orders: Sender<OrderBox>,
+}
+
+/// What an opening brings for readers.
+#[derive(Clone)]
+pub(crate) struct OpenParts {
+    pub(crate) history: HistoryHandle,
+    pub(crate) evidence: Arc<dyn Evidence>,
+    pub(crate) latest: Arc<dyn Fn() -> Option<Arc<SignedCheckpoint>> + Send + Sync>,
+}
+
+/// Orders without the journal's type, so that handles need not name it.
+pub(crate) type OrderBox = Order<Box<dyn std::any::Any + Send>>;
+
+/// A branch at work, from any thread. Clones are the same branch.
+#[derive(Clone)]
+pub struct BranchHandle(pub(crate) Arc<Shared>);
+
+impl BranchHandle {
+    /// The branch's number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.0.number
+    }
+
+    /// Queues a request. Its reply is called once, on the branch's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing was taken, and the reply will not be called.
+    pub fn submit(&self, request: Request) -> Result<(), Busy> {
+        let ask = ask_of(&request);
+        let admitted = lock(&self.0.queue).admit(ask, monotonic_us(self.0.begun), request);
+        self.wake();
+        admitted.map_err(|(busy, _)| busy)
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.0.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.0.figures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The durable end of its journal; 0 while it is not open.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.parts().map_or(0, |parts| parts.evidence.durable())
+    }
+
+    /// Its history, while it is open; another one after each opening.
+    #[must_use]
+    pub fn history(&self) -> Option<HistoryHandle> {
+        self.parts().ok().map(|parts| parts.history)
+    }
+
+    /// Its customers' keys.
+    #[must_use]
+    pub fn keys(&self) -> Arc<dyn Keys> {
+        Arc::clone(&self.0.keys)
+    }
+
+    /// The last signed checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Arc<SignedCheckpoint>> {
+        (self.parts().ok()?.latest)()
+    }
+
+    /// The receipt of the record at `position`. Reads files: not for a thread that must not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`EvidenceError`]; after [`EvidenceError::NotYet`] order a checkpoint by [`mark`](Self::mark) and ask again.
+    pub fn receipt(&self, position: u64) -> Result<Receipt, EvidenceError> {
+        self.parts()?.evidence.receipt(position)
+    }
+
+    /// At most `most` durable records from `from` on, with their actors. Reads files.
+    ///
+    /// # Errors
+    ///
+    /// [`EvidenceError`].
+    pub fn recorded(&self, from: u64, most: usize) -> Result<Vec<Recorded>, EvidenceError> {
+        self.parts()?.evidence.recorded(from, most)
+    }
+
+    /// Orders a checkpoint, and a snapshot too if `snapshot`.
+    pub fn mark(&self, snapshot: bool) {
+        self.order(Order::Mark { snapshot });
+    }
+
+    /// Moves sealed segments that no kept snapshot needs, and that lie before `before`, to `cold`, a folder of the same
+    /// kind as the journal's. Returns the first position that is still in the journal. The writer copies: it serves
+    /// nobody meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Why not, with all causes; what was not durably copied is still in its place.
+    pub fn archive<J>(&self, before: u64, cold: <J::Journal as Journal>::Cold) -> Result<u64, String>
+    where
+        J: JournalStore,
+        <J::Journal as Journal>::Cold: Send + 'static,
+    {
+        let (answer, wait) = bounded(1);
+        self.order(Order::Archive(before, Box::new(cold), answer));
+        wait.recv().unwrap_or_else(|_| Err("the branch is closed".to_owned()))
+    }
+
+    /// Says that the wall clock is right although it jumped.
+    pub fn confirm_clock(&self) {
+        self.order(Order::ConfirmClock);
+    }
+
+    /// Opens it again from its journal. Waits until that is done.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not open, with all causes.
+    pub fn reopen(&self) -> Result<Found, String> {
+        let (answer, wait) = bounded(1);
+        self.order(Order::Reopen(answer));
+        wait.recv().unwrap_or_else(|_| Err("the branch is closed".to_owned()))
+    }
+
+    /// Opens a branch whose journal was rewound, without what is lost. `store` must be the branch's own kind of journal
+    /// store, set to accept the loss.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not open, with all causes.
+    pub fn declare_loss<J: JournalStore + 'static>(&self, store: J) -> Result<Found, String> {
+        let (answer, wait) = bounded(1);
+        self.order(Order::DeclareLoss(Box::new(store), answer));
+        wait.recv().unwrap_or_else(|_| Err("the branch is closed".to_owned()))
+    }
+
+    fn parts(&self) -> Result<OpenParts, EvidenceError> {
+        self.0.open.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(EvidenceError::Closed)
+    }
+
+    pub(crate) fn order(&self, order: OrderBox) {
+        // A thread that is gone answers by the dropped sender in the order.
+        drop(self.0.orders.send(order));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        wake(&self.0.wake);
+    }
+}
+
+impl std::fmt::Debug for BranchHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "BranchHandle({}, {:?})", self.0.number, self.condition())
+    }
+}
+
+pub(crate) fn wake(wake: &Sender<()>) {
+    // Full means that the writer is about to look anyway.
+    let _ = wake.try_send(());
+}
+
+pub(crate) fn monotonic_us(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
