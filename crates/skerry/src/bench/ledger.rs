@@ -18,6 +18,8 @@ use super::setup::{Wanted, check_trial_balance, open_accounts};
 
 /// TigerBeetle with batches of one is asked for no more: it would take longer than all else together.
 const PEER_SINGLES_MAX: u64 = 20_000;
+/// Below so many accounts a bank's fixed buffers are most of its memory, and a figure an account says nothing.
+const ACCOUNTS_MANY: u32 = 100_000;
 /// How long derived files may go on growing after the load.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// How long they must stand still to count as settled.
@@ -41,6 +43,9 @@ pub(crate) struct LedgerArgs {
     /// Customer accounts to open
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..))]
     accounts: u32,
+    /// Accounts of each customer
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    accounts_per_customer: u32,
     /// Transfers to make
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     transfers: u64,
@@ -153,6 +158,7 @@ fn work(args: &LedgerArgs, branches: usize) -> Work {
     Work {
         mode: args.mode.name().to_owned(),
         accounts: args.accounts,
+        accounts_per_customer: args.accounts_per_customer,
         transfers: args.transfers,
         batch: if args.mode == Mode::Packed { args.batch as usize } else { 1 },
         connections: args.connections(),
@@ -173,6 +179,7 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     let empty = bank.usage();
     let wanted = Wanted {
         accounts: args.accounts,
+        accounts_per_customer: args.accounts_per_customer,
         skew: args.skew,
         pending: args.pending,
         dressed: false,
@@ -213,9 +220,10 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     };
     let memory = match (empty, opened, resident) {
         (Some(empty), Some(opened), Some(resident_bytes_after_load)) => {
-            let growth = opened.resident_bytes.saturating_sub(empty.resident_bytes);
-            let bytes_per_million_accounts = growth as f64 / f64::from(args.accounts) * 1e6;
-            Some(Memory { bytes_per_million_accounts, resident_bytes_after_load })
+            let accounts_bytes = opened.resident_bytes.saturating_sub(empty.resident_bytes);
+            let each = accounts_bytes as f64 / f64::from(args.accounts);
+            let bytes_per_million_accounts = (args.accounts >= ACCOUNTS_MANY).then_some(each * 1e6);
+            Some(Memory { accounts_bytes, bytes_per_million_accounts, resident_bytes_after_load })
         }
         _ => None,
     };

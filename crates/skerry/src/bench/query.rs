@@ -35,6 +35,9 @@ pub(crate) struct QueryArgs {
     /// Customer accounts to open
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..))]
     accounts: u32,
+    /// Accounts of each customer
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    accounts_per_customer: u32,
     /// Transfers to make before the first question
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     transfers: u64,
@@ -99,8 +102,14 @@ pub(crate) fn run(args: QueryArgs, json: bool) -> anyhow::Result<()> {
 
 async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
     let mut bank = Bank::start(&args.folder, 1, args.keep).await?;
-    let wanted =
-        Wanted { accounts: args.accounts, skew: Skew::Uniform, pending: 0.0, dressed: true, seed: args.seed };
+    let wanted = Wanted {
+        accounts: args.accounts,
+        accounts_per_customer: args.accounts_per_customer,
+        skew: Skew::Uniform,
+        pending: 0.0,
+        dressed: true,
+        seed: args.seed,
+    };
     let fields = open_accounts(&bank, wanted).await?;
     let field = Arc::clone(fields.first().context("the bank opened no account")?);
     let loaded = load(plan(&bank, args, &fields, None)).await?;

@@ -32,6 +32,7 @@ pub(super) struct Report {
 pub(super) struct Work {
     pub(super) mode: String,
     pub(super) accounts: u32,
+    pub(super) accounts_per_customer: u32,
     pub(super) transfers: u64,
     pub(super) batch: usize,
     pub(super) connections: usize,
@@ -81,7 +82,9 @@ pub(super) struct DiskUse {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Memory {
     /// Growth from the empty bank to all accounts opened and funded.
-    pub(super) bytes_per_million_accounts: f64,
+    pub(super) accounts_bytes: u64,
+    /// The same a million accounts, where there are enough that fixed buffers do not count.
+    pub(super) bytes_per_million_accounts: Option<f64>,
     pub(super) resident_bytes_after_load: u64,
 }
 
@@ -230,8 +233,8 @@ impl OurRun {
                 ),
             );
         }
-        if let Some(memory) = self.memory {
-            let mebibytes = memory.bytes_per_million_accounts / 1_048_576.0;
+        if let Some(bytes) = self.memory.and_then(|memory| memory.bytes_per_million_accounts) {
+            let mebibytes = bytes / 1_048_576.0;
             put(&mut text, format_args!("; {mebibytes:.0} MiB a million accounts"));
         }
         put(

@@ -87,6 +87,7 @@ fn the_text_names_durability_contention_and_ratio() {
         work: Work {
             mode: "packed".to_owned(),
             accounts: 2,
+            accounts_per_customer: 1,
             transfers: 10,
             batch: 5,
             connections: 1,

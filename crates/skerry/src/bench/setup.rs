@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use skerry_client::packed::{MEDIA_TYPE, RESULT_BYTES, account_reference};
 
 use super::bank::Bank;
@@ -17,8 +17,10 @@ use super::load::problem_text;
 use super::picks::{Picks, Skew};
 use super::random::{Random, now_millis};
 
-/// Connections that open accounts side by side.
-const LANES: usize = 64;
+/// Connections that open accounts side by side; the bank works on many items of each call at once.
+const LANES: u64 = 8;
+/// Accounts opened in one call.
+const CHUNK: u32 = 500;
 /// Fen in each account: more than any load can spend.
 const FUNDS: u64 = 1_000_000_000_000;
 /// The head *cash*.
@@ -32,6 +34,8 @@ const FUNDING_BATCH: usize = 8_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) accounts: u32,
+    /// Accounts of each customer; a day's idempotency keys are bounded, and each customer needs one of them.
+    pub(super) accounts_per_customer: u32,
     pub(super) skew: Skew,
     /// Share of transfers that hold first.
     pub(super) pending: f64,
@@ -40,14 +44,20 @@ pub(super) struct Wanted {
     pub(super) seed: u64,
 }
 
+/// The answer to an import, as far as it is needed here.
 #[derive(Debug, Deserialize)]
-struct Customer {
-    id: String,
+struct Imported {
+    results: Vec<Item>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Account {
-    number: String,
+struct Item {
+    #[serde(default)]
+    customer: Option<String>,
+    #[serde(default)]
+    account: Option<String>,
+    #[serde(default)]
+    problem: Option<Value>,
 }
 
 /// Opens the accounts, in whatever branches the bank assigns, and funds them. One field a branch.
@@ -57,17 +67,19 @@ struct Account {
 /// The first call that the bank refused.
 pub(super) async fn open_accounts(bank: &Bank, wanted: Wanted) -> anyhow::Result<Vec<Arc<Field>>> {
     let started = Instant::now();
+    let run = Random::new(wanted.seed ^ now_millis()).next();
     let next = Arc::new(AtomicU32::new(0));
     let mut running = tokio::task::JoinSet::new();
-    for number in 0..LANES as u64 {
+    for number in 0..LANES {
         let opener = Opener {
             lane: Lane::open(&bank.authority).await?,
             authority: bank.authority.clone(),
             token: bank.token.clone(),
-            random: Random::new(wanted.seed ^ (0xacc0 + number) << 40 ^ now_millis()),
+            run,
+            random: Random::new(run ^ number),
             request: Vec::new(),
         };
-        running.spawn(opener.run(Arc::clone(&next), wanted.accounts));
+        running.spawn(opener.run(Arc::clone(&next), wanted));
     }
     let mut numbers = Vec::with_capacity(wanted.accounts as usize);
     while let Some(done) = running.join_next().await {
@@ -109,27 +121,56 @@ struct Opener {
     lane: Lane,
     authority: String,
     token: String,
+    /// Tells this run's customers from those of others.
+    run: u64,
     random: Random,
     request: Vec<u8>,
 }
 
 impl Opener {
-    async fn run(mut self, next: Arc<AtomicU32>, accounts: u32) -> anyhow::Result<Vec<String>> {
+    async fn run(mut self, next: Arc<AtomicU32>, wanted: Wanted) -> anyhow::Result<Vec<String>> {
         let mut numbers = Vec::new();
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= accounts {
+            let first = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if first >= wanted.accounts {
                 return Ok(numbers);
             }
-            let name = index + 1;
-            let document = self.random.next();
-            let body = format!(
-                "{{\"name\":\"Customer {name}\",\"document\":{{\"kind\":\"bench\",\"number\":\"{document:020}\"}}}}"
-            );
-            let customer: Customer = self.post("/v1/customers", &body).await?;
-            let path = format!("/v1/customers/{}/accounts", customer.id);
-            let account: Account = self.post(&path, "{\"product\":\"current\",\"currency\":\"CNY\"}").await?;
-            numbers.push(account.number);
+            let count = CHUNK.min(wanted.accounts - first);
+            let customers = self.customers(first, count.div_ceil(wanted.accounts_per_customer)).await?;
+            let owner = |number: u32| &customers[(number / wanted.accounts_per_customer) as usize];
+            let accounts: Vec<Value> = (0..count)
+                .map(|number| {
+                    let cause = format!("bench/{:x}/account/{}", self.run, first + number);
+                    json!({"cause": cause, "customer": owner(number), "product": "current", "currency": "CNY"})
+                })
+                .collect();
+            let opened = self.import("accounts", accounts).await?;
+            let opened =
+                opened.into_iter().map(|item| item.account.context("an imported account has no number"));
+            for number in opened {
+                numbers.push(number?);
+            }
+        }
+    }
+
+    async fn customers(&mut self, first: u32, count: u32) -> anyhow::Result<Vec<String>> {
+        let customers = (first..first + count).map(|number| {
+            let name = format!("Customer {}", number + 1);
+            let document = format!("{:x}{number:08}", self.run);
+            let cause = format!("bench/{:x}/customer/{number}", self.run);
+            json!({"cause": cause, "name": name, "document": {"kind": "bench", "number": document}})
+        });
+        let opened = self.import("customers", customers.collect()).await?;
+        opened.into_iter().map(|item| item.customer.context("an imported customer has no number")).collect()
+    }
+
+    /// Imports `items`, all of which must be taken.
+    async fn import(&mut self, what: &str, items: Vec<Value>) -> anyhow::Result<Vec<Item>> {
+        let body = json!({ what: items }).to_string();
+        let done: Imported = self.post(&format!("/v1/import/{what}"), &body).await?;
+        match done.results.iter().find_map(|item| item.problem.as_ref()) {
+            Some(problem) => anyhow::bail!("the bank refused one of the {what}: {problem}"),
+            None => Ok(done.results),
         }
     }
 
@@ -210,8 +251,6 @@ pub(super) fn check_trial_balance(answer: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -221,7 +260,14 @@ mod tests {
             format!("{digits:014}{:02}", 98 - digits * 100 % 97)
         };
         let numbers = vec![number(2, 1), number(1, 2), number(1, 1), number(2, 5)];
-        let wanted = Wanted { accounts: 4, skew: Skew::Uniform, pending: 0.5, dressed: false, seed: 1 };
+        let wanted = Wanted {
+            accounts: 4,
+            accounts_per_customer: 1,
+            skew: Skew::Uniform,
+            pending: 0.5,
+            dressed: false,
+            seed: 1,
+        };
         let fields = fields(numbers.clone(), wanted).unwrap();
         assert_eq!(fields.iter().map(|field| field.branch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(fields[0].references, [1 << 48 | 1, 1 << 48 | 2]);

@@ -64,7 +64,10 @@ pub(in crate::bench) fn run(work: Work<'_>) -> anyhow::Result<PeerRun> {
     let transfers = work.transfers;
     Ok(PeerRun {
         peer: "tigerbeetle".to_owned(),
-        variant: format!("batches of {}, {} clients", work.batch, work.clients.unwrap_or(1)),
+        variant: match work.clients {
+            None | Some(1) => format!("batches of {}, one client", work.batch),
+            Some(clients) => format!("batches of {}, {clients} clients", work.batch),
+        },
         transfers,
         transfers_per_second: report.per_second,
         latency_ms: report.batch,
