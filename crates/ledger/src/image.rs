@@ -60,7 +60,7 @@ pub enum ReadError<E> {
 }
 
 impl Ledger {
-    /// Marks this moment. Costs one pointer per page of 16 accounts; each page is then copied
+    /// Marks this moment. Costs one pointer per page of 4 accounts; each page is then copied
     /// before its first change, so the first batches afterwards take longer.
     #[must_use]
     pub fn freeze(&self) -> LedgerImage {

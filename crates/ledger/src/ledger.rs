@@ -16,9 +16,9 @@ use crate::rules::{self, View};
 use crate::trial::{Basis, Trial, TrialRow};
 use crate::types::{AccountRef, Flags, Moved, MovedKind, Stamp, Transfer, TransferId};
 
-/// Accounts in pages of 16, 2 KiB: larger ones make `decide` faster over many accounts (fewer counts of sharers
+/// Accounts in pages of 4, 512 bytes: larger ones make `decide` faster over many accounts (fewer counts of sharers
 /// to fetch), smaller ones make the first batch after a mark faster (less to copy). `examples/hot_path.rs` shows both.
-pub(crate) type Accounts = PagedVec<Account, 16>;
+pub(crate) type Accounts = PagedVec<Account, 4>;
 
 /// The accounts, open holds and trial balance of one branch.
 #[derive(Debug)]
