@@ -115,8 +115,11 @@ impl Bank {
         for number in 1..=folder.identity.branches {
             let branch = open_branch(&config, &folder, number, &key, &signer)
                 .with_context(|| format!("could not start branch {number}"))?;
-            seats.push(Arc::new(Hosted::new(branch.handle())));
+            seats.push(Arc::new(Hosted::new(branch.handle()).signed_with(signer.public_key().bytes)));
             branches.push(branch);
+        }
+        for branch in &branches {
+            found_if_new(&config, &folder, &branch.handle(), &key)?;
         }
         let tokens = Arc::new(TokenStore::open(&folder.root().join("tokens.json"))?);
         let fresh = first_token(&folder, &tokens)?;
@@ -229,17 +232,16 @@ fn open_branch(
 ) -> anyhow::Result<BranchThread> {
     let parts = parts(config, folder, number, key, signer)?;
     let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
-    let handle = branch.handle();
-    match handle.condition() {
-        Condition::Open => {
-            if handle.figures().status.as_ref().is_none_or(|status| status.first_day.is_none()) {
-                found(config, folder, &handle, key)?;
-            }
-        }
+    if let Condition::Sick(cause) = branch.handle().condition() {
         // The other branches go on; this one says why it is sick, and can be opened again.
-        other => tracing::error!(branch = number, "the branch did not open: {other:?}"),
+        tracing::error!(branch = number, cause, "the branch did not open");
     }
     Ok(branch)
+}
+
+fn found_if_new(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayKey) -> anyhow::Result<()> {
+    let is_new = handle.figures().status.as_ref().is_some_and(|status| status.first_day.is_none());
+    if is_new && handle.condition() == Condition::Open { found(config, folder, handle, key) } else { Ok(()) }
 }
 
 /// Opens a new branch's book: terms, chart, heads, first business day.
@@ -264,6 +266,14 @@ fn found(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayK
             Reply::Command(Ok(_)) => (),
             other => bail!("could not {name} in branch {}: {other:?}", handle.number()),
         }
+    }
+    // Newcomers are placed by the branch's figures, so these must know of the room before anybody comes.
+    let began = Instant::now();
+    while handle.figures().status.as_ref().is_none_or(|status| status.first_day.is_none()) {
+        if began.elapsed() > Duration::from_secs(10) {
+            bail!("branch {} does not tell its figures", handle.number());
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ pub(crate) struct Customer {
     pub(crate) name: String,
     pub(crate) document_kind: String,
     pub(crate) document_number: String,
+    /// Since when: no later than the first of its accounts.
+    pub(crate) opened: Option<Date>,
 }
 
 /// An account to be.
@@ -187,9 +189,14 @@ impl Plan {
     pub(crate) fn read(mapping: &Mapping, folder: &Path) -> anyhow::Result<Self> {
         let currency = Currency::from_alpha(&mapping.currency)
             .with_context(|| format!("the mapping's currency {:?} is not in ISO 4217", mapping.currency))?;
-        let (customers, customer_at) = read_customers(mapping, folder)?;
+        let (mut customers, customer_at) = read_customers(mapping, folder)?;
         let owner_of = read_owners(mapping, folder, &customer_at)?;
         let (mut accounts, account_at) = read_accounts(mapping, folder, &owner_of)?;
+        for account in &accounts {
+            if let Some(owner) = customers.get_mut(account.owner) {
+                owner.opened = Some(owner.opened.map_or(account.opened, |earlier| earlier.min(account.opened)));
+            }
+        }
         let mut plan = Self {
             currency,
             customers,
@@ -278,6 +285,7 @@ fn read_customers(mapping: &Mapping, folder: &Path) -> anyhow::Result<(Vec<Custo
             name: row.fill(&columns.name)?,
             document_kind: columns.document.kind.clone(),
             document_number: row.fill(&columns.document.number)?,
+            opened: None,
             key: id,
         });
     }

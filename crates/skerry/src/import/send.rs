@@ -75,10 +75,14 @@ fn merge(chart: &mut Value, mapping: &Mapping) -> anyhow::Result<bool> {
 /// The first that the bank refuses.
 pub(crate) async fn customers(client: &Client, mapping: &Mapping, plan: &Plan) -> anyhow::Result<Sent> {
     let items = plan.customers.iter().map(|one| {
-        json!({
+        let mut item = json!({
             "cause": format!("{}/customer/{}", mapping.source, one.key), "name": one.name,
             "document": {"kind": one.document_kind, "number": one.document_number},
-        })
+        });
+        if let Some(opened) = one.opened {
+            item["opened"] = Value::from(opened.to_string());
+        }
+        item
     });
     all(client, "customers", "customer", items.collect()).await
 }
