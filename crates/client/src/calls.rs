@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::error::Error;
 use crate::wire::{
-    Account, Branches, Customer, CustomerDone, Entries, Events, NewAccount, NewCustomer, Receipt, Transfer, TransferDone,
+    Account, Branches, Customer, CustomerDone, Entries, Events, NewAccount, NewCustomer, Receipt, Transfer,
+    TransferDone,
 };
 
 /// What of a statement is asked for; empty asks for the newest page.
@@ -157,7 +158,8 @@ mod tests {
 
     #[test]
     fn filters_become_a_query() {
-        let filter = EntryFilter { limit: Some(5), reference: Some("a b&c".into()), ..EntryFilter::default() };
+        let filter =
+            EntryFilter { limit: Some(5), reference: Some("a b&c".into()), ..EntryFilter::default() };
         assert_eq!(filter.query(), "order=desc&limit=5&reference=a%20b%26c");
         assert_eq!(EntryFilter { oldest_first: true, ..EntryFilter::default() }.query(), "order=asc");
     }

@@ -117,7 +117,11 @@ impl Client {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn post<B: Serialize + ?Sized, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Error> {
+    pub async fn post<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Error> {
         self.send_json(Method::POST, path, body, &[]).await?.json()
     }
 
@@ -147,7 +151,8 @@ impl Client {
         body: &B,
         headers: &[(&str, &str)],
     ) -> Result<Response, Error> {
-        let bytes = serde_json::to_vec(body).map_err(|error| Error::Unexpected { status: 0, text: error.to_string() })?;
+        let bytes = serde_json::to_vec(body)
+            .map_err(|error| Error::Unexpected { status: 0, text: error.to_string() })?;
         self.call(method, path, Some("application/json"), Bytes::from(bytes), headers).await
     }
 
@@ -179,7 +184,9 @@ impl Client {
         loop {
             let error = match self.attempt(&method, path, content, body.clone(), headers).await {
                 Ok(response) => return Ok(response),
-                Err((error, _)) if attempt >= self.inner.options.retries || !error.may_retry() => return Err(error),
+                Err((error, _)) if attempt >= self.inner.options.retries || !error.may_retry() => {
+                    return Err(error);
+                }
                 Err((_, wait)) => wait,
             };
             let backoff = Duration::from_millis(20 << attempt.min(6));
@@ -228,7 +235,10 @@ impl Client {
         Err((problem(status, &body), wait))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, hyper::HeaderMap, Bytes), Error> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, hyper::HeaderMap, Bytes), Error> {
         let mut connection = match self.idle_connection() {
             Some(connection) => connection,
             None => Connection::open(&self.inner.address, self.inner.tls.as_ref()).await?,

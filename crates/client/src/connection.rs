@@ -134,8 +134,11 @@ impl Connection {
             .await
             .map_err(|source| Error::Http { action: "send the request", source })?;
         let (head, body) = response.into_parts();
-        let body =
-            body.collect().await.map_err(|source| Error::Http { action: "read the answer", source })?.to_bytes();
+        let body = body
+            .collect()
+            .await
+            .map_err(|source| Error::Http { action: "read the answer", source })?
+            .to_bytes();
         Ok((head.status, head.headers, body))
     }
 }
@@ -149,7 +152,9 @@ mod tests {
         let plain = Address::parse("http://127.0.0.1:7117/").unwrap();
         assert_eq!((plain.authority.as_str(), plain.tls), ("127.0.0.1:7117", false));
         assert!(Address::parse("https://bank:1").unwrap().tls);
-        for wrong in ["", "bank:1", "ftp://bank:1", "http://bank", "http://bank:x", "http://bank:1/v1", "http://a@b:1"] {
+        for wrong in
+            ["", "bank:1", "ftp://bank:1", "http://bank", "http://bank:x", "http://bank:1/v1", "http://a@b:1"]
+        {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
         }
     }

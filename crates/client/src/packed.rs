@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn a_transfer_is_96_bytes_with_its_fields_where_the_document_says() {
         let mut out = Vec::new();
-        Packed { id: 1, debit: 2, credit: 3, amount: 4, code: 5, flags: 6, timeout_seconds: 7 }.write(&mut out);
+        Packed { id: 1, debit: 2, credit: 3, amount: 4, code: 5, flags: 6, timeout_seconds: 7 }
+            .write(&mut out);
         assert_eq!(out.len(), TRANSFER_BYTES);
         assert_eq!((out[0], out[16], out[24], out[32], out[42], out[44], out[80]), (1, 2, 3, 4, 5, 6, 7));
         assert_eq!(out.iter().map(|byte| u32::from(*byte)).sum::<u32>(), 28);

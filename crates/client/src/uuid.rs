@@ -35,7 +35,8 @@ pub fn uuid_text(value: u128) -> String {
 /// Reads the 36 characters of a UUID.
 #[must_use]
 pub fn parse_uuid(text: &str) -> Option<u128> {
-    let shaped = text.len() == 36 && text.char_indices().all(|(at, c)| matches!(at, 8 | 13 | 18 | 23) == (c == '-'));
+    let shaped =
+        text.len() == 36 && text.char_indices().all(|(at, c)| matches!(at, 8 | 13 | 18 | 23) == (c == '-'));
     if !shaped || !text.chars().all(|c| c == '-' || c.is_ascii_hexdigit()) {
         return None;
     }

@@ -81,7 +81,9 @@ pub fn front(gateway: &Shared) -> Front {
     let router = router
         .merge(routes::machines::pages(json.into()))
         .fallback(|| async { Problem::numbered(catalogue::NOT_FOUND).into_response() })
-        .method_not_allowed_fallback(|| async { Problem::numbered(catalogue::METHOD_NOT_ALLOWED).into_response() })
+        .method_not_allowed_fallback(|| async {
+            Problem::numbered(catalogue::METHOD_NOT_ALLOWED).into_response()
+        })
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
         .with_state(Shared::clone(gateway));

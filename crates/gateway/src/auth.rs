@@ -123,7 +123,8 @@ impl Caller {
         now_s: u64,
     ) -> Result<Self, Problem> {
         let unauthenticated = |detail| Problem::numbered(catalogue::UNAUTHENTICATED).detail(detail);
-        let header = headers.get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("no Authorization header"))?;
+        let header =
+            headers.get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("no Authorization header"))?;
         let token = header
             .to_str()
             .ok()
@@ -134,7 +135,9 @@ impl Caller {
         match tokens.present(token, now_s) {
             Presented::Granted(grant) => {
                 if grant.certificate.is_some() && grant.certificate != certificate.map(|shown| shown.0) {
-                    return Err(unauthenticated("the token is bound to a client certificate that was not shown"));
+                    return Err(unauthenticated(
+                        "the token is bound to a client certificate that was not shown",
+                    ));
                 }
                 Ok(Self { grant })
             }
@@ -216,7 +219,11 @@ impl Caller {
     /// # Errors
     ///
     /// `out_of_scope`.
-    pub fn may_grant(&self, branches: Option<&[u16]>, operations: Option<&[Operation]>) -> Result<(), Problem> {
+    pub fn may_grant(
+        &self,
+        branches: Option<&[u16]>,
+        operations: Option<&[Operation]>,
+    ) -> Result<(), Problem> {
         let within_branches = match (&self.grant.branches, branches) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -304,7 +311,10 @@ mod tests {
     fn roles_bound_what_tokens_may_say() {
         assert!(caller(Role::Operator, |_| {}).may(Operation::Import).is_ok());
         assert_eq!(caller(Role::Service, |_| {}).may(Operation::Import).unwrap_err().code(), "forbidden");
-        assert_eq!(caller(Role::Auditor, |_| {}).may(Operation::TransfersWrite).unwrap_err().code(), "forbidden");
+        assert_eq!(
+            caller(Role::Auditor, |_| {}).may(Operation::TransfersWrite).unwrap_err().code(),
+            "forbidden"
+        );
         let wide = caller(Role::Customer, |grant| grant.operations = Some(vec![Operation::Import]));
         assert_eq!(wide.may(Operation::Import).unwrap_err().code(), "forbidden");
         let narrow = caller(Role::Operator, |grant| grant.operations = Some(vec![Operation::Import]));

@@ -173,7 +173,9 @@ fn troubled(trouble: &Trouble) -> Problem {
         }
         Trouble::Failed(what) => {
             tracing::warn!(what, "a query over history failed");
-            Problem::numbered(catalogue::HISTORY_UNAVAILABLE).detail("the files could not be read").retry_after_ms(5_000)
+            Problem::numbered(catalogue::HISTORY_UNAVAILABLE)
+                .detail("the files could not be read")
+                .retry_after_ms(5_000)
         }
     }
 }

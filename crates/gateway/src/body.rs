@@ -14,7 +14,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::catalogue;
 use crate::config::SMALL_BODY;
@@ -108,7 +108,9 @@ async fn gather(mut body: Body, most: usize, room: &Arc<Room>) -> Result<Whole, 
             // What is held is given back first: together they could be more than there is.
             drop(taken.take());
             taken = Some(room.take(held).ok_or_else(|| {
-                Problem::numbered(catalogue::BUSY).detail("no room for another large body").retry_after_ms(200)
+                Problem::numbered(catalogue::BUSY)
+                    .detail("no room for another large body")
+                    .retry_after_ms(200)
             })?);
         }
         if so_far == 0 && rest.is_none() {
@@ -131,15 +133,31 @@ async fn gather(mut body: Body, most: usize, room: &Arc<Room>) -> Result<Whole, 
 ///
 /// `malformed_json`, `unknown_field`, `missing_field` or `invalid_field`, with the path of the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde reads a struct from a list too, by position; here a request is an object and nothing else.
+    if !starts_object(bytes) {
+        return Err(no_object(bytes));
+    }
     serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+}
+
+fn starts_object(bytes: &[u8]) -> bool {
+    bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+#[cold]
+fn no_object(bytes: &[u8]) -> Problem {
+    if bytes.is_empty() {
+        return Problem::numbered(catalogue::MALFORMED_JSON).detail("the body is empty");
+    }
+    match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Ok(_) => Problem::numbered(catalogue::INVALID_FIELD).detail("the body is JSON, but not an object"),
+        Err(error) => Problem::numbered(catalogue::MALFORMED_JSON).detail(error.to_string()),
+    }
 }
 
 /// The problem with a body that is not a `T`.
 #[cold]
 pub fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
-    if bytes.is_empty() {
-        return Problem::numbered(catalogue::MALFORMED_JSON).detail("the body is empty");
-    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let (path, error) = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
         Err(error) => (error.path().to_string(), error.into_inner()),

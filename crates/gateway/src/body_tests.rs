@@ -26,7 +26,9 @@ fn what_is_wrong_is_named() {
     let cases = [
         ("", "malformed_json", ""),
         ("{", "malformed_json", ""),
-        ("[]]", "invalid_field", ""),
+        ("[]]", "malformed_json", ""),
+        ("[[]]", "invalid_field", ""),
+        (" 5", "invalid_field", ""),
         ("{\"inner\":[]} x", "malformed_json", ""),
         ("{}", "missing_field", "inner"),
         ("{\"inner\":[],\"more\":1}", "unknown_field", "more"),

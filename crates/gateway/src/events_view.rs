@@ -10,7 +10,7 @@ use skerry_money::CustomerNumber;
 
 use crate::text;
 use crate::wire::reports::{Act, CloudEvent};
-use crate::wire::scalars::{AccountText, Customer, CurrencyText, Day, Id, Instant, Money};
+use crate::wire::scalars::{AccountText, CurrencyText, Customer, Day, Id, Instant, Money};
 
 /// What an event is about.
 #[derive(Debug, Default)]
@@ -113,9 +113,11 @@ fn about_other(event: &Event) -> About {
                 }),
             )
         },
-        Event::LimitsChanged(e) => {
-            account("account.limits_changed", e.account, json!({"floor_minor": e.floor, "daily_minor": e.daily_limit}))
-        }
+        Event::LimitsChanged(e) => account(
+            "account.limits_changed",
+            e.account,
+            json!({"floor_minor": e.floor, "daily_minor": e.daily_limit}),
+        ),
         Event::Frozen(e) => {
             account("account.frozen", e.account, json!({"sides": sides(&e.sides), "reason": e.reason}))
         }
@@ -133,7 +135,8 @@ fn about_other(event: &Event) -> About {
         Event::DayOpened(e) => plain("branch.day_opened", json!({"date": e.date.to_string()})),
         Event::WentLive(e) => plain("branch.went_live", json!({"date": e.date.to_string()})),
         Event::PolicyChanged(e) => {
-            let four_eyes: Vec<&str> = e.policy.four_eyes.iter().map(skerry_book::policy::Matter::name).collect();
+            let four_eyes: Vec<&str> =
+                e.policy.four_eyes.iter().map(skerry_book::policy::Matter::name).collect();
             let retention_days = e.policy.retention_days;
             plain("branch.policy_changed", json!({"four_eyes": four_eyes, "retention_days": retention_days}))
         }
@@ -172,7 +175,12 @@ pub(crate) fn act(branch: u16, recorded: &Recorded) -> Act {
         cause: actor.cause.name(),
         request,
         act: about.name,
-        accounts: about.accounts.iter().filter(|account| account.0 != 0).map(|account| AccountText(*account)).collect(),
+        accounts: about
+            .accounts
+            .iter()
+            .filter(|account| account.0 != 0)
+            .map(|account| AccountText(*account))
+            .collect(),
         customer: about.customer.and_then(|serial| number(branch, serial)),
         transfer: about.transfer.map(|id| Id(id.0)),
         amount: about.amount,

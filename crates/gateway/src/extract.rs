@@ -123,7 +123,8 @@ impl<T: DeserializeOwned> Posted<T> {
     ///
     /// `unsupported_media_type`, `invalid_idempotency_key`, or what is wrong with the JSON.
     pub fn read(raw: &Raw) -> Result<Self, Problem> {
-        if !media_type(&raw.headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json")) {
+        if !media_type(&raw.headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
+        {
             return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE).detail("send application/json"));
         }
         let key = Key::of(&raw.headers)?;
@@ -163,7 +164,8 @@ impl Key {
     pub const LENGTH_MAX: usize = 255;
 
     fn of(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let wrong = |detail| Err(Problem::numbered(catalogue::INVALID_KEY).field("Idempotency-Key").detail(detail));
+        let wrong =
+            |detail| Err(Problem::numbered(catalogue::INVALID_KEY).field("Idempotency-Key").detail(detail));
         let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {

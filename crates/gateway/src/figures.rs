@@ -12,7 +12,8 @@ pub(crate) type Distribution = (&'static str, &'static str, Histogram, u64);
 const MICROS: u64 = 1_000_000;
 
 pub(crate) fn counters(figures: &Figures) -> Vec<Counter> {
-    let (metrics, journal, ids, history) = (&figures.metrics, &figures.journal, &figures.ids, &figures.history);
+    let (metrics, journal, ids, history) =
+        (&figures.metrics, &figures.journal, &figures.ids, &figures.history);
     let status = figures.status.as_ref();
     let (moved, refused) = status.map_or((0, 0), |status| (status.moved, status.refused));
     let keys = status.map_or(0, |status| status.keys as u64);

@@ -43,7 +43,8 @@ impl Hosted {
     /// The history, come up to everything that is durable now.
     fn history(&self) -> Result<(HistoryHandle, u64), Trouble> {
         let durable = self.handle.position();
-        let history = self.handle.history().ok_or_else(|| Trouble::NotYet("the branch is not open".to_owned()))?;
+        let history =
+            self.handle.history().ok_or_else(|| Trouble::NotYet("the branch is not open".to_owned()))?;
         history.wait_for(durable, PATIENCE).map_err(history_trouble)?;
         Ok((history, durable))
     }

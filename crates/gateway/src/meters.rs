@@ -60,7 +60,10 @@ impl Latency {
         count += self.beyond.load(Ordering::Relaxed);
         out.line(format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}"));
         let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
-        out.line(format_args!("{name}_sum{open}{labels}{close} {}", seconds(self.sum_us.load(Ordering::Relaxed))));
+        out.line(format_args!(
+            "{name}_sum{open}{labels}{close} {}",
+            seconds(self.sum_us.load(Ordering::Relaxed))
+        ));
         out.line(format_args!("{name}_count{open}{labels}{close} {count}"));
     }
 }
@@ -136,7 +139,12 @@ impl Meters {
         out.single("skerry_http_in_flight", "gauge", "Requests being answered.", self.in_flight.get());
         out.single("skerry_http_event_streams", "gauge", "Event streams open now.", self.streams.get());
         out.single("skerry_http_panics_total", "counter", "Handlers that panicked.", self.panics.get());
-        out.single("skerry_http_sent_bytes_total", "counter", "Bytes of answers, streams left out.", self.bytes_sent.get());
+        out.single(
+            "skerry_http_sent_bytes_total",
+            "counter",
+            "Bytes of answers, streams left out.",
+            self.bytes_sent.get(),
+        );
         out.metric("skerry_http_answers_total", "counter", "Answers by class of status.");
         for (class, count) in self.answers.iter().enumerate().skip(1) {
             out.line(format_args!("skerry_http_answers_total{{class=\"{class}xx\"}} {}", count.get()));
@@ -160,7 +168,9 @@ mod tests {
         let mut out = Exposition::default();
         latency.write(&mut out, "x", "");
         let text = out.finish();
-        for line in ["x_bucket{le=\"0.000064\"} 3", "x_bucket{le=\"0.000128\"} 5", "x_bucket{le=\"0.000256\"} 6"] {
+        for line in
+            ["x_bucket{le=\"0.000064\"} 3", "x_bucket{le=\"0.000128\"} 5", "x_bucket{le=\"0.000256\"} 6"]
+        {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert!(text.contains("x_bucket{le=\"16.777216\"} 6\nx_bucket{le=\"+Inf\"} 7"), "{text}");

@@ -107,7 +107,13 @@ impl Listening {
         }
     }
 
-    fn admit(&self, stream: TcpStream, slots: &Arc<Semaphore>, front: &Front, watcher: &watch::Receiver<bool>) {
+    fn admit(
+        &self,
+        stream: TcpStream,
+        slots: &Arc<Semaphore>,
+        front: &Front,
+        watcher: &watch::Receiver<bool>,
+    ) {
         let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
             front.meters().connections_refused.add(1);
             refuse(&stream);
@@ -123,8 +129,10 @@ impl Listening {
                 Some(acceptor) => {
                     let shaken = tokio::time::timeout(limits.idle, acceptor.accept(stream)).await;
                     if let Ok(Ok(stream)) = shaken {
-                        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                        let certificate = certificate.map(|leaf| ClientCertificate(Sha256::digest(leaf).into()));
+                        let certificate =
+                            stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                        let certificate =
+                            certificate.map(|leaf| ClientCertificate(Sha256::digest(leaf).into()));
                         drive(stream, front.clone().with_certificate(certificate), watcher, limits).await;
                     }
                 }
@@ -192,7 +200,11 @@ struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         self.moved.store(true, Ordering::Relaxed);
         Poll::Ready(result)

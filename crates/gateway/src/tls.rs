@@ -46,7 +46,8 @@ pub fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut server = builder.with_single_cert(chain, key).map_err(|error| wrong(&config.certificate, &error))?;
+    let mut server =
+        builder.with_single_cert(chain, key).map_err(|error| wrong(&config.certificate, &error))?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(server)))
 }

@@ -220,7 +220,9 @@ impl TokenStore {
             operations: new.operations.clone(),
             certificate: new.certificate.clone(),
             created: text::time(now_s.saturating_mul(1_000_000)),
-            expires: new.lifetime_s.map(|seconds| text::time(now_s.saturating_add(seconds).saturating_mul(1_000_000))),
+            expires: new
+                .lifetime_s
+                .map(|seconds| text::time(now_s.saturating_add(seconds).saturating_mul(1_000_000))),
             revoked: false,
             sha256: text::hex(&hash(&token)),
         };
@@ -363,9 +365,10 @@ fn index(path: &Path, records: &[TokenRecord]) -> Result<HashMap<[u8; 8], Known>
     let broken = |reason: String| TokenError::Format { path: path.to_owned(), reason };
     let mut known = HashMap::with_capacity(records.len());
     for record in records.iter().filter(|record| !record.revoked) {
-        let id = text::unhex(&record.id).ok_or_else(|| broken(format!("id {:?} is not hexadecimal", record.id)))?;
-        let sha256 =
-            text::unhex(&record.sha256).ok_or_else(|| broken(format!("token {} has no sha256", record.id)))?;
+        let id = text::unhex(&record.id)
+            .ok_or_else(|| broken(format!("id {:?} is not hexadecimal", record.id)))?;
+        let sha256 = text::unhex(&record.sha256)
+            .ok_or_else(|| broken(format!("token {} has no sha256", record.id)))?;
         let grant = grant(record).map_err(|error| broken(format!("token {}: {error}", record.id)))?;
         known.insert(id, Known { sha256, grant: Arc::new(grant) });
     }
@@ -375,9 +378,10 @@ fn index(path: &Path, records: &[TokenRecord]) -> Result<HashMap<[u8; 8], Known>
 /// What a record grants, checked.
 fn grant(record: &TokenRecord) -> Result<Grant, TokenError> {
     let field = |field, reason| TokenError::Field { field, reason };
-    let principal = Principal::new(&record.principal)
-        .filter(|principal| *principal != Principal::BANK)
-        .ok_or_else(|| field("principal", "must have 1 to 32 bytes, no control characters, and not be bank"))?;
+    let principal =
+        Principal::new(&record.principal).filter(|principal| *principal != Principal::BANK).ok_or_else(
+            || field("principal", "must have 1 to 32 bytes, no control characters, and not be bank"),
+        )?;
     let role = role_named(&record.role)
         .ok_or_else(|| field("role", "must be operator, service, auditor or customer"))?;
     let customer = match record.customer.as_deref().map(CustomerNumber::parse) {
@@ -410,7 +414,9 @@ fn grant(record: &TokenRecord) -> Result<Grant, TokenError> {
 }
 
 fn role_named(name: &str) -> Option<Role> {
-    [Role::Operator, Role::Service, Role::Auditor, Role::Customer].into_iter().find(|role| role.name() == name)
+    [Role::Operator, Role::Service, Role::Auditor, Role::Customer]
+        .into_iter()
+        .find(|role| role.name() == name)
 }
 
 #[cfg(test)]

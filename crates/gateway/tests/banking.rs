@@ -32,7 +32,8 @@ async fn a_newcomers_first_five_minutes() {
     let receipt = bank.get(&format!("{}/receipt", moved["location"].as_str().unwrap())).await.ok();
     assert_eq!(receipt["status"], "signed, not anchored");
     let hex = receipt["receipt"].as_str().unwrap();
-    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     let receipt = skerry_proof::Receipt::decode(&bytes).unwrap();
     assert_eq!(receipt.position, moved["position"].as_u64().unwrap());
 
@@ -90,7 +91,11 @@ async fn a_refusal_says_rule_figures_field_and_language() {
     assert_eq!(problem["figures"], json!({"have": "5.00", "need": "7.25"}));
     assert_eq!((problem["number"].as_u64(), problem["field"].as_str()), (Some(1111), Some("amount")));
     bank.pay("gl:1001", &ana, "100.00").await.ok();
-    assert_eq!(bank.post("/v1/transfers", body).await.problem(), "insufficient_funds", "an id once refused stays so");
+    assert_eq!(
+        bank.post("/v1/transfers", body).await.problem(),
+        "insufficient_funds",
+        "an id once refused stays so"
+    );
     let page = bank.get("/docs/errors/1111").await;
     assert!(String::from_utf8_lossy(&page.bytes).contains("insufficient_funds"));
 
@@ -126,7 +131,10 @@ async fn holds_are_posted_in_part_voided_and_looked_up() {
     let second = bank.post("/v1/transfers", hold("50.00")).await.ok();
     let location = second["location"].as_str().unwrap();
     let keyed = [("idempotency-key", "void-1")];
-    assert_eq!(bank.call("POST", &format!("{location}/void"), &Value::Null, &keyed).await.ok()["status"], "voided");
+    assert_eq!(
+        bank.call("POST", &format!("{location}/void"), &Value::Null, &keyed).await.ok()["status"],
+        "voided"
+    );
     assert_eq!(bank.post(&format!("{location}/void"), Value::Null).await.problem(), "id_needed");
     assert_eq!(bank.get(location).await.ok()["status"], "voided");
     assert_eq!(bank.balance(&ana).await, "55.00");
@@ -169,11 +177,15 @@ async fn batches_answer_in_order_across_branches_and_chains_hold_together() {
         .iter()
         .map(|result| result["code"].as_str().unwrap_or_else(|| result["status"].as_str().unwrap()))
         .collect();
-    assert_eq!(codes, ["posted", "posted", "insufficient_funds", "linked_transfer_failed", "insufficient_funds"]);
+    assert_eq!(
+        codes,
+        ["posted", "posted", "insufficient_funds", "linked_transfer_failed", "insufficient_funds"]
+    );
     assert_eq!(done["accepted"], 2);
     assert_eq!((bank.balance(&ana).await, bank.balance(&cid).await), ("8.00".into(), "9.00".into()));
 
-    let wrong = json!({"transfers": [transfer(&id(), &ana, &ben, "1.00"), {"id": id(), "debit": ana, "amount": 5}]});
+    let wrong =
+        json!({"transfers": [transfer(&id(), &ana, &ben, "1.00"), {"id": id(), "debit": ana, "amount": 5}]});
     let answer = bank.post("/v1/transfers/batch", wrong).await;
     assert_eq!(answer.problem(), "invalid_field");
     assert_eq!(answer.json()["field"], "transfers[1].amount");
@@ -217,7 +229,8 @@ async fn packed_batches_go_to_their_branches_and_come_back_in_order() {
     };
     let one_branch = [packed(&ana, &ben, 100), packed(&ana, &ben, 100_000)].concat();
     assert_eq!(codes(&send_packed(&bank, one_branch).await), [0, 1111]);
-    let scattered = [packed(&cid, &dan, 1), packed(&ana, &ben, 2), packed(&cid, &dan, 999_999), packed(&ana, &ben, 3)];
+    let scattered =
+        [packed(&cid, &dan, 1), packed(&ana, &ben, 2), packed(&cid, &dan, 999_999), packed(&ana, &ben, 3)];
     assert_eq!(codes(&send_packed(&bank, scattered.concat()).await), [0, 0, 1111, 0]);
     assert_eq!((bank.balance(&ana).await, bank.balance(&cid).await), ("8.95".into(), "9.99".into()));
     assert!(send_packed(&bank, Vec::new()).await.bytes.is_empty());
@@ -227,7 +240,10 @@ async fn packed_batches_go_to_their_branches_and_come_back_in_order() {
     let mut rubbish = packed(&ana, &ben, 1);
     rubbish[40..42].copy_from_slice(&9_999_u16.to_le_bytes());
     let answer = send_packed(&bank, [packed(&ana, &ben, 1), rubbish].concat()).await;
-    assert_eq!((answer.problem().as_str(), answer.json()["field"].as_str()), ("packed_malformed", Some("transfers[1].currency")));
+    assert_eq!(
+        (answer.problem().as_str(), answer.json()["field"].as_str()),
+        ("packed_malformed", Some("transfers[1].currency"))
+    );
     assert_eq!(send_packed(&bank, packed(&ana, &ben, 1).repeat(8_193)).await.problem(), "batch_too_large");
 }
 
@@ -238,11 +254,17 @@ async fn statements_filter_page_and_turn() {
     for nth in 1..=6 {
         let mut body = transfer(&id(), &ana, &ben, &format!("{nth}.00"));
         body["code"] = (nth % 2).into();
-        body["reference"] = if nth == 3 { "a rather long reference of a supplier".into() } else { format!("r{nth}").into() };
+        body["reference"] =
+            if nth == 3 { "a rather long reference of a supplier".into() } else { format!("r{nth}").into() };
         bank.post("/v1/transfers", body).await.ok();
     }
     let amounts = |page: &Value| -> Vec<String> {
-        page["entries"].as_array().unwrap().iter().map(|line| line["amount"]["amount"].as_str().unwrap().to_owned()).collect()
+        page["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line["amount"]["amount"].as_str().unwrap().to_owned())
+            .collect()
     };
     let get = async |query: &str| bank.get(&format!("/v1/accounts/{ana}/entries?{query}")).await.ok();
     assert_eq!(amounts(&get("code=1&side=debit").await), ["5.00", "3.00", "1.00"]);
@@ -272,7 +294,11 @@ async fn statements_filter_page_and_turn() {
         ("min=1.00", "invalid_query"),
         ("colour=red", "invalid_query"),
     ] {
-        assert_eq!(bank.get(&format!("/v1/accounts/{ana}/entries?{query}")).await.problem(), problem, "{query}");
+        assert_eq!(
+            bank.get(&format!("/v1/accounts/{ana}/entries?{query}")).await.problem(),
+            problem,
+            "{query}"
+        );
     }
     let nobody = skerry_money::AccountNumber::new(1, 999).to_string();
     assert_eq!(bank.get(&format!("/v1/accounts/{nobody}/entries")).await.problem(), "account_not_found");
@@ -284,10 +310,15 @@ async fn a_document_is_opened_once_and_a_key_answers_again() {
     let body = json!({"name": "Customer 1", "document": {"kind": "passport", "number": "E 12-34"}});
     let keyed = [("idempotency-key", "signup-1")];
     let first = bank.call("POST", "/v1/customers", &body, &keyed).await;
-    assert_eq!((first.status.as_u16(), &first.headers["idempotency-key"]), (201, &"signup-1".parse().unwrap()));
+    assert_eq!(
+        (first.status.as_u16(), &first.headers["idempotency-key"]),
+        (201, &"signup-1".parse().unwrap())
+    );
     let customer = first.ok()["id"].clone();
     assert_eq!(bank.call("POST", "/v1/customers", &body, &keyed).await.ok()["id"], customer);
-    let twice = bank.post("/v1/customers", json!({"name": "X", "document": {"kind": "passport", "number": "e1234"}})).await;
+    let twice = bank
+        .post("/v1/customers", json!({"name": "X", "document": {"kind": "passport", "number": "e1234"}}))
+        .await;
     assert_eq!((twice.problem().as_str(), &twice.json()["existing"]), ("document_known", &customer));
     let mut other = body;
     other["name"] = "Customer 2".into();
@@ -295,7 +326,9 @@ async fn a_document_is_opened_once_and_a_key_answers_again() {
 
     // The same document, many at once: one of them opens it.
     let race: Vec<_> = (0..8)
-        .map(|_| bank.post("/v1/customers", json!({"name": "Y", "document": {"kind": "passport", "number": "R1"}})))
+        .map(|_| {
+            bank.post("/v1/customers", json!({"name": "Y", "document": {"kind": "passport", "number": "R1"}}))
+        })
         .collect();
     let mut opened = 0;
     for answer in futures(race).await {
@@ -342,7 +375,10 @@ async fn names_are_sealed_changed_hidden_and_spread_over_branches() {
     for entry in walk(&bank.folder) {
         let bytes = std::fs::read(&entry).unwrap();
         for secret in ["SecretName", "SecretDoc"] {
-            assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret} in {entry:?}");
+            assert!(
+                !bytes.windows(secret.len()).any(|part| part == secret.as_bytes()),
+                "{secret} in {entry:?}"
+            );
         }
     }
     assert_eq!(bank.call("DELETE", &path, &Value::Null, &[]).await.problem(), "customer_has_accounts");

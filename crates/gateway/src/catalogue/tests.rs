@@ -9,7 +9,10 @@ fn numbers_rise_and_names_are_plain() {
     }
     for entry in all() {
         assert!(entry.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", entry.code);
-        assert!(StatusCode::from_u16(entry.status).is_ok_and(|status| status.is_client_error() || status.is_server_error()));
+        assert!(
+            StatusCode::from_u16(entry.status)
+                .is_ok_and(|status| status.is_client_error() || status.is_server_error())
+        );
         assert!(!entry.title_zh.is_ascii(), "{}", entry.code);
     }
 }
@@ -37,7 +40,8 @@ fn error_pages_are_as_the_catalogue_says() {
     let bless = std::env::var_os("SKERRY_BLESS").is_some();
     let mut expected: Vec<(String, String)> =
         all().map(|entry| (format!("{}.md", entry.number), entry.page())).collect();
-    let mut index = String::from("# Problems\n\nEvery problem document names one of these in `number` and `code`.\n\n");
+    let mut index =
+        String::from("# Problems\n\nEvery problem document names one of these in `number` and `code`.\n\n");
     index.push_str("| number | code | status | title |\n|---|---|---|---|\n");
     for entry in all() {
         let (number, code, status) = (entry.number, entry.code, entry.status);

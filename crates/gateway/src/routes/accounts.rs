@@ -19,7 +19,8 @@ use crate::extract::{IDEMPOTENCY_KEY, Maybe, Parameters, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::wire::accounts::{
-    AccountIn, AccountView, AccountsPage, Balances, FreezeIn, Frozen, LimitsIn, LimitsView, SidesIn, UnfreezeIn,
+    AccountIn, AccountView, AccountsPage, Balances, FreezeIn, Frozen, LimitsIn, LimitsView, SidesIn,
+    UnfreezeIn,
 };
 use crate::wire::scalars::{AccountText, CurrencyText, Customer, Day, Money, Party, SignedMoneyIn};
 
@@ -59,17 +60,12 @@ async fn open(
     let daily_limit = wish.daily.map_or(Ok(UNLIMITED), |money| daily(money, currency))?;
     let chart = chart(&gateway, &caller, customer.branch()).await?;
     let product = product(&chart, &wish.product)?;
-    let asked = OpenAccount { customer: serial(customer)?, product, currency, opened: None, floor, daily_limit };
+    let asked =
+        OpenAccount { customer: serial(customer)?, product, currency, opened: None, floor, daily_limit };
     let key = posted.key_or_new();
-    let done = command(
-        &gateway,
-        &caller,
-        customer.branch(),
-        posted.digest,
-        Some(&key),
-        Command::OpenAccount(asked),
-    )
-    .await?;
+    let done =
+        command(&gateway, &caller, customer.branch(), posted.digest, Some(&key), Command::OpenAccount(asked))
+            .await?;
     let BookDone::Account(reference) = done else { return Err(Problem::numbered(catalogue::INTERNAL)) };
     let view = look_reference(&gateway, &caller, reference).await?;
     let location = format!("/v1/accounts/{}", view.number);
@@ -138,16 +134,20 @@ async fn list(
     let limit = page_limit(query.limit, 50, 200)?;
     let from = match query.cursor.as_deref() {
         None => 0,
-        Some(text) => text.parse::<usize>().map_err(|_| Problem::numbered(catalogue::CURSOR_INVALID).field("cursor"))?,
+        Some(text) => {
+            text.parse::<usize>().map_err(|_| Problem::numbered(catalogue::CURSOR_INVALID).field("cursor"))?
+        }
     };
     let branch = customer.branch();
-    let Some(Answer::Customer(found)) = gateway.bank.look(branch, &caller, Read::Customer(serial(customer)?)).await?
+    let Some(Answer::Customer(found)) =
+        gateway.bank.look(branch, &caller, Read::Customer(serial(customer)?)).await?
     else {
         return Err(Problem::numbered(3020));
     };
     let chart = chart_if(&gateway, &caller, branch).await?;
     let page = found.accounts.iter().skip(from).take(limit);
-    let accounts = page.map(|(reference, account)| view(*reference, account, found.position, chart.as_deref()));
+    let accounts =
+        page.map(|(reference, account)| view(*reference, account, found.position, chart.as_deref()));
     let accounts: Vec<AccountView> = accounts.collect();
     let end = from.saturating_add(accounts.len());
     let next = (end < found.accounts.len()).then(|| end.to_string());
@@ -232,7 +232,11 @@ pub(crate) async fn look_book(
 /// The ledger's number for an account that is not there.
 pub(crate) const ACCOUNT_NOT_FOUND: u16 = 2001;
 
-async fn look_reference(gateway: &Gateway, caller: &Caller, reference: AccountRef) -> Result<AccountView, Problem> {
+async fn look_reference(
+    gateway: &Gateway,
+    caller: &Caller,
+    reference: AccountRef,
+) -> Result<AccountView, Problem> {
     let found = look_book(gateway, caller, reference).await?;
     let chart = chart_if(gateway, caller, reference.branch()).await?;
     Ok(view(reference, &found.account, found.position, chart.as_deref()))
@@ -245,7 +249,9 @@ fn view(reference: AccountRef, account: &Account, position: u64, chart: Option<&
     let frozen = (account.debit_freeze, account.credit_freeze);
     let product = chart.and_then(|chart| chart.product(account.product)).map(|product| product.key.clone());
     let customer = match reference.kind() {
-        Some(AccountKind::Customer(_)) => CustomerNumber::try_new(reference.branch(), u64::from(account.owner)).ok(),
+        Some(AccountKind::Customer(_)) => {
+            CustomerNumber::try_new(reference.branch(), u64::from(account.owner)).ok()
+        }
         _ => None,
     };
     let limited = account.daily_limit != UNLIMITED;

@@ -55,7 +55,8 @@ async fn list(State(gateway): State<Shared>, caller: Caller) -> Result<Response,
         if caller.may_in(branch).is_err() {
             continue;
         }
-        let Some(Answer::Proposals(found)) = gateway.bank.look(branch, &caller, Read::Proposals).await? else {
+        let Some(Answer::Proposals(found)) = gateway.bank.look(branch, &caller, Read::Proposals).await?
+        else {
             continue;
         };
         approvals.extend(found.iter().map(|proposal| ProposalView {
@@ -87,7 +88,8 @@ async fn propose(
     posted: Posted<ProposalIn>,
 ) -> Result<Response, Problem> {
     caller.may(Operation::Approve)?;
-    let wish = Propose { request: request_digest(&posted.body.request)?, matter: matter(&posted.body.matter)? };
+    let wish =
+        Propose { request: request_digest(&posted.body.request)?, matter: matter(&posted.body.matter)? };
     let key = posted.key_or_new();
     let branch = posted.body.branch;
     command(&gateway, &caller, branch, posted.digest, Some(&key), Command::Propose(wish)).await?;

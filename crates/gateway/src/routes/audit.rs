@@ -86,7 +86,9 @@ async fn audit(
     };
     let mut branches: Vec<u16> = match asked.branch.or(home) {
         Some(branch) => vec![branch],
-        None => gateway.bank.seats().keys().copied().filter(|branch| caller.may_in(*branch).is_ok()).collect(),
+        None => {
+            gateway.bank.seats().keys().copied().filter(|branch| caller.may_in(*branch).is_ok()).collect()
+        }
     };
     let mut from = None;
     if let Some(text) = asked.cursor.as_deref() {
@@ -125,7 +127,8 @@ async fn audit(
 
 /// `1.100`: a branch and a position in it.
 fn cursor(text: &str) -> Result<(u16, u64), Problem> {
-    let parts = text.split_once('.').and_then(|(branch, next)| Some((branch.parse().ok()?, next.parse().ok()?)));
+    let parts =
+        text.split_once('.').and_then(|(branch, next)| Some((branch.parse().ok()?, next.parse().ok()?)));
     parts.ok_or_else(|| Problem::numbered(catalogue::CURSOR_INVALID).field("cursor"))
 }
 

@@ -23,9 +23,8 @@ use crate::problem::Problem;
 use crate::seat::Seat;
 use crate::usage;
 use crate::wire::reports::{
-    BranchMeters, BranchView, BranchesView, ChartView, DateIn, Done, HeadView, MeterView, MetersTotals, MetersView,
-    PolicyIn,
-    ProductView, StatusView, TrialLine, TrialTotal, TrialView,
+    BranchMeters, BranchView, BranchesView, ChartView, DateIn, Done, HeadView, MeterView, MetersTotals,
+    MetersView, PolicyIn, ProductView, StatusView, TrialLine, TrialTotal, TrialView,
 };
 use crate::wire::scalars::{CurrencyText, Day, Money};
 
@@ -148,8 +147,12 @@ async fn meters(State(gateway): State<Shared>, caller: Caller) -> Result<Respons
 fn branch_meters(seat: &dyn Seat) -> BranchMeters {
     let health = seat.health();
     let kinds = Kind::ALL.iter().map(|kind| meter(kind.name(), &health.meters.kind(*kind))).collect();
-    let mut principals: Vec<MeterView> =
-        health.meters.principals.iter().map(|(principal, counted)| meter(principal.as_str(), counted)).collect();
+    let mut principals: Vec<MeterView> = health
+        .meters
+        .principals
+        .iter()
+        .map(|(principal, counted)| meter(principal.as_str(), counted))
+        .collect();
     if health.meters.others.messages > 0 {
         principals.push(meter("(others)", &health.meters.others));
     }
@@ -321,9 +324,12 @@ async fn trial_balance(
     };
     let branches: Vec<u16> = match asked.branch {
         Some(branch) => vec![branch],
-        None => gateway.bank.seats().keys().copied().filter(|branch| caller.may_in(*branch).is_ok()).collect(),
+        None => {
+            gateway.bank.seats().keys().copied().filter(|branch| caller.may_in(*branch).is_ok()).collect()
+        }
     };
-    let mut trial = Trial { asked: asked.date.map(|day| day.0), shown: None, rows: Vec::new(), totals: BTreeMap::new() };
+    let mut trial =
+        Trial { asked: asked.date.map(|day| day.0), shown: None, rows: Vec::new(), totals: BTreeMap::new() };
     for branch in branches {
         caller.may_in(branch)?;
         trial.add(&gateway, &caller, branch, by_value, asked.currency).await?;
@@ -352,7 +358,8 @@ impl Trial {
         // All branches show the day of the first, also if one has just opened the next.
         let date = self.asked.or(self.shown);
         let read = Read::TrialBalance { date, by_value };
-        let Some(Answer::TrialBalance { date, lines }) = gateway.bank.look(branch, caller, read).await? else {
+        let Some(Answer::TrialBalance { date, lines }) = gateway.bank.look(branch, caller, read).await?
+        else {
             return Ok(());
         };
         self.shown = Some(date);
@@ -391,7 +398,10 @@ fn row(branch: u16, line: &BookLine, chart: &Chart) -> TrialLine {
         head: line.code,
         name: chart.head(line.code).map(|head| head.name.clone()).unwrap_or_default(),
         class: line.class.name().to_owned(),
-        opening: Money::minor(before(line.credits_before).saturating_sub(before(line.debits_before)), line.currency),
+        opening: Money::minor(
+            before(line.credits_before).saturating_sub(before(line.debits_before)),
+            line.currency,
+        ),
         debits: whole(line.debits, line.currency),
         credits: whole(line.credits, line.currency),
         closing: Money::minor(line.closing, line.currency),
@@ -434,8 +444,9 @@ async fn reopen(
 }
 
 fn branch_number(text: &str) -> Result<u16, Problem> {
-    text.parse::<u16>()
-        .map_err(|_| Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail("a number from 1 to 9999"))
+    text.parse::<u16>().map_err(|_| {
+        Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail("a number from 1 to 9999")
+    })
 }
 
 /// Open a business day
@@ -528,7 +539,8 @@ async fn set_policy(
     caller.may(Operation::BranchesControl)?;
     let mut four_eyes = Matters::NONE;
     for (index, name) in posted.body.four_eyes.iter().enumerate() {
-        four_eyes = four_eyes.with(super::approvals::matter(name).map_err(|problem| problem.at("four_eyes", index))?);
+        four_eyes =
+            four_eyes.with(super::approvals::matter(name).map_err(|problem| problem.at("four_eyes", index))?);
     }
     let wish = Command::SetPolicy(Policy { four_eyes, retention_days: posted.body.retention_days });
     steer(&gateway, &caller, branch_number(&branch)?, &posted, wish).await

@@ -200,7 +200,11 @@ const CUSTOMER_ERASED: u16 = 3022;
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-async fn get(State(gateway): State<Shared>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn get(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     caller.may(Operation::CustomersRead)?;
     let number = customer_number(&id)?;
     caller.may_for(number)?;
@@ -211,7 +215,8 @@ async fn get(State(gateway): State<Shared>, caller: Caller, Path(id): Path<Strin
         Some(personal) => (Some(personal.name), Some(personal.document), Some(personal.contacts)),
         None => (None, None, None),
     };
-    let accounts = found.accounts.iter().take(ACCOUNTS_MAX).map(|(reference, _)| AccountText(*reference)).collect();
+    let accounts =
+        found.accounts.iter().take(ACCOUNTS_MAX).map(|(reference, _)| AccountText(*reference)).collect();
     let view = CustomerView {
         id: Customer(number),
         branch: number.branch(),
@@ -226,7 +231,11 @@ async fn get(State(gateway): State<Shared>, caller: Caller, Path(id): Path<Strin
     Ok(json(StatusCode::OK, &view))
 }
 
-async fn find(gateway: &Gateway, caller: &Caller, number: CustomerNumber) -> Result<Box<BookCustomer>, Problem> {
+async fn find(
+    gateway: &Gateway,
+    caller: &Caller,
+    number: CustomerNumber,
+) -> Result<Box<BookCustomer>, Problem> {
     match gateway.bank.look(number.branch(), caller, Read::Customer(serial(number)?)).await? {
         Some(Answer::Customer(found)) => Ok(found),
         _ => Err(Problem::numbered(CUSTOMER_NOT_FOUND).field("id")),

@@ -6,8 +6,8 @@ use axum::response::Response;
 use serde::Deserialize;
 use skerry_book::Purpose;
 use skerry_branch::history::{
-    AsOf, Cursor, Day as MovedDay, DayBy, Entry as Found, Kinds, Order, Page, Query, Range, Side as FoundSide,
-    Totals,
+    AsOf, Cursor, Day as MovedDay, DayBy, Entry as Found, Kinds, Order, Page, Query, Range,
+    Side as FoundSide, Totals,
 };
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::{Amount, Currency, Date};
@@ -139,7 +139,9 @@ fn query(gateway: &Gateway, asked: &EntriesQuery, account: Option<AccountRef>) -
         None => None,
         Some(Ok(cursor)) => Some(cursor),
         Some(Err(error)) => {
-            return Err(Problem::numbered(catalogue::CURSOR_INVALID).field("cursor").detail(error.to_string()));
+            return Err(Problem::numbered(catalogue::CURSOR_INVALID)
+                .field("cursor")
+                .detail(error.to_string()));
         }
     };
     Ok(Query {
@@ -153,7 +155,10 @@ fn query(gateway: &Gateway, asked: &EntriesQuery, account: Option<AccountRef>) -
         reference: asked.reference.as_deref().map(|text| reference_key(gateway, text)),
         amount: Range { from: bound(&asked.min, "min")?, to: bound(&asked.max, "max")? },
         time_us: Range { from: asked.from.map(|time| time.0), to: asked.to.map(|time| time.0) },
-        business_date: Range { from: asked.business_from.map(|day| day.0), to: asked.business_to.map(|day| day.0) },
+        business_date: Range {
+            from: asked.business_from.map(|day| day.0),
+            to: asked.business_to.map(|day| day.0),
+        },
         value_date: Range { from: asked.value_from.map(|day| day.0), to: asked.value_to.map(|day| day.0) },
         order,
         limit: page_limit(asked.limit, 100, Query::LIMIT_MAX)?,
@@ -237,7 +242,8 @@ async fn balance(
     Parameters(asked): Parameters<BalanceQuery>,
 ) -> Result<Response, Problem> {
     let (account, currency) = known(&gateway, &caller, &number, asked.currency).await?;
-    let as_of = AsOf { business_date: asked.booked.map(|day| day.0), value_date: asked.value.map(|day| day.0) };
+    let as_of =
+        AsOf { business_date: asked.booked.map(|day| day.0), value_date: asked.value.map(|day| day.0) };
     let totals = gateway.bank.query(account.branch(), move |seat| seat.totals(account, as_of)).await?;
     let (debits, credits) = sides(&totals, currency);
     let view = BalanceView {
@@ -308,7 +314,12 @@ async fn days(
     let next = found.get(DAYS_MAX).map(|day| Day(day.date));
     let line = |day: &MovedDay| {
         let (debits, credits) = sides(&day.moved, currency);
-        DayBalance { date: Day(day.date), debits, credits, closing: Money::minor(day.closing.balance(), currency) }
+        DayBalance {
+            date: Day(day.date),
+            debits,
+            credits,
+            closing: Money::minor(day.closing.balance(), currency),
+        }
     };
     let days = found.iter().take(DAYS_MAX).map(line).collect();
     Ok(json(StatusCode::OK, &DaysView { number: AccountText(account), days, next }))
@@ -362,7 +373,9 @@ async fn search(
     caller.may_in(asked.branch)?;
     caller.may_beyond_one_customer()?;
     if asked.reference.is_none() && asked.code.is_none() {
-        return Err(Problem::numbered(catalogue::INVALID_QUERY).field("reference").detail("say reference or code"));
+        return Err(Problem::numbered(catalogue::INVALID_QUERY)
+            .field("reference")
+            .detail("say reference or code"));
     }
     let filters = EntriesQuery {
         reference: asked.reference,

@@ -26,8 +26,8 @@ use crate::join;
 use crate::problem::{Language, Problem};
 use crate::sealing::Personal;
 use crate::wire::imports::{
-    AccountsIn, CustomersIn, ITEMS_MAX, ImportAccount, ImportCustomer, ImportDone, ImportResult, ImportTransfer,
-    TransfersIn,
+    AccountsIn, CustomersIn, ITEMS_MAX, ImportAccount, ImportCustomer, ImportDone, ImportResult,
+    ImportTransfer, TransfersIn,
 };
 use crate::wire::scalars::{AccountText, Customer, Id, Party};
 use crate::wire::transfers::set_reference;
@@ -138,7 +138,8 @@ const TOGETHER: usize = 128;
 async fn customer(gateway: &Shared, caller: &Caller, item: ImportCustomer) -> Result<ImportResult, Problem> {
     let opened = item.opened.map(|day| day.to_string()).unwrap_or_default();
     let document = &item.document;
-    let digest = item_digest("customer", &[&item.cause, &item.name, &document.kind, &document.number, &opened]);
+    let digest =
+        item_digest("customer", &[&item.cause, &item.name, &document.kind, &document.number, &opened]);
     let key = Key::caused(&item.cause);
     let personal = Personal { name: item.name, document: item.document, contacts: item.contacts };
     let opened = item.opened.map(|day| day.0);
@@ -177,7 +178,8 @@ async fn accounts(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
     for branch in items.iter().map(|item| item.customer.0.branch()).collect::<BTreeSet<u16>>() {
         known.insert(branch, before(&gateway, &caller, branch).await);
     }
-    let results = join::all(items.iter().map(|item| account(&gateway, &caller, &known, item)), TOGETHER).await;
+    let results =
+        join::all(items.iter().map(|item| account(&gateway, &caller, &known, item)), TOGETHER).await;
     for (item, result) in items.iter().zip(results) {
         tally.add(&item.cause, result);
     }
@@ -226,7 +228,8 @@ async fn account(
     match command(gateway, caller, branch, digest, Some(&key), Command::OpenAccount(asked)).await? {
         Done::Account(reference) => {
             // Serials are dense: what was opened in an earlier call has a serial that was given out by then.
-            let repeated = matches!(reference.kind(), Some(AccountKind::Customer(serial)) if serial <= *before);
+            let repeated =
+                matches!(reference.kind(), Some(AccountKind::Customer(serial)) if serial <= *before);
             Ok(ImportResult { account: Some(AccountText(reference)), repeated, ..ImportResult::default() })
         }
         _ => Err(Problem::numbered(catalogue::INTERNAL)),
@@ -261,7 +264,9 @@ async fn transfers(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> R
         let outcomes = decide(&gateway, &caller, branch, raw.digest, asked).await;
         for (nth, index) in indexes.into_iter().enumerate() {
             let result = match &outcomes {
-                Ok(outcomes) => outcomes.get(nth).cloned().unwrap_or_else(|| Err(Problem::numbered(catalogue::INTERNAL))),
+                Ok(outcomes) => {
+                    outcomes.get(nth).cloned().unwrap_or_else(|| Err(Problem::numbered(catalogue::INTERNAL)))
+                }
                 Err(problem) => Err(problem.clone()),
             };
             if let Some(slot) = results.get_mut(index) {
@@ -311,7 +316,9 @@ fn imported(gateway: &Gateway, item: &ImportTransfer) -> Result<(u16, Asked), Pr
     })?;
     let currency = item.amount.0.currency();
     let side = |party: Party, field: &'static str| {
-        party.reference(branch, Some(currency)).ok_or_else(|| Problem::numbered(catalogue::INVALID_FIELD).field(field))
+        party
+            .reference(branch, Some(currency))
+            .ok_or_else(|| Problem::numbered(catalogue::INVALID_FIELD).field(field))
     };
     let mut cause = b"import transfer\0".to_vec();
     cause.extend_from_slice(item.cause.as_bytes());

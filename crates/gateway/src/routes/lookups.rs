@@ -35,8 +35,9 @@ pub(crate) fn debit_branch(number: &str) -> Result<u16, Problem> {
 
 /// A transfer's id in a path.
 pub(crate) fn transfer_id(text: &str) -> Result<u128, Problem> {
-    text::parse_uuid(text)
-        .ok_or_else(|| Problem::numbered(catalogue::INVALID_FIELD).field("id").detail("not a UUID of 36 characters"))
+    text::parse_uuid(text).ok_or_else(|| {
+        Problem::numbered(catalogue::INVALID_FIELD).field("id").detail("not a UUID of 36 characters")
+    })
 }
 
 /// Whether the path's account is the one debited.

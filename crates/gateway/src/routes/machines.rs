@@ -85,7 +85,12 @@ fn exposition(gateway: &Gateway) -> String {
     let mut out = Exposition::default();
     out.metric("skerry_build_info", "gauge", "The release.");
     out.line(format_args!("skerry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
-    out.single("skerry_uptime_seconds", "gauge", "Seconds since the gateway began.", gateway.begun.elapsed().as_secs());
+    out.single(
+        "skerry_uptime_seconds",
+        "gauge",
+        "Seconds since the gateway began.",
+        gateway.begun.elapsed().as_secs(),
+    );
     gateway.meters.write(&mut out);
     write_bounds(gateway, &mut out);
     let seats = gateway.bank.seats();
@@ -189,7 +194,9 @@ fn write_costs(health: &[(u16, Health)], out: &mut Exposition) {
             for kind in Kind::ALL {
                 let value = read(&health.meters.kind(kind));
                 let kind = kind.name();
-                out.line(format_args!("skerry_branch_{name}_total{{branch=\"{branch}\",kind=\"{kind}\"}} {value}"));
+                out.line(format_args!(
+                    "skerry_branch_{name}_total{{branch=\"{branch}\",kind=\"{kind}\"}} {value}"
+                ));
             }
         }
     }
@@ -200,7 +207,9 @@ color-scheme:light dark}code{font-family:ui-monospace,monospace}table{border-col
 td,th{text-align:left;padding:.2em .8em .2em 0}</style>";
 
 async fn error_index() -> Response {
-    let mut html = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Problems</title>{STYLE}<h1>Problems</h1><table>");
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Problems</title>{STYLE}<h1>Problems</h1><table>"
+    );
     for entry in catalogue::all() {
         let (number, code, title, zh) = (entry.number, entry.code, entry.title_en, entry.title_zh);
         html.push_str(&format!(

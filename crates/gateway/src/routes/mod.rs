@@ -58,14 +58,18 @@ pub(crate) fn created<T: Serialize>(status: StatusCode, value: &T, location: &st
 /// An account number in a path.
 pub(crate) fn account_number(text: &str) -> Result<AccountNumber, Problem> {
     AccountNumber::parse(text).map_err(|error| {
-        Problem::numbered(catalogue::INVALID_FIELD).field("number").detail(format!("not an account number: {error}"))
+        Problem::numbered(catalogue::INVALID_FIELD)
+            .field("number")
+            .detail(format!("not an account number: {error}"))
     })
 }
 
 /// A customer number in a path.
 pub(crate) fn customer_number(text: &str) -> Result<CustomerNumber, Problem> {
     CustomerNumber::parse(text).map_err(|error| {
-        Problem::numbered(catalogue::INVALID_FIELD).field("id").detail(format!("not a customer number: {error}"))
+        Problem::numbered(catalogue::INVALID_FIELD)
+            .field("id")
+            .detail(format!("not a customer number: {error}"))
     })
 }
 

@@ -68,7 +68,8 @@ async fn create(
         certificate: wish.certificate,
         lifetime_s: wish.lifetime_seconds,
     };
-    let made = blocking(&gateway, move |gateway| gateway.tokens.create(&new, text::now_us() / 1_000_000)).await?;
+    let made =
+        blocking(&gateway, move |gateway| gateway.tokens.create(&new, text::now_us() / 1_000_000)).await?;
     let (token, record) = made;
     tracing::info!(by = caller.principal().as_str(), token = record.id, role = record.role, "token made");
     let mut response = json(StatusCode::CREATED, &TokenDone { token, record });
@@ -113,7 +114,11 @@ async fn list(State(gateway): State<Shared>, caller: Caller) -> Result<Response,
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-async fn revoke(State(gateway): State<Shared>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+async fn revoke(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     may_control(&caller)?;
     let record = blocking(&gateway, move |gateway| gateway.tokens.revoke(&id)).await?;
     tracing::info!(by = caller.principal().as_str(), token = record.id, "token revoked");

@@ -234,7 +234,8 @@ impl Part {
         language: Language,
         results: &mut [Option<BatchResult>],
     ) -> u32 {
-        let currencies: Vec<Option<Currency>> = self.asked.iter().map(|asked| asked.transfer.currency).collect();
+        let currencies: Vec<Option<Currency>> =
+            self.asked.iter().map(|asked| asked.transfer.currency).collect();
         let outcomes = send(gateway, caller, self.branch, digest, self.asked).await;
         let mut accepted = 0;
         for (nth, index) in self.indexes.iter().enumerate() {
@@ -242,7 +243,9 @@ impl Part {
             let result = match &outcomes {
                 Ok(outcomes) => match outcomes.get(nth) {
                     Some(Ok(done_as)) => Ok(done(echo, self.branch, done_as)),
-                    Some(Err(rejection)) => Err(named(rejected(*rejection, currencies[nth], digest), echo.flags)),
+                    Some(Err(rejection)) => {
+                        Err(named(rejected(*rejection, currencies[nth], digest), echo.flags))
+                    }
                     None => Err(Problem::numbered(catalogue::INTERNAL)),
                 },
                 Err(problem) => Err(problem.clone()),
@@ -304,7 +307,9 @@ fn flags_of(record: &[u8; packed::TRANSFER_LENGTH]) -> Flags {
 
 /// A token that names its operations must name these too.
 fn check_flags(caller: &Caller, records: &[[u8; packed::TRANSFER_LENGTH]]) -> Result<(), Problem> {
-    for (flag, operation) in [(Flags::IMPORTED, Operation::Import), (Flags::REVERSAL, Operation::TransfersReverse)] {
+    for (flag, operation) in
+        [(Flags::IMPORTED, Operation::Import), (Flags::REVERSAL, Operation::TransfersReverse)]
+    {
         if caller.may(operation).is_err()
             && let Some(index) = records.iter().position(|record| flags_of(record).has(flag))
         {

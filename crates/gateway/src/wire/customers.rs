@@ -100,7 +100,8 @@ pub fn check_personal(personal: &Personal) -> Result<(), Problem> {
     if !within(&personal.document.kind, 40) {
         return wrong("document.kind", "1 to 40 characters, none of them control characters");
     }
-    if !within(&personal.document.number, 80) || !personal.document.number.chars().any(char::is_alphanumeric) {
+    if !within(&personal.document.number, 80) || !personal.document.number.chars().any(char::is_alphanumeric)
+    {
         return wrong("document.number", "1 to 80 characters with a letter or digit, no control characters");
     }
     let fits = |(name, value): (&String, &String)| within(name, 40) && value.chars().count() <= 400;

@@ -100,7 +100,9 @@ impl FromText for Party {
 
     fn from_text(text: &str) -> Result<Self, String> {
         let Some(head) = text.strip_prefix("gl:") else {
-            return AccountNumber::parse(text).map(Self::Account).map_err(|error| format!("not an account number: {error}"));
+            return AccountNumber::parse(text)
+                .map(Self::Account)
+                .map_err(|error| format!("not an account number: {error}"));
         };
         let wrong = || format!("not {}", Self::EXPECTED);
         let (code, branch) = head.split_once('@').map_or((head, None), |(code, branch)| (code, Some(branch)));

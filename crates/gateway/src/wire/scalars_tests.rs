@@ -42,7 +42,19 @@ fn parties_are_numbers_or_heads() {
     assert_eq!(Party::from_text(&number.to_string()), Ok(Party::Account(number)));
     assert_eq!(Party::from_text("gl:1001"), Ok(Party::Head(1001, None)));
     assert_eq!(Party::from_text("gl:1001@0002"), Ok(Party::Head(1001, Some(2))));
-    for wrong in ["", "gl:", "gl:0", "gl:16777216", "gl:1001@", "gl:1001@0", "gl:1001@12345", "gl:+1", "gl:1@+1", "7", "c1"] {
+    for wrong in [
+        "",
+        "gl:",
+        "gl:0",
+        "gl:16777216",
+        "gl:1001@",
+        "gl:1001@0",
+        "gl:1001@12345",
+        "gl:+1",
+        "gl:1@+1",
+        "7",
+        "c1",
+    ] {
         assert!(Party::from_text(wrong).is_err(), "{wrong}");
     }
     let mut digits = number.to_string();

@@ -109,7 +109,11 @@ impl TransferIn {
     ///
     /// A problem that names the field.
     pub fn asked(&self, branch: u16, id: Option<u128>) -> Result<(Asked, Echo), Problem> {
-        let id = self.id.map(|id| id.0).or(id).ok_or_else(|| Problem::numbered(catalogue::ID_NEEDED).field("id"))?;
+        let id = self
+            .id
+            .map(|id| id.0)
+            .or(id)
+            .ok_or_else(|| Problem::numbered(catalogue::ID_NEEDED).field("id"))?;
         let (flags, related) = self.flags()?;
         let amount = self.amount.map(|money| money.0);
         let resolving = related != 0;
@@ -164,7 +168,9 @@ impl TransferIn {
                 .detail("only one of post, void and reverse can be done at a time"));
         }
         match named.into_iter().flatten().next() {
-            Some(Id(0)) => Err(Problem::numbered(catalogue::INVALID_FIELD).field("post").detail("the id is zero")),
+            Some(Id(0)) => {
+                Err(Problem::numbered(catalogue::INVALID_FIELD).field("post").detail("the id is zero"))
+            }
             Some(Id(related)) => Ok((flags, related)),
             None => Ok((flags, 0)),
         }

@@ -56,9 +56,15 @@ fn what_is_missing_wrong_or_too_much_is_named() {
         (format!(r#"{{"id":"{ID}","debit":"{one}","amount":{money}}}"#), "missing_field", "credit"),
         (format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}"}}"#), "missing_field", "amount"),
         (format!(r#"{{"id":"x","debit":"{one}","credit":"{two}","amount":{money}}}"#), "invalid_field", "id"),
-        (format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":5}}"#), "invalid_field", "amount"),
         (
-            format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":{{"amount":5,"currency":"CNY"}}}}"#),
+            format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":5}}"#),
+            "invalid_field",
+            "amount",
+        ),
+        (
+            format!(
+                r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":{{"amount":5,"currency":"CNY"}}}}"#
+            ),
             "invalid_field",
             "amount.amount",
         ),
@@ -67,10 +73,22 @@ fn what_is_missing_wrong_or_too_much_is_named() {
             "invalid_field",
             "debit",
         ),
-        (format!(r#"{{"id":"{ID}","debit":"{one}","debet":"{two}","amount":{money}}}"#), "unknown_field", "debet"),
+        (
+            format!(r#"{{"id":"{ID}","debit":"{one}","debet":"{two}","amount":{money}}}"#),
+            "unknown_field",
+            "debet",
+        ),
         (format!(r#"{{"id":"{ID}","debit":"{one}","post":"{ID}","void":"{ID}"}}"#), "invalid_field", "post"),
-        (format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":{money},"code":65536}}"#), "invalid_field", "code"),
-        (format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":{money},"timeout":-1}}"#), "invalid_field", "timeout"),
+        (
+            format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":{money},"code":65536}}"#),
+            "invalid_field",
+            "code",
+        ),
+        (
+            format!(r#"{{"id":"{ID}","debit":"{one}","credit":"{two}","amount":{money},"timeout":-1}}"#),
+            "invalid_field",
+            "timeout",
+        ),
     ];
     for (text, code, field) in cases {
         assert_eq!(read(&text).unwrap_err(), (code.to_owned(), field.to_owned()), "{text}");

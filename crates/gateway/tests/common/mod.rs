@@ -1,5 +1,10 @@
 //! A bank of a few branches in one process, asked through the gateway's outermost layer.
-#![allow(dead_code, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "each test file uses its part"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +81,8 @@ impl TestBank {
         std::fs::create_dir_all(&folder).unwrap();
         let key = GatewayKey::new([8; 32]);
         let threads: Vec<BranchThread> = (1..=branches).map(|number| branch(&folder, number, &key)).collect();
-        let seats = threads.iter().map(|thread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>).collect();
+        let seats =
+            threads.iter().map(|thread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>).collect();
         let tokens = Arc::new(TokenStore::open(&folder.join("tokens.json")).unwrap());
         let new = NewToken { principal: "chief".into(), role: "operator".into(), ..NewToken::default() };
         let (operator, _) = tokens.create(&new, 1_000).unwrap();
@@ -101,7 +107,13 @@ impl TestBank {
         Answer { status: head.status, headers: head.headers, bytes }
     }
 
-    pub(crate) async fn call(&self, method: &str, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "authorization") {
             request = request.header("authorization", format!("Bearer {}", self.operator));
@@ -186,7 +198,8 @@ fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThre
             *byte = state.to_be_bytes()[0];
         }
     });
-    let keys: Arc<dyn Keys> = Arc::new(SlotKeys::open(&storage.folder("keys").unwrap(), [5; 32], entropy).unwrap());
+    let keys: Arc<dyn Keys> =
+        Arc::new(SlotKeys::open(&storage.folder("keys").unwrap(), [5; 32], entropy).unwrap());
     let begun = Instant::now();
     let options = LocalOptions { segment_bytes: 4 << 20, ..LocalOptions::new(number) };
     let parts = Parts {

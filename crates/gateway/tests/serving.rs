@@ -1,0 +1,173 @@
+//! Over real sockets: caps, silence, rubbish, streams, TLS refusals, and a stop that drains.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{TestBank, id, transfer};
+use skerry_gateway::{GatewayConfig, Limits, Listening, ServeError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+struct Server {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+async fn serve(bank: &TestBank, limits: Limits) -> Server {
+    let config = GatewayConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None, insecure: false, limits };
+    let listening = Listening::bind(&config).await.unwrap();
+    let address = listening.address();
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(listening.serve(bank.front.clone(), async {
+        let _ = stopped.await;
+    }));
+    Server { address, stop, task }
+}
+
+/// Sends raw bytes and reads until the other side closes or falls silent.
+async fn raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(Ok(count)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut buffer)).await {
+        if count == 0 {
+            break;
+        }
+        answer.extend_from_slice(&buffer[..count]);
+        if answer.windows(4).any(|part| part == b"\r\n\r\n") && answer.ends_with(b"}") {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn head(bank: &TestBank, length: usize) -> String {
+    format!(
+        "POST /v1/transfers HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n",
+        bank.operator
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_is_a_problem_document_each_time() {
+    let bank = TestBank::new(1);
+    let server = serve(&bank, Limits::default()).await;
+    let (ana, ben) = (bank.funded(1, "10.00").await, bank.funded(1, "0.01").await);
+    let far_future = "ffffffff-ffff-7000-8000-000000000000";
+    let long_ago = "00000000-0001-7000-8000-000000000000";
+    let version_8 = "0197a3c0-5b00-8000-8000-0123456789ab";
+    let cases = [
+        ("{".to_owned(), "malformed_json"),
+        (String::new(), "malformed_json"),
+        ("[]".to_owned(), "invalid_field"),
+        ("\u{0}\u{1}".to_owned(), "malformed_json"),
+        ("{\"id\":".repeat(10_000), "malformed_json"),
+        ("[".repeat(100_000), "malformed_json"),
+        (transfer(&id(), &ana, &ben, "-1.00").to_string(), "invalid_field"),
+        (transfer(&id(), &ana, &ben, "0.00").to_string(), "amount_zero"),
+        (transfer(&id(), &ana, &ben, &"9".repeat(400)).to_string(), "invalid_field"),
+        (transfer(&id(), &ana, &ben, "184467440737095516.15").to_string(), "insufficient_funds"),
+        (transfer(&id(), &ana, &ben, "1e5").to_string(), "invalid_field"),
+        (transfer(&id(), &ana, &ben, "1.00").to_string().replace("CNY", "QQQ"), "invalid_field"),
+        (transfer(&id(), &ana, &ben, "1.00").to_string().replace("CNY", "JPY"), "invalid_field"),
+        (transfer(&id(), &ana, &ben, "1").to_string().replace("CNY", "JPY"), "currency_not_theirs"),
+        (transfer(&id(), &ana, &ana, "1.00").to_string(), "same_account"),
+        (transfer(far_future, &ana, &ben, "1.00").to_string(), "id_too_far_ahead"),
+        (transfer(long_ago, &ana, &ben, "1.00").to_string(), "id_expired"),
+        (transfer(version_8, &ana, &ben, "1.00").to_string(), "id_version_not_allowed"),
+        (transfer("00000000-0000-0000-0000-000000000000", &ana, &ben, "1.00").to_string(), "id_missing"),
+        (transfer(&id(), "0001000000099999", &ben, "1.00").to_string(), "invalid_field"),
+        (transfer(&id(), "gl:9", &ben, "1.00").to_string(), "debit_not_found"),
+    ];
+    for (body, code) in cases {
+        let answer = raw(server.address, format!("{}{body}", head(&bank, body.len())).as_bytes()).await;
+        let expected = format!("\"code\":\"{code}\"");
+        let shown: String = body.chars().take(100).collect();
+        assert!(
+            answer.contains("application/problem+json") && answer.contains(&expected),
+            "{shown}: {answer}"
+        );
+    }
+    assert_eq!(bank.balance(&ana).await, "10.00");
+    for bytes in
+        [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\r\n", &[0xff; 64]]
+    {
+        let answer = raw(server.address, bytes).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    let healthy = raw(server.address, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(healthy.ends_with("ok\n"), "{healthy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_bounded_before_they_are_read() {
+    let bank = TestBank::with_limits(1, Limits { json_bytes: 10_000, ..Limits::default() });
+    let server = serve(&bank, Limits::default()).await;
+    let answer = raw(server.address, head(&bank, 100_000_000).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+    // Without a length the bytes themselves are counted.
+    let chunked = head(&bank, 0).replace("content-length: 0", "transfer-encoding: chunked");
+    let chunk = format!("{chunked}4000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x4000));
+    let answer = raw(server.address, chunk.as_bytes()).await;
+    assert!(answer.contains("body_too_large"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_over_the_cap_are_told_and_silent_ones_dropped() {
+    let bank = TestBank::new(1);
+    let limits = Limits { connections: 4, idle: Duration::from_millis(200), ..Limits::default() };
+    let server = serve(&bank, limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let told = raw(server.address, b"").await;
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("too_many_connections"), "{told}");
+    for mut stream in silent {
+        let mut byte = [0; 1];
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut byte)).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "a silent connection is dropped");
+    }
+    let healthy = raw(server.address, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(healthy.starts_with("HTTP/1.1 200"), "{healthy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_what_runs_and_ends_streams() {
+    let bank = TestBank::new(1);
+    let server = serve(&bank, Limits::default()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\naccept: text/event-stream\r\n\r\n",
+        bank.operator
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains("event: skerry.branch.opened") {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(seen.contains("text/event-stream") && seen.contains("id: 1."), "{seen}");
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.expect("the drain ends").unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err(), "nothing listens any more");
+}
+
+#[tokio::test]
+async fn plain_http_beyond_the_loopback_must_be_said_aloud() {
+    let config = |insecure| GatewayConfig {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        tls: None,
+        insecure,
+        limits: Limits::default(),
+    };
+    assert!(matches!(Listening::bind(&config(false)).await, Err(ServeError::Exposed(_))));
+    assert!(Listening::bind(&config(true)).await.is_ok());
+}
