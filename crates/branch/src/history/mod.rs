@@ -363,7 +363,9 @@ fn open_spans(folder: &SideFolder, records: &dyn Records, start: u64) -> Result<
             Some(last) => span.extent.first == last.extent.end,
         };
         match Span::open(folder, &name) {
-            Ok(span) if follows(&span) && records::agrees(records, start, span.extent.end, span.extent.head)? => {
+            Ok(span)
+                if follows(&span) && records::agrees(records, start, span.extent.end, span.extent.head)? =>
+            {
                 spans.push(Arc::new(span));
             }
             Ok(_) | Err(SideError::Damaged { .. }) => {
