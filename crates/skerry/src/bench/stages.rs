@@ -74,6 +74,7 @@ pub(super) fn measure(
         journal,
         position: 0,
         body: Vec::new(),
+        transfers: Vec::new(),
         moved: Vec::new(),
         records: Vec::new(),
         hashes: Vec::new(),
@@ -128,6 +129,7 @@ struct Bench {
     journal: LocalJournal<RealStorage>,
     position: u64,
     body: Vec<u8>,
+    transfers: Vec<skerry_ledger::Transfer>,
     moved: Vec<skerry_ledger::Moved>,
     records: Vec<u8>,
     hashes: Vec<[u8; 32]>,
@@ -150,7 +152,9 @@ impl Bench {
     /// Takes the batch in `body` through all stages.
     fn batch(&mut self) -> anyhow::Result<()> {
         let (packed, _whole) = self.body.as_chunks::<{ packed::TRANSFER_LENGTH }>();
-        let (count, mut transfers) = (packed.len(), Vec::with_capacity(packed.len()));
+        let (count, mut transfers) = (packed.len(), std::mem::take(&mut self.transfers));
+        transfers.clear();
+        transfers.reserve(count);
         let mut watch = Instant::now();
         for (index, bytes) in packed.iter().enumerate() {
             transfers.push(
@@ -185,6 +189,7 @@ impl Bench {
         self.hash();
         self.append(stamp.business_date, stamp.time_us)?;
         self.spent.transfers += count as u64;
+        self.transfers = transfers;
         Ok(())
     }
 
