@@ -1,4 +1,5 @@
 //! What operators and auditors do: imports, audit, events, four eyes, tokens, reports, machines.
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic where it stands")]
 
 mod common;
 

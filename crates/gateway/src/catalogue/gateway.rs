@@ -245,7 +245,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "请求超时",
         Nothing,
         "The body did not arrive in the time allowed.",
-        "Send it again; `server.request_timeout_ms` in skerry.toml sets the time.",
+        "Send it again; `server.body_timeout_ms` in skerry.toml sets the time.",
     )),
     of((
         TOKEN_INVALID,
