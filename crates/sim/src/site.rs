@@ -1,0 +1,426 @@
+//! One branch on its machine: a disk that fails on purpose, a process that lives and dies, jobs that run when
+//! the dice say so.
+//!
+//! It drives the real [`Branch`] over the real [`LocalStore`], and knows when a failure is excused: only by a fault
+//! that the disk has counted since.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use skerry_book::Seed;
+use skerry_branch::api::GatewayKey;
+use skerry_branch::jobs::{Job, JobDone, Lane};
+use skerry_branch::keys::{KeyError, SlotKeys};
+use skerry_branch::queue::Limits;
+use skerry_branch::sabotage::Sabotage;
+use skerry_branch::{Branch, Condition, Found, Now, OpenFailure, Options, Parts};
+use skerry_journal::{
+    FaultKind, FaultPlan, FaultStorage, LocalOptions, LocalReader, LocalStore, Mode, OpenError, Storage,
+};
+use skerry_proof::{Ed25519Signer, Signer};
+
+use crate::dice::Dice;
+use crate::model::Broken;
+
+/// The institution's secrets; one bank for all runs.
+pub(crate) fn seed() -> Seed {
+    Seed::new([11; 32])
+}
+
+pub(crate) fn gateway() -> GatewayKey {
+    GatewayKey::new([12; 32])
+}
+
+pub(crate) fn signer() -> Ed25519Signer {
+    Ed25519Signer::from_seed(&[13; 32])
+}
+
+const MASTER: [u8; 32] = [14; 32];
+/// More operations than any run has.
+const NEVER: u64 = u64::MAX;
+
+/// What a failed opening was.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// It is open.
+    Open(Found),
+    /// A fault that the disk was told to make kept it shut.
+    Excused,
+    /// It says that its journal was rewound.
+    Rewound,
+    /// It says that its journal or a checkpoint is damaged.
+    Damaged(String),
+}
+
+type BranchOn<D> = Branch<LocalStore<D>, FaultStorage>;
+
+/// One branch, its process and its machine.
+pub(crate) struct Site<D: Storage> {
+    pub(crate) number: u16,
+    pub(crate) disk: FaultStorage,
+    over: fn(FaultStorage) -> D,
+    options: Options,
+    local: LocalOptions,
+    /// None while no process runs.
+    branch: Option<BranchOn<D>>,
+    pub(crate) keys: Option<Arc<SlotKeys<FaultStorage>>>,
+    jobs: [VecDeque<Job<LocalReader<D>>>; 3],
+    /// Results on their way back.
+    done: VecDeque<JobDone>,
+    /// Lanes do nothing before this step.
+    pub(crate) stalled_until: u64,
+    /// The machine's wall clock against the world's.
+    pub(crate) skew_us: i64,
+    dice: Dice,
+    /// Faults counted by the disk when the branch last opened.
+    excuses: u64,
+    /// A derived file was changed behind the branch's back.
+    pub(crate) flipped: bool,
+    /// The same, ever: damage may be met long after.
+    pub(crate) ever_flipped: bool,
+}
+
+impl<D: Storage> Site<D> {
+    pub(crate) fn new(number: u16, over: fn(FaultStorage) -> D, sabotage: Sabotage, mut dice: Dice) -> Self {
+        let options = options(number, sabotage, &mut dice);
+        let local = LocalOptions {
+            segment_bytes: dice.between(5, 24) * 4096,
+            reserve_bytes: dice.between(1, 6) * 4096,
+            in_flight_max: dice.index(3) + 1,
+            mark_every: dice.between(1, 12),
+            mode: Mode::Stepped,
+            ..LocalOptions::new(number)
+        };
+        Self {
+            number,
+            disk: FaultStorage::new(dice.next()),
+            over,
+            options,
+            local,
+            branch: None,
+            keys: None,
+            jobs: Default::default(),
+            done: VecDeque::new(),
+            stalled_until: 0,
+            skew_us: 0,
+            dice,
+            excuses: 0,
+            flipped: false,
+            ever_flipped: false,
+        }
+    }
+
+    /// What the machine's clocks say when the world's say `world`.
+    pub(crate) fn now(&self, world: Now) -> Now {
+        Now { wall_us: world.wall_us.saturating_add_signed(self.skew_us), monotonic_us: world.monotonic_us }
+    }
+
+    /// The branch, while its process lives.
+    pub(crate) fn branch(&self) -> Option<&BranchOn<D>> {
+        self.branch.as_ref()
+    }
+
+    pub(crate) fn branch_mut(&mut self) -> Option<&mut BranchOn<D>> {
+        self.branch.as_mut()
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.branch.as_ref().is_some_and(|branch| *branch.condition() == Condition::Open)
+    }
+
+    /// Why it is sick, if it is.
+    pub(crate) fn sickness(&self) -> Option<&str> {
+        match self.branch.as_ref()?.condition() {
+            Condition::Sick(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn reader(&self) -> Option<LocalReader<D>> {
+        self.branch.as_ref()?.reader()
+    }
+
+    pub(crate) fn journal_folder(&self, disk: &FaultStorage) -> FaultStorage {
+        disk.folder("journal").expect("a calm disk has folders")
+    }
+
+    fn store(&self, accept_loss: bool, verify_sealed: bool) -> LocalStore<D> {
+        let storage = (self.over)(self.journal_folder(&self.disk));
+        LocalStore { storage, options: LocalOptions { accept_loss, verify_sealed, ..self.local } }
+    }
+
+    /// Faults so far that may make anything fail.
+    pub(crate) fn excuses_so_far(&self) -> u64 {
+        let excusing = [
+            FaultKind::ShortWrite,
+            FaultKind::FailedWrite,
+            FaultKind::FailedSync,
+            FaultKind::DiskFull,
+            FaultKind::ReadOnly,
+            FaultKind::FailedRead,
+        ];
+        let counts = self.disk.counts();
+        counts.iter().filter(|(kind, _)| excusing.contains(kind)).map(|(_, count)| count).sum()
+    }
+
+    /// Whether the disk has given a reason to fail since the last opening.
+    pub(crate) fn is_excused(&self) -> bool {
+        self.disk.is_dark() || self.flipped || self.excuses_so_far() > self.excuses
+    }
+
+    /// Whether it may be sick for the reason `why`.
+    pub(crate) fn may_be_sick(&self, why: &str) -> bool {
+        self.is_excused() || (self.ever_flipped && why.contains("damaged"))
+    }
+
+    /// Starts the process if none runs, and opens the branch (again).
+    pub(crate) fn open(&mut self, world: Now, verify_sealed: bool) -> Result<Opening, Broken> {
+        let before = self.excuses_so_far();
+        let opened = self.try_open(world, verify_sealed);
+        let excused = self.disk.is_dark() || self.excuses_so_far() > before;
+        match opened {
+            Ok(found) => {
+                self.excuses = before;
+                self.flipped = false;
+                Ok(Opening::Open(found))
+            }
+            Err(Shut::Keys(_)) | Err(Shut::Branch(_)) if excused => Ok(Opening::Excused),
+            Err(Shut::Branch(OpenFailure::Rewound { .. })) => Ok(Opening::Rewound),
+            Err(Shut::Branch(failure @ (OpenFailure::Checkpoint(_) | OpenFailure::Journal(OpenError::Damaged(_))))) => {
+                Ok(Opening::Damaged(words(&failure)))
+            }
+            Err(Shut::Keys(error)) => Err(format!("keys do not open: {}", words(&error))),
+            Err(Shut::Branch(failure)) => Err(format!("does not open on a sound disk: {}", words(&failure))),
+        }
+    }
+
+    fn try_open(&mut self, world: Now, verify_sealed: bool) -> Result<Found, Shut> {
+        self.forget_jobs();
+        let now = self.now(world);
+        if self.branch.is_none() {
+            let mut noise = self.dice.fork();
+            let entropy = Box::new(move |buffer: &mut [u8]| {
+                for chunk in buffer.chunks_mut(32) {
+                    chunk.copy_from_slice(&noise.bytes()[..chunk.len()]);
+                }
+            });
+            let folder = self.disk.folder("keys").map_err(|error| Shut::Keys(error.into()))?;
+            let keys = Arc::new(SlotKeys::open(&folder, MASTER, entropy).map_err(Shut::Keys)?);
+            self.keys = Some(Arc::clone(&keys));
+            self.branch = Some(Branch::new(Parts {
+                store: self.store(false, verify_sealed),
+                storage: self.disk.folder("branch").map_err(|error| Shut::Keys(error.into()))?,
+                options: self.options.clone(),
+                signer: Arc::new(signer()) as Arc<dyn Signer + Send + Sync>,
+                keys,
+                ticks: Box::new(|| 0),
+            }));
+        }
+        let entropy = self.dice.bytes();
+        let branch = self.branch.as_mut().expect("started just now");
+        branch.open(now, entropy).map_err(Shut::Branch)
+    }
+
+    /// Opens it without what its journal has lost.
+    pub(crate) fn declare_loss(&mut self, world: Now) -> Result<Opening, Broken> {
+        let before = self.excuses_so_far();
+        self.forget_jobs();
+        let (now, entropy, store) = (self.now(world), self.dice.bytes(), self.store(true, false));
+        let branch = self.branch.as_mut().ok_or("a loss is declared to a running process")?;
+        match branch.declare_loss(store, now, entropy) {
+            Ok(found) => {
+                self.excuses = before;
+                Ok(Opening::Open(found))
+            }
+            Err(_) if self.disk.is_dark() || self.excuses_so_far() > before => Ok(Opening::Excused),
+            Err(failure) => Ok(Opening::Damaged(words(&failure))),
+        }
+    }
+
+    /// The process dies. What it had written is in the machine's cache.
+    pub(crate) fn kill(&mut self) {
+        self.branch = None;
+        self.keys = None;
+        self.forget_jobs();
+    }
+
+    /// The power goes and comes back.
+    pub(crate) fn cut_power(&mut self) {
+        self.kill();
+        self.disk.power_cut();
+        self.calm();
+    }
+
+    /// The disk makes no more faults from now on.
+    pub(crate) fn calm(&mut self) {
+        self.disk.set_plan(FaultPlan::default());
+        self.disk.set_capacity(None);
+        self.disk.set_read_only(false);
+        self.disk.fail_next_sync(NEVER);
+        self.disk.short_next_write(NEVER);
+    }
+
+    /// The same, and the power stays on.
+    pub(crate) fn steady(&mut self) {
+        self.calm();
+        if !self.disk.is_dark() {
+            self.disk.lose_power_in(NEVER);
+        }
+    }
+
+    /// Takes no more requests, and serves, signs and makes durable what it has. `false` if a fault came in between.
+    pub(crate) fn drain(&mut self, world: Now) -> Result<bool, Broken> {
+        let now = self.now(world);
+        let Some(branch) = self.branch.as_mut() else { return Ok(false) };
+        branch.drain();
+        branch.mark(now, false);
+        self.settle(world)
+    }
+
+    /// Closes the drained branch.
+    pub(crate) fn close(&mut self, world: Now) {
+        let now = self.now(world);
+        if let Some(branch) = self.branch.as_mut() {
+            if let Some(workshop) = branch.workshop() {
+                workshop.rest();
+            }
+            branch.close(now);
+        }
+    }
+
+    /// Turns, journal steps and jobs until nothing is left to do. `false` if it fell sick.
+    pub(crate) fn settle(&mut self, world: Now) -> Result<bool, Broken> {
+        for _ in 0..20_000 {
+            let turned = self.turn(world);
+            let stepped = self.step_journal();
+            let worked = self.work(world, 0) | self.finish_jobs(world);
+            if !self.is_open() {
+                return Ok(false);
+            }
+            if !turned && !stepped && !worked {
+                return self.check_idle();
+            }
+        }
+        Err("never comes to rest".to_owned())
+    }
+
+    /// With nothing left to do, nothing may be waiting.
+    fn check_idle(&self) -> Result<bool, Broken> {
+        let held_off = self.branch.as_ref().is_some_and(|branch| branch.clock_jumped().is_some());
+        let idle = self.branch.as_ref().is_some_and(Branch::is_idle);
+        if idle || held_off { Ok(idle) } else { Err("does nothing, but has something left to do".to_owned()) }
+    }
+
+    /// One thing that the dice choose.
+    pub(crate) fn drive(&mut self, world: Now, step: u64) -> bool {
+        match self.dice.below(10) {
+            0..4 => self.turn(world),
+            4..7 => self.step_journal(),
+            _ if step < self.stalled_until => false,
+            7..9 => {
+                let lane = self.dice.index(Lane::ALL.len());
+                self.work(world, lane)
+            }
+            _ => self.finish_jobs(world),
+        }
+    }
+
+    pub(crate) fn turn(&mut self, world: Now) -> bool {
+        let now = self.now(world);
+        let done = self.branch.as_mut().is_some_and(|branch| branch.turn(now));
+        self.after();
+        done
+    }
+
+    pub(crate) fn step_journal(&mut self) -> bool {
+        self.branch.as_mut().is_some_and(|branch| branch.step_journal())
+    }
+
+    /// Runs a job of `lane`, or of the next lane that has one. Its result stays on its way.
+    fn work(&mut self, world: Now, lane: usize) -> bool {
+        let Some(branch) = self.branch.as_mut() else { return false };
+        while let Some(job) = branch.take_job() {
+            let lane = Lane::ALL.iter().position(|lane| *lane == job.lane()).unwrap_or(0);
+            self.jobs[lane].push_back(job);
+        }
+        let Some(workshop) = branch.workshop() else { return false };
+        let lanes = self.jobs.len();
+        let next = (0..lanes).find_map(|at| self.jobs[(lane + at) % lanes].pop_front());
+        let Some(job) = next else { return false };
+        self.done.push_back(workshop.run(job));
+        if self.dice.chance(1, 2) {
+            self.finish_jobs(world);
+        }
+        true
+    }
+
+    fn finish_jobs(&mut self, world: Now) -> bool {
+        let now = self.now(world);
+        let any = !self.done.is_empty();
+        while let Some(done) = self.done.pop_front() {
+            if let Some(branch) = self.branch.as_mut() {
+                branch.finish(done, now);
+            }
+            self.after();
+        }
+        any
+    }
+
+    /// Jobs of a branch that has stopped are nobody's.
+    fn after(&mut self) {
+        if self.sickness().is_some() {
+            self.forget_jobs();
+        }
+    }
+
+    fn forget_jobs(&mut self) {
+        self.jobs = Default::default();
+        self.done.clear();
+    }
+}
+
+/// Why a branch stayed shut.
+enum Shut {
+    Keys(KeyError),
+    Branch(OpenFailure),
+}
+
+/// Small bounds, so that everything that happens once in a million transfers happens in a hundred.
+fn options(number: u16, sabotage: Sabotage, dice: &mut Dice) -> Options {
+    let mut options = Options::new(number, "simulated bank", seed(), gateway());
+    options.limits = Limits {
+        requests: 16,
+        bytes: 2 << 20,
+        in_flight: 8,
+        records_per_second: *dice.pick(&[0, 300]).expect("two"),
+        burst: 60,
+        ..Limits::default()
+    };
+    options.in_flight_max = dice.index(3) + 1;
+    options.checkpoint_us = dice.between(10, 600) * 1_000_000;
+    options.snapshot_records = dice.between(60, 500);
+    options.snapshots_kept = dice.index(3) + 1;
+    options.expiries_per_batch = 2;
+    options.ids.memtable_ids = dice.index(60) + 16;
+    options.ids.in_flight_max = 4096;
+    options.ids.frozen_max = dice.index(3) + 1;
+    options.ids.filter_ids_max = dice.between(60, 1_000);
+    options.ids.shared_ids = dice.index(200) + 60;
+    options.ids.merge_fan = dice.index(2) + 2;
+    options.history.span_rows = dice.index(120) + 30;
+    options.history.sealing_max = dice.index(2) + 1;
+    options.sabotage = sabotage;
+    options
+}
+
+/// An error with all its causes.
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
