@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use skerry_book::record::{self, RecordError};
 use skerry_book::{Book, Event};
 use skerry_journal::{
-    BatchView, Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Storage,
-    StorageError,
+    BatchView, Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Recovery,
+    Storage, StorageError,
 };
 use skerry_ledger::{Moved, MovedKind};
 use skerry_money::Date;

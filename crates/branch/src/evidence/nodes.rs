@@ -127,6 +127,17 @@ pub fn read<F: StorageFile>(file: &F, number: u64) -> Result<Option<Hash>, Stora
     Ok((got == node.len() && node != [0; 32]).then_some(node))
 }
 
+/// Takes the mark away, so that the next opening makes the nodes anew.
+///
+/// # Errors
+///
+/// As the storage says.
+pub fn condemn<S: Storage>(storage: &S) -> Result<(), StorageError> {
+    let file = storage.open(FILE, true)?;
+    file.write_at(0, &[0; MARK])?;
+    file.sync_data()
+}
+
 fn encode_mark(head: &Head) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MARK);
     bytes.extend_from_slice(MAGIC);

@@ -8,6 +8,7 @@ use skerry_book::{Actor, Event};
 use skerry_journal::{JournalReader, Position, ReadError, SealedBatch, Storage, StorageError};
 use skerry_money::Date;
 use skerry_proof::leaves::record_salt;
+use skerry_proof::receipt::ReceiptError;
 use skerry_proof::{Receipt, leaf_hashes, mmr, path};
 
 use super::nodes;
@@ -42,6 +43,15 @@ pub enum EvidenceError {
     /// An actor table could not be read.
     #[error("could not read the actors of a batch")]
     Actors(#[from] ActorError),
+    /// The nodes that would prove it are damaged, or went with an archived beginning of the journal. They are made
+    /// again at the next opening, as far as the journal reaches.
+    #[error("the nodes in {file} do not prove position {position}: open the branch again to have them rebuilt")]
+    Unproven {
+        /// What was asked for.
+        position: u64,
+        /// Where the nodes lie.
+        file: String,
+    },
     /// The history's nodes could not be read.
     #[error("could not read the nodes of the history")]
     Nodes(#[from] StorageError),
@@ -100,7 +110,7 @@ impl<R: JournalReader, S: Storage> Evidence for Desk<R, S> {
         };
         let index = u32::try_from(index).expect("a batch has fewer than 2^32 records");
         let (record, tail) = parts.record(index).expect("the record is in its batch");
-        Ok(Receipt {
+        let receipt = Receipt {
             record: *record,
             tail: tail.unwrap_or_default().to_vec(),
             salt: record_salt(&header.salt, at),
@@ -111,7 +121,15 @@ impl<R: JournalReader, S: Storage> Evidence for Desk<R, S> {
             record_path,
             history_path,
             checkpoint: (*signed).clone(),
-        })
+        };
+        // Nodes have no checksums of their own; what they prove is the check.
+        match receipt.verify(&[self.workshop.signer.public_key()]) {
+            Err(ReceiptError::Root) => {
+                nodes::condemn(&self.workshop.evidence)?;
+                Err(EvidenceError::Unproven { position, file: self.workshop.evidence.place() })
+            }
+            _ => Ok(receipt),
+        }
     }
 
     fn recorded(&self, from: u64, most: usize) -> Result<Vec<Recorded>, EvidenceError> {

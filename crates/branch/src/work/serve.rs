@@ -69,9 +69,14 @@ impl<J: Journal> Work<J> {
         let (records, bytes) = (self.filling.next_position(), self.filling.bytes());
         let refusals = self.metrics.refusals;
         let kind = kind_of(&request.body);
-        let value = match self.answer(&request)? {
-            Served::Answer(value) => value,
-            Served::MustWait => return Ok(Some((ask, request))),
+        let value = match self.answer(&request) {
+            Ok(Served::Answer(value)) => value,
+            Ok(Served::MustWait) => return Ok(Some((ask, request))),
+            Err(fault) => {
+                // It is answered like all that were taken: nobody knows what became of it.
+                self.intake.push_front((ask, request));
+                return Err(fault);
+            }
         };
         let cost = Meter {
             messages: 1,

@@ -162,13 +162,13 @@ impl<J: Journal> Work<J> {
         texts: &[Asked],
         mut results: R,
     ) -> Result<Decided<R>, Fault> {
-        if let Err(denied) = self.check_scope(actor, scope, transfers) {
-            return Ok(Decided::Denied(denied));
-        }
         let durable = self.journal.head().position.0;
         if must_wait(&self.ids, &self.book, durable, self.filling.first_position(), transfers)? {
             crate::coverage::Mark::MustWait.hit();
             return Ok(Decided::MustWait);
+        }
+        if let Err(denied) = self.check_scope(actor, scope, transfers)? {
+            return Ok(Decided::Denied(denied));
         }
         match self.book.sender(actor, self.stamp()) {
             Err(rejection) => {
@@ -350,20 +350,33 @@ impl<J: Journal> Work<J> {
     }
 
     /// Whose account is debited, only the book knows.
-    fn check_scope(&self, actor: &Actor, scope: Scope, transfers: &[Transfer]) -> Result<(), Denied> {
+    fn check_scope(
+        &self,
+        actor: &Actor,
+        scope: Scope,
+        transfers: &[Transfer],
+    ) -> Result<Result<(), Denied>, Fault> {
         let Some(customer) = scope.customer else {
-            return if actor.role == Role::Customer { Err(Denied::Scope) } else { Ok(()) };
+            return Ok(if actor.role == Role::Customer { Err(Denied::Scope) } else { Ok(()) });
         };
-        let own = |account: AccountRef| self.book.owner(account) == Some(customer);
-        let allowed = transfers.iter().all(|transfer| {
-            let resolves = transfer.flags.has(Flags::POST) || transfer.flags.has(Flags::VOID);
-            let debit = match self.book.ledger().hold(transfer.related) {
-                Some(hold) if resolves => hold.debit,
-                _ => transfer.debit,
-            };
-            own(debit)
-        });
-        if allowed { Ok(()) } else { Err(Denied::Scope) }
+        for transfer in transfers {
+            if self.book.owner(self.debited(transfer)?) != Some(customer) {
+                return Ok(Err(Denied::Scope));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The account that a transfer debits: a post or a void need not name it.
+    fn debited(&self, transfer: &Transfer) -> Result<AccountRef, Fault> {
+        if !transfer.flags.overlaps(Flags::POST.with(Flags::VOID)) {
+            return Ok(transfer.debit);
+        }
+        if let Some(hold) = self.book.ledger().hold(transfer.related) {
+            return Ok(hold.debit);
+        }
+        // Resolved since, perhaps by this very request: its retry is its sender's as much as the first attempt.
+        Ok(self.applied(transfer.related)?.map_or(transfer.debit, |(_, moved)| moved.debit))
     }
 }
 

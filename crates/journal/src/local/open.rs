@@ -31,13 +31,6 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
     let refused = |error: StorageError| OpenError::of_storage(&place, error);
     let lock = storage.lock().map_err(refused)?;
     let found = survey(storage, options.branch, options.accept_loss)?;
-    for name in &found.leftovers {
-        if name.ends_with(".tmp") {
-            Covered::Draft.hit();
-        }
-        remove_if_there(storage, name).map_err(refused)?;
-    }
-
     let (head, start) = (found.head, found.start);
     let mut recovery = Recovery {
         head,
@@ -47,6 +40,9 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
         put_aside: Vec::new(),
         mark_missing: found.mark.is_none() && !found.entries.is_empty(),
     };
+    for name in &found.leftovers {
+        tidy(storage, name, options, &mut recovery).map_err(refused)?;
+    }
     let mut mark_file = MarkFile::open(storage, options.branch, found.mark).map_err(refused)?;
     // From here on no older owner may write, and none can: the lock is ours.
     let mut mark = mark_file.last();
@@ -70,6 +66,35 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
         scanned.map_err(|error| OpenError::of_read(&place, error))?;
     }
     Ok(ready)
+}
+
+/// Takes away a file that means nothing any more; where a loss was declared, a segment is put aside all the same.
+fn tidy<S: Storage>(
+    storage: &S,
+    name: &str,
+    options: LocalOptions,
+    recovery: &mut Recovery,
+) -> Result<(), StorageError> {
+    if name.ends_with(".tmp") {
+        Covered::Draft.hit();
+    } else if options.accept_loss {
+        return put_aside(storage, name, recovery.epoch, &mut recovery.put_aside);
+    }
+    remove_if_there(storage, name)
+}
+
+fn put_aside<S: Storage>(
+    storage: &S,
+    name: &str,
+    epoch: u64,
+    aside: &mut Vec<String>,
+) -> Result<(), StorageError> {
+    Covered::PutAside.hit();
+    let new_name = format!("lost-{epoch:06}-{name}");
+    storage.rename(name, &new_name)?;
+    storage.sync_dir()?;
+    aside.push(new_name);
+    Ok(())
 }
 
 fn last_epoch<F: StorageFile>(found: &Survey<F>) -> u64 {
@@ -102,12 +127,12 @@ fn seal_one<S: Storage>(
     storage: &S,
     unsealed: Unsealed<S::File>,
     covered: Head,
-    put_aside: Option<&mut Vec<String>>,
+    aside: Option<&mut Vec<String>>,
     epoch: u64,
 ) -> Result<Segment<S::File>, ReadError> {
     let name = unsealed.name.format();
     let segment = unsealed.into_segment(&storage.place());
-    let Some(put_aside) = put_aside else {
+    let Some(aside) = aside else {
         if segment.head().position <= covered.position {
             return seal::seal(storage, &segment);
         }
@@ -115,10 +140,6 @@ fn seal_one<S: Storage>(
         return seal::rewrite(storage, &Arc::new(segment), true);
     };
     let sealed = seal::rewrite(storage, &Arc::new(segment), false)?;
-    Covered::PutAside.hit();
-    let aside = format!("lost-{epoch:06}-{name}");
-    storage.rename(&name, &aside)?;
-    storage.sync_dir()?;
-    put_aside.push(aside);
+    put_aside(storage, &name, epoch, aside)?;
     Ok(sealed)
 }

@@ -194,7 +194,11 @@ impl<S: Storage> Looking<'_, S> {
         let contents =
             examine(&file, self.branch, header.start).map_err(|error| self.storage_refused(error))?;
         let unsealed = Unsealed { name: name.clone(), file, header, contents };
-        let harmless = unsealed.contents.bad.as_ref().is_none_or(|bad| bad.evidence.is_none());
+        // What the mark covers was there once: then a bad first batch is damage, to be named where it lies.
+        let end = unsealed.contents.footer.head.position;
+        let covered = !self.accept_loss && self.mark.is_some_and(|mark| mark.durable.position > end);
+        let harmless =
+            unsealed.contents.bad.as_ref().is_none_or(|bad| bad.evidence.is_none() && !covered);
         if unsealed.is_empty() && is_last && harmless {
             Covered::EmptySegment.hit();
             return Ok(None);
