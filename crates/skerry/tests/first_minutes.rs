@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Bank, Folder, SKERRY, assert_balanced, balance, block_on, open_account, problem, transfer, uuid7};
+use hyper::Method;
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -79,7 +80,7 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
         let (id, number) = open_account(&client, NAME).await;
         let shown: Value = client.get(&format!("/v1/customers/{id}")).await.unwrap();
         assert_eq!(shown["name"], json!(NAME));
-        let early = problem(client.post::<_, Value>(&format!("/v1/customers/{id}/erase"), &json!({})).await);
+        let early = problem(client.send_json(Method::DELETE, &format!("/v1/customers/{id}"), &json!({}), &[]).await);
         assert_eq!(early.code, "retention_not_over", "{early:?}");
         number
     });

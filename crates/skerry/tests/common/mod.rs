@@ -48,7 +48,7 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Starts a bank on `data` and waits until it is ready.
+    /// Starts a bank on `data` and waits until it answers.
     pub fn start(data: &Path, more: &[&str]) -> Self {
         Self::try_start(data, more).unwrap_or_else(|log| panic!("the bank did not start:\n{log}"))
     }
@@ -148,7 +148,7 @@ fn announced(path: &Path) -> Option<String> {
 
 fn ready(server: &str) -> bool {
     let client = Client::new(Options { server: server.to_owned(), retries: 0, ..Options::default() }).unwrap();
-    block_on(async { client.call(hyper::Method::GET, "/readyz", None, bytes::Bytes::new(), &[]).await.is_ok() })
+    block_on(async { client.call(hyper::Method::GET, "/healthz", None, bytes::Bytes::new(), &[]).await.is_ok() })
 }
 
 /// Runs one future to its end.
