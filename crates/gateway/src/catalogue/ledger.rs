@@ -1,4 +1,4 @@
-//! 1xxx and 2xxx: transfers and accounts. The ledger's numbers, our words.
+//! 1xxx and 2xxx: transfers and accounts. The ledger's numbers, our words. A long file, because it is a table.
 
 use super::Effect::{IdUsed, Nothing};
 use super::{Entry, of};

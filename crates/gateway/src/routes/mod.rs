@@ -10,6 +10,8 @@ pub mod events;
 pub mod imports;
 pub mod lookups;
 pub mod machines;
+mod packed;
+pub mod reports;
 pub mod tokens;
 pub mod transfers;
 

@@ -1,11 +1,10 @@
 //! Moving money: one transfer, batches in JSON or packed, and what is done to earlier transfers.
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
 use skerry_book::actor::Role;
-use skerry_book::{derive_id, packed};
+use skerry_book::derive_id;
 use skerry_branch::api::{Accepted, Asked, Body, Outcome, Reply};
 use skerry_ledger::{Flags, MovedKind};
 use skerry_money::Currency;
@@ -157,7 +156,7 @@ fn location(branch: u16, accepted: &Accepted, id: u128) -> String {
 async fn batch(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
     caller.may(Operation::TransfersWrite)?;
     if is_packed(&raw.headers) {
-        packed_batch(&gateway, &caller, &raw).await
+        super::packed::batch(&gateway, &caller, &raw).await
     } else {
         json_batch(&gateway, &caller, &raw).await
     }
@@ -210,7 +209,7 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
     Ok(json(StatusCode::OK, &BatchDone { accepted, results }))
 }
 
-fn too_many(gateway: &Gateway) -> Problem {
+pub(super) fn too_many(gateway: &Gateway) -> Problem {
     Problem::numbered(catalogue::BATCH_TOO_LARGE)
         .field("transfers")
         .detail(format!("at most {} transfers", gateway.limits.batch_transfers))
@@ -262,111 +261,6 @@ impl Part {
         }
         accepted
     }
-}
-
-async fn packed_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Response, Problem> {
-    let body = &raw.body.bytes;
-    let malformed =
-        |error: packed::PackedError| Problem::numbered(catalogue::PACKED_MALFORMED).detail(error.to_string());
-    let records = packed::records(body).map_err(malformed)?;
-    if records.is_empty() {
-        return Ok(packed_answer(Bytes::new()));
-    }
-    if records.len() > gateway.limits.batch_transfers {
-        return Err(too_many(gateway));
-    }
-    if !caller.is_unlimited() {
-        check_flags(caller, records)?;
-    }
-    let first = branch_of(&records[0]);
-    if records.iter().all(|record| branch_of(record) == first) {
-        // The usual case, and the fast one: the body goes to its branch as it came.
-        let results = send_packed(gateway, caller, first, raw.digest, body.clone()).await?;
-        return Ok(packed_answer(results));
-    }
-    scattered(gateway, caller, raw.digest, records).await.map(packed_answer)
-}
-
-fn packed_answer(results: Bytes) -> Response {
-    let mut response = results.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(packed::MEDIA_TYPE));
-    response
-}
-
-/// The branch of the debit account, or of the credit account when debit is not said.
-fn branch_of(record: &[u8; packed::TRANSFER_LENGTH]) -> u16 {
-    match u16::from_le_bytes([record[22], record[23]]) {
-        0 => u16::from_le_bytes([record[30], record[31]]),
-        branch => branch,
-    }
-}
-
-fn flags_of(record: &[u8; packed::TRANSFER_LENGTH]) -> Flags {
-    Flags(u32::from_le_bytes([record[44], record[45], record[46], record[47]]))
-}
-
-/// A token that names its operations must name these too.
-fn check_flags(caller: &Caller, records: &[[u8; packed::TRANSFER_LENGTH]]) -> Result<(), Problem> {
-    for (flag, operation) in
-        [(Flags::IMPORTED, Operation::Import), (Flags::REVERSAL, Operation::TransfersReverse)]
-    {
-        if caller.may(operation).is_err()
-            && let Some(index) = records.iter().position(|record| flags_of(record).has(flag))
-        {
-            return caller.may(operation).map_err(|problem| problem.field("flags").at("transfers", index));
-        }
-    }
-    Ok(())
-}
-
-async fn send_packed(
-    gateway: &Gateway,
-    caller: &Caller,
-    branch: u16,
-    digest: [u8; 16],
-    body: Bytes,
-) -> Result<Bytes, Problem> {
-    caller.may_in(branch)?;
-    match gateway.bank.ask(branch, caller, digest, Body::Packed(body)).await? {
-        Reply::Packed(packed) => Ok(packed.results),
-        _ => Err(Problem::numbered(catalogue::INTERNAL)),
-    }
-}
-
-/// A batch for several branches: taken apart by chains, sent, and put together again in order. If one branch cannot be
-/// asked the whole call is a problem; a retry answers what the others did.
-async fn scattered(
-    gateway: &Gateway,
-    caller: &Caller,
-    digest: [u8; 16],
-    records: &[[u8; packed::TRANSFER_LENGTH]],
-) -> Result<Bytes, Problem> {
-    let mut parts: Vec<(u16, Vec<usize>, BytesMut)> = Vec::new();
-    let mut chain: Option<u16> = None;
-    for (index, record) in records.iter().enumerate() {
-        let branch = chain.unwrap_or_else(|| branch_of(record));
-        chain = flags_of(record).has(Flags::LINKED).then_some(branch);
-        let part = match parts.iter_mut().find(|(of, ..)| *of == branch) {
-            Some(part) => part,
-            None => {
-                caller.may_in(branch)?;
-                gateway.bank.seat(branch)?;
-                parts.push((branch, Vec::new(), BytesMut::new()));
-                parts.last_mut().expect("one was just pushed")
-            }
-        };
-        part.1.push(index);
-        part.2.extend_from_slice(record);
-    }
-    let mut results = BytesMut::zeroed(records.len() * packed::RESULT_LENGTH);
-    for (branch, indexes, body) in parts {
-        let answer = send_packed(gateway, caller, branch, digest, body.freeze()).await?;
-        for (result, index) in answer.chunks_exact(packed::RESULT_LENGTH).zip(indexes) {
-            let at = index * packed::RESULT_LENGTH;
-            results[at..at + packed::RESULT_LENGTH].copy_from_slice(result);
-        }
-    }
-    Ok(results.freeze())
 }
 
 /// What is done to an earlier transfer.
