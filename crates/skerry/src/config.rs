@@ -111,8 +111,6 @@ pub(crate) struct Branch {
     pub(crate) checkpoint_seconds: u32,
     /// A snapshot is taken after this many records.
     pub(crate) snapshot_records: u64,
-    /// Ids kept in memory before they are written to a run.
-    pub(crate) ids_in_memory: u32,
 }
 
 impl Default for Branch {
@@ -122,7 +120,6 @@ impl Default for Branch {
             queue_max: 65_536,
             checkpoint_seconds: 600,
             snapshot_records: 4_000_000,
-            ids_in_memory: 1 << 20,
         }
     }
 }
@@ -232,7 +229,6 @@ impl Config {
         range("branch.queue_max", u64::from(self.branch.queue_max), 16, 1 << 20)?;
         range("branch.checkpoint_seconds", u64::from(self.branch.checkpoint_seconds), 1, 600)?;
         range("branch.snapshot_records", self.branch.snapshot_records, 1_000, 1 << 40)?;
-        range("branch.ids_in_memory", u64::from(self.branch.ids_in_memory), 1 << 10, 1 << 26)?;
         range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
