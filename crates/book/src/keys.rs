@@ -13,7 +13,7 @@ use crate::paged::PagedQueue;
 pub(crate) const KEY_LIFE_US: u64 = 24 * 3_600 * 1_000_000;
 
 /// The most keys that are kept, about 80 MB. Beyond it a command with a key is refused until older ones go.
-pub(crate) const KEYS_MAX: usize = 1 << 20;
+pub(crate) const KEYS_MAX: usize = 1 << 23;
 
 /// What a key was used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
