@@ -75,18 +75,51 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
     const NAME: &str = "Customer Unmistakable 7261";
     let folder = Folder::new("erase");
     let bank = Bank::start(&folder.data(), &["--branches", "1"]);
-    let number = block_on(async {
+    let (id, other, receipt) = block_on(async {
         let client = bank.client();
         let (id, number) = open_account(&client, NAME).await;
+        let (_, other) = open_account(&client, "Customer 2").await;
         let shown: Value = client.get(&format!("/v1/customers/{id}")).await.unwrap();
         assert_eq!(shown["name"], json!(NAME));
-        let early = problem(client.send_json(Method::DELETE, &format!("/v1/customers/{id}"), &json!({}), &[]).await);
-        assert_eq!(early.code, "retention_not_over", "{early:?}");
-        number
+        let _cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
+        let paid = uuid7();
+        let _paid: Value = client.post("/v1/transfers", &transfer(&paid, &number, &other, "10.00")).await.unwrap();
+        let receipt: Value = client.get(&format!("/v1/accounts/{number}/transfers/{paid}/receipt")).await.unwrap();
+        let erase = async || client.send_json(Method::DELETE, &format!("/v1/customers/{id}"), &json!({}), &[]).await;
+        assert_eq!(problem(erase().await).code, "customer_has_accounts");
+        let _closed: Value = client.post(&format!("/v1/accounts/{number}/close"), &json!({})).await.unwrap();
+        assert_eq!(problem(erase().await).code, "retention_not_over");
+        let policy = json!({"four_eyes": [], "retention_days": 0});
+        client.send_json(Method::PUT, "/v1/branches/1/policy", &policy, &[]).await.unwrap();
+        erase().await.unwrap();
+        (id, other, receipt)
     });
-    assert!(!number.is_empty());
+    let data = bank.kill();
+    let bank = Bank::start(&data, &[]);
+    block_on(async {
+        let client = bank.client();
+        let shown: Value = client.get(&format!("/v1/customers/{id}")).await.unwrap();
+        assert!(shown["name"].is_null(), "the name is readable after the erasure: {shown}");
+        assert_eq!(balance(&client, &other).await, "10.00");
+        assert_balanced(&client).await;
+    });
     let data = bank.stop();
-    let mut files = vec![data];
+    let file = folder.0.join("receipt.json");
+    std::fs::write(&file, receipt.to_string()).unwrap();
+    let verified = Command::new(SKERRY).arg("verify").arg(&file).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let exported = folder.0.join("export");
+    let done = Command::new(SKERRY)
+        .args(["branch", "export", "1", "--data"])
+        .arg(&data)
+        .arg("--out")
+        .arg(&exported)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let verified = Command::new(SKERRY).arg("verify").arg(&exported).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let mut files = vec![data, exported];
     while let Some(path) = files.pop() {
         if path.is_dir() {
             files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
@@ -96,4 +129,35 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
             assert!(!found, "the name lies in the clear in {}", path.display());
         }
     }
+}
+
+#[test]
+fn a_backup_restores_to_the_same_bank_and_a_drill_leaves_nothing() {
+    let folder = Folder::new("backup");
+    let bank = Bank::start(&folder.data(), &["--branches", "2"]);
+    let number = block_on(async {
+        let client = bank.client();
+        let (_, number) = open_account(&client, "Customer 1").await;
+        let _cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
+        number
+    });
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(SKERRY).args(arguments).current_dir(&folder.0).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    // Beside the running bank.
+    run(&["backup".as_ref(), "--data".as_ref(), folder.data().as_os_str(), "copy".as_ref()]);
+    block_on(async {
+        let client = bank.client();
+        let _cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "1.00")).await.unwrap();
+    });
+    bank.stop();
+    run(&["restore".as_ref(), "copy".as_ref()]);
+    run(&["restore".as_ref(), "copy".as_ref(), "--data".as_ref(), "restored".as_ref()]);
+    let bank = Bank::start(&folder.0.join("restored"), &[]);
+    block_on(async {
+        let client = bank.client();
+        assert_eq!(balance(&client, &number).await, "10.00", "what was there when the copy was made");
+        assert_balanced(&client).await;
+    });
 }
