@@ -78,7 +78,7 @@ impl Mark {
 ///
 /// # Errors
 ///
-/// [`DamageKind::Mark`] if it has been written and neither slot is readable, and `must_be_readable`.
+/// [`DamageKind::Mark`] if it has been written twice or more and neither slot is readable, and `must_be_readable`.
 pub(crate) fn read<S: Storage>(
     storage: &S,
     branch: u16,
@@ -103,7 +103,8 @@ pub(crate) fn read<S: Storage>(
         crate::coverage::Mark::MarkSlotLost.hit();
     }
     let best = slots.into_iter().flatten().max_by_key(|mark| mark.sequence);
-    if best.is_none() && must_be_readable {
+    // The first write goes into slot 1 and covers nothing yet: with slot 0 untouched no mark was ever completed.
+    if best.is_none() && must_be_readable && written(0) {
         let file = format!("{place}/{MARK_FILE}");
         return Err(Damage { file, offset: 0, position: 0, kind: DamageKind::Mark }.into());
     }

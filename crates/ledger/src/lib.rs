@@ -45,6 +45,8 @@ mod paged;
 mod past;
 mod rejection;
 mod rules;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod trial;
 #[expect(
     clippy::as_conversions,

@@ -237,7 +237,7 @@ impl<D: Storage> Cell<D> {
             let disk = FaultStorage::new(dice.next());
             copied(copy_all(&self.site.disk, &disk, "keys"))?;
             self.tally.disk(&self.site.disk.counts());
-            self.site.disk = disk;
+            self.site.move_to(disk);
         }
         let to = self.site.journal_folder(&self.site.disk);
         for name in to.list().map_err(|error| error.to_string())? {

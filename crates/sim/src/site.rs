@@ -16,6 +16,7 @@ use skerry_branch::sabotage::Sabotage;
 use skerry_branch::{Branch, Condition, Found, Now, OpenFailure, Options, Parts};
 use skerry_journal::{
     FaultKind, FaultPlan, FaultStorage, LocalOptions, LocalReader, LocalStore, Mode, OpenError, Storage,
+    StorageError,
 };
 use skerry_proof::{Ed25519Signer, Signer};
 
@@ -67,8 +68,8 @@ pub(crate) struct Site<D: Storage> {
     jobs: [VecDeque<Job<LocalReader<D>>>; 3],
     /// Results on their way back.
     done: VecDeque<JobDone>,
-    /// Lanes do nothing before this step.
-    pub(crate) stalled_until: u64,
+    /// Lanes of jobs do nothing before these steps.
+    pub(crate) stalled_until: [u64; 3],
     /// The machine's wall clock against the world's.
     pub(crate) skew_us: i64,
     dice: Dice,
@@ -101,7 +102,7 @@ impl<D: Storage> Site<D> {
             keys: None,
             jobs: Default::default(),
             done: VecDeque::new(),
-            stalled_until: 0,
+            stalled_until: [0; 3],
             skew_us: 0,
             dice,
             excuses: 0,
@@ -144,9 +145,9 @@ impl<D: Storage> Site<D> {
         disk.folder("journal").expect("a calm disk has folders")
     }
 
-    fn store(&self, accept_loss: bool, verify_sealed: bool) -> LocalStore<D> {
-        let storage = (self.over)(self.journal_folder(&self.disk));
-        LocalStore { storage, options: LocalOptions { accept_loss, verify_sealed, ..self.local } }
+    fn store(&self, accept_loss: bool, verify_sealed: bool) -> Result<LocalStore<D>, StorageError> {
+        let storage = (self.over)(self.disk.folder("journal")?);
+        Ok(LocalStore { storage, options: LocalOptions { accept_loss, verify_sealed, ..self.local } })
     }
 
     /// Faults so far that may make anything fail.
@@ -204,12 +205,13 @@ impl<D: Storage> Site<D> {
                     chunk.copy_from_slice(&noise.bytes()[..chunk.len()]);
                 }
             });
-            let folder = self.disk.folder("keys").map_err(|error| Shut::Keys(error.into()))?;
+            let shut = |error: StorageError| Shut::Keys(error.into());
+            let folder = self.disk.folder("keys").map_err(shut)?;
             let keys = Arc::new(SlotKeys::open(&folder, MASTER, entropy).map_err(Shut::Keys)?);
             self.keys = Some(Arc::clone(&keys));
             self.branch = Some(Branch::new(Parts {
-                store: self.store(false, verify_sealed),
-                storage: self.disk.folder("branch").map_err(|error| Shut::Keys(error.into()))?,
+                store: self.store(false, verify_sealed).map_err(shut)?,
+                storage: self.disk.folder("branch").map_err(shut)?,
                 options: self.options.clone(),
                 signer: Arc::new(signer()) as Arc<dyn Signer + Send + Sync>,
                 keys,
@@ -225,7 +227,8 @@ impl<D: Storage> Site<D> {
     pub(crate) fn declare_loss(&mut self, world: Now) -> Result<Opening, Broken> {
         let before = self.excuses_so_far();
         self.forget_jobs();
-        let (now, entropy, store) = (self.now(world), self.dice.bytes(), self.store(true, false));
+        let (now, entropy) = (self.now(world), self.dice.bytes());
+        let Ok(store) = self.store(true, false) else { return Ok(Opening::Excused) };
         let branch = self.branch.as_mut().ok_or("a loss is declared to a running process")?;
         match branch.declare_loss(store, now, entropy) {
             Ok(found) => {
@@ -249,6 +252,13 @@ impl<D: Storage> Site<D> {
         self.kill();
         self.disk.power_cut();
         self.calm();
+    }
+
+    /// The process is to run on another machine.
+    pub(crate) fn move_to(&mut self, disk: FaultStorage) {
+        self.disk = disk;
+        self.excuses = 0;
+        (self.flipped, self.ever_flipped) = (false, false);
     }
 
     /// The disk makes no more faults from now on.
@@ -293,7 +303,7 @@ impl<D: Storage> Site<D> {
         for _ in 0..20_000 {
             let turned = self.turn(world);
             let stepped = self.step_journal();
-            let worked = self.work(world, 0) | self.finish_jobs(world);
+            let worked = self.work(world, 0, [true; 3]) | self.finish_jobs(world);
             if !self.is_open() {
                 return Ok(false);
             }
@@ -316,10 +326,10 @@ impl<D: Storage> Site<D> {
         match self.dice.below(10) {
             0..4 => self.turn(world),
             4..7 => self.step_journal(),
-            _ if step < self.stalled_until => false,
             7..9 => {
                 let lane = self.dice.index(Lane::ALL.len());
-                self.work(world, lane)
+                let awake = self.stalled_until.map(|until| step >= until);
+                self.work(world, lane, awake)
             }
             _ => self.finish_jobs(world),
         }
@@ -336,8 +346,8 @@ impl<D: Storage> Site<D> {
         self.branch.as_mut().is_some_and(|branch| branch.step_journal())
     }
 
-    /// Runs a job of `lane`, or of the next lane that has one. Its result stays on its way.
-    fn work(&mut self, world: Now, lane: usize) -> bool {
+    /// Runs a job of `lane`, or of the next lane that is awake and has one. Its result stays on its way.
+    fn work(&mut self, world: Now, lane: usize, awake: [bool; 3]) -> bool {
         let Some(branch) = self.branch.as_mut() else { return false };
         while let Some(job) = branch.take_job() {
             let lane = Lane::ALL.iter().position(|lane| *lane == job.lane()).unwrap_or(0);
@@ -345,7 +355,8 @@ impl<D: Storage> Site<D> {
         }
         let Some(workshop) = branch.workshop() else { return false };
         let lanes = self.jobs.len();
-        let next = (0..lanes).find_map(|at| self.jobs[(lane + at) % lanes].pop_front());
+        let mut order = (0..lanes).map(|at| (lane + at) % lanes).filter(|lane| awake[*lane]);
+        let next = order.find_map(|lane| self.jobs[lane].pop_front());
         let Some(job) = next else { return false };
         self.done.push_back(workshop.run(job));
         if self.dice.chance(1, 2) {

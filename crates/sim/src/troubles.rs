@@ -7,6 +7,16 @@ use crate::site::Opening;
 use crate::tally::{State, Trouble};
 use crate::world::World;
 
+/// A disk that fails now and then.
+pub(crate) const BAD_DISK: FaultPlan = FaultPlan {
+    failed_write_ppm: 4_000,
+    short_write_ppm: 4_000,
+    failed_sync_ppm: 12_000,
+    slow_sync_ppm: 60_000,
+    slow_sync_us_max: 400_000,
+    failed_read_ppm: 1_500,
+};
+
 impl<D: Storage> World<D> {
     /// Brings some trouble to the branch at `at`.
     pub(crate) fn make_trouble(&mut self, at: usize) -> Result<(), Broken> {
@@ -69,20 +79,22 @@ impl<D: Storage> World<D> {
                 Trouble::ReadOnlyDisk
             }
             _ => {
-                cell.plan = FaultPlan {
-                    failed_write_ppm: 4_000,
-                    short_write_ppm: 4_000,
-                    failed_sync_ppm: 8_000,
-                    slow_sync_ppm: 60_000,
-                    slow_sync_us_max: 400_000,
-                    failed_read_ppm: 1_500,
-                };
+                cell.plan = BAD_DISK;
                 disk.set_plan(cell.plan);
                 Trouble::BadDisk
             }
         };
-        cell.weather_until = step + lasts;
+        cell.weather_until = cell.weather_until.max(step + lasts);
         cell.tally.trouble(trouble);
+    }
+
+    /// The disk fails now and then until the step `until`.
+    pub(crate) fn worsen(&mut self, at: usize, until: u64) {
+        let cell = &mut self.cells[at];
+        cell.plan = BAD_DISK;
+        cell.site.disk.set_plan(BAD_DISK);
+        cell.weather_until = until;
+        cell.tally.trouble(Trouble::BadDisk);
     }
 
     /// A bit of a file that can be rebuilt from the journal flips, while the branch is at work or not.
@@ -131,6 +143,10 @@ impl<D: Storage> World<D> {
         match cell.site.open(now, true)? {
             Opening::Open(_) => {
                 cell.tally.state(State::FlipHarmless);
+                // What is never written again is mended all the same, before something else depends on it.
+                if name.ends_with(".seal") || name.ends_with(".skc") {
+                    let _gone = folder.flip_bit(&name, offset, bit);
+                }
                 let reader = cell.site.reader().ok_or("an open branch has a journal")?;
                 return cell.oracle.recheck(&reader, &cell.desk.asked);
             }
@@ -173,9 +189,15 @@ impl<D: Storage> World<D> {
     }
 
     fn slow_jobs(&mut self, at: usize) {
-        let until = self.step + [self.dice.between(5, 60), self.dice.between(60, 250)][self.dice.index(2)];
+        let until = self.step + [self.dice.between(5, 60), self.dice.between(60, 400)][self.dice.index(2)];
+        let lane = self.dice.index(4);
         let cell = &mut self.cells[at];
-        cell.site.stalled_until = until;
+        for (number, stalled) in cell.site.stalled_until.iter_mut().enumerate() {
+            // One lane alone, or all of them.
+            if lane == number || lane == 3 {
+                *stalled = until;
+            }
+        }
         cell.tally.trouble(Trouble::SlowJobs);
     }
 

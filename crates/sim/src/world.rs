@@ -30,6 +30,8 @@ pub(crate) struct World<D: Storage> {
     pub(crate) dice: Dice,
     pub(crate) now: Now,
     pub(crate) step: u64,
+    /// Trouble comes once in so many steps: some lives are quiet, for what only a long life reaches.
+    trouble_every: u64,
 }
 
 /// Where something did not hold.
@@ -43,12 +45,24 @@ impl<D: Storage> World<D> {
             Cell::new(site, dice.fork())
         });
         let cells = cells.collect();
-        Self { cells, dice, now: Now { wall_us: BEGIN_US, monotonic_us: 1_000_000 }, step: 0 }
+        let trouble_every = [6, 12, 12, 40, 120][dice.index(5)];
+        let now = Now { wall_us: BEGIN_US, monotonic_us: 1_000_000 };
+        Self { cells, dice, now, step: 0, trouble_every }
     }
 
     /// Runs the bank: founds it, troubles it for `steps`, and brings it to rest.
     pub(crate) fn run(&mut self, steps: u64) -> At<()> {
         self.each(Self::found)?;
+        if self.trouble_every >= 40 && self.dice.chance(1, 2) {
+            // A history that is not fed for most of a life.
+            let at = self.dice.index(self.cells.len());
+            self.cells[at].site.stalled_until[0] = steps * 9 / 10;
+        }
+        if self.dice.chance(1, 10) {
+            // A disk that is bad for most of a life.
+            let at = self.dice.index(self.cells.len());
+            self.worsen(at, steps * 9 / 10);
+        }
         while self.step < steps {
             self.step += 1;
             self.one_step()?;
@@ -97,7 +111,7 @@ impl<D: Storage> World<D> {
             let at = self.dice.index(self.cells.len());
             self.at(at, Self::ask_something)?;
         }
-        if self.dice.chance(1, 12) {
+        if self.dice.chance(1, self.trouble_every) {
             let at = self.dice.index(self.cells.len());
             self.at(at, Self::make_trouble)?;
         }
@@ -132,7 +146,8 @@ impl<D: Storage> World<D> {
         let (desk, tally) = (&mut cell.desk, &mut cell.tally);
         match choice {
             0..48 => {
-                let batch = desk.compose(&scene);
+                let heavy = desk.dice.chance(1, 150);
+                let batch = if heavy { desk.heavy(&scene) } else { desk.compose(&scene) };
                 desk.send(branch, batch, scene.model, site_now, tally);
             }
             48..58 => {

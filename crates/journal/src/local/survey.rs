@@ -194,11 +194,12 @@ impl<S: Storage> Looking<'_, S> {
         let contents =
             examine(&file, self.branch, header.start).map_err(|error| self.storage_refused(error))?;
         let unsealed = Unsealed { name: name.clone(), file, header, contents };
-        // What the mark covers was there once: then a bad first batch is damage, to be named where it lies.
+        // What the mark covers was there once: then a bad first batch is damage, to be named where it lies. Where a loss was
+        // declared nothing of the segment is left, and it is put aside.
         let end = unsealed.contents.footer.head.position;
-        let covered = !self.accept_loss && self.mark.is_some_and(|mark| mark.durable.position > end);
-        let harmless =
-            unsealed.contents.bad.as_ref().is_none_or(|bad| bad.evidence.is_none() && !covered);
+        let covered = self.mark.is_some_and(|mark| mark.durable.position > end);
+        let bad = unsealed.contents.bad.as_ref();
+        let harmless = self.accept_loss || bad.is_none_or(|bad| bad.evidence.is_none() && !covered);
         if unsealed.is_empty() && is_last && harmless {
             Covered::EmptySegment.hit();
             return Ok(None);

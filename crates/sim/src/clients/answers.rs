@@ -3,7 +3,7 @@
 use skerry_book::{Done, Rejection, packed};
 use skerry_branch::api::{Accepted, Answer, Outcome, Read, Reply};
 
-use super::{Asking, Batch, Desk, Fate, Order, Promise, Ticket, client};
+use super::{AUDITOR, Asking, Batch, Desk, Fate, Order, Promise, Ticket, client};
 use crate::model::{Broken, Key};
 use crate::tally::{State, Tally};
 
@@ -12,6 +12,7 @@ const STICKY: [u16; 15] =
     [1038, 1039, 1040, 1050, 1065, 1080, 1081, 1084, 1085, 1100, 1101, 1110, 1111, 1112, 1113];
 /// Refusals about the id's own time: they say nothing of what happened to the id before.
 const OUT_OF_WINDOW: [u16; 2] = [1012, 1013];
+const ROLE_NOT_ALLOWED: u16 = 3001;
 const ID_EXPIRED: u16 = 1013;
 const ID_REUSED: u16 = 1014;
 const LINKED_FAILED: u16 = 1001;
@@ -118,7 +119,7 @@ impl Desk {
             if result.code == 0 {
                 self.done(ticket, *key, result, tally)?;
             } else {
-                self.refused(*key, &result, in_chain, tally)?;
+                self.refused(batch.by, *key, &result, in_chain, tally)?;
             }
         }
         Ok(())
@@ -143,8 +144,22 @@ impl Desk {
         Ok(())
     }
 
-    fn refused(&mut self, key: Key, result: &OneResult, in_chain: bool, tally: &mut Tally) -> Result<(), Broken> {
+    fn refused(
+        &mut self,
+        by: usize,
+        key: Key,
+        result: &OneResult,
+        in_chain: bool,
+        tally: &mut Tally,
+    ) -> Result<(), Broken> {
         let code = result.code;
+        // Auditors are refused whatever they ask, also what somebody else was granted.
+        if by == AUDITOR && code == ROLE_NOT_ALLOWED {
+            if self.fates.get(&key) == Some(&Fate::Open) {
+                self.fates.insert(key, Fate::Nothing);
+            }
+            return Ok(());
+        }
         let before = self.fates.get(&key).copied().unwrap_or(Fate::Open);
         let sticks = STICKY.contains(&code);
         if OUT_OF_WINDOW.contains(&code) {

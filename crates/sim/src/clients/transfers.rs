@@ -50,6 +50,17 @@ impl Desk {
         Batch { by, packed, lines }
     }
 
+    /// So many deposits with long notes that they fill a batch by their tails.
+    pub(crate) fn heavy(&mut self, scene: &Scene<'_>) -> Batch {
+        let head = AccountRef::head(scene.model.number, CASH, Currency::CNY);
+        let lines = (0..90).map(|_| {
+            let credit = self.account_of(scene, 2);
+            let transfer = Transfer { id: self.id(scene), debit: head, credit, amount: 1, ..Transfer::default() };
+            Line { transfer, text: String::new(), note: 4_096 }
+        });
+        Batch { by: OPERATOR, packed: false, lines: lines.collect() }
+    }
+
     /// One earlier transfer alone, as it was or with another amount.
     pub(crate) fn again(&mut self, earlier: &Batch) -> Batch {
         let mut again = earlier.clone();
@@ -86,7 +97,7 @@ impl Desk {
             3 => self.resolution(scene),
             4 => self.balancing(scene),
             5 => self.closing(scene),
-            6 => self.reversal(scene),
+            6 => self.reversal(scene, operates),
             7 if operates => self.import(scene),
             8 => self.rubbish(scene),
             _ => self.plain(scene),
@@ -179,12 +190,12 @@ impl Desk {
         Transfer { flags: Flags::PENDING.with(side).with(shape), amount, timeout_seconds: 30, ..self.plain(scene) }
     }
 
-    fn reversal(&mut self, scene: &Scene<'_>) -> Transfer {
+    fn reversal(&mut self, scene: &Scene<'_>, operates: bool) -> Transfer {
         let facts = &scene.model.facts;
         let recent = facts.get(facts.len().saturating_sub(120)..).unwrap_or_default();
         let Some(original) = self.dice.pick(recent).map(|fact| fact.moved) else { return self.plain(scene) };
         let cause = original.id.0.to_le_bytes();
-        let id = if self.dice.chance(1, 2) { derive_id(&seed(), &cause) } else { self.id(scene) };
+        let id = if operates && self.dice.chance(1, 2) { derive_id(&seed(), &cause) } else { self.id(scene) };
         let amount = if self.dice.chance(1, 2) { 0 } else { original.amount };
         Transfer { id, flags: Flags::REVERSAL, related: original.id, amount, ..Transfer::default() }
     }
