@@ -201,6 +201,9 @@ pub(crate) enum CustomerCommand {
         /// Document as KIND:NUMBER
         #[arg(long, value_name = "KIND:NUMBER")]
         document: String,
+        /// The branch to live in, instead of the one with the most room
+        #[arg(long)]
+        branch: Option<u16>,
         /// Idempotency key, for a retry
         #[arg(long)]
         key: Option<String>,

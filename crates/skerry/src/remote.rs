@@ -106,9 +106,12 @@ fn random_u64() -> u64 {
 /// `skerry customer …`
 pub(crate) fn customer(remote: &Remote, command: CustomerCommand, json: bool) -> anyhow::Result<()> {
     match command {
-        CustomerCommand::Create { name, document, key } => {
+        CustomerCommand::Create { name, document, branch, key } => {
             let (kind, number) = document.split_once(':').context("a document is KIND:NUMBER, as passport:123")?;
-            let body = json!({"name": name, "document": {"kind": kind, "number": number}});
+            let mut body = json!({"name": name, "document": {"kind": kind, "number": number}});
+            if let Some(branch) = branch {
+                body["branch"] = Value::from(branch);
+            }
             send(remote, Method::POST, "/v1/customers", key.as_deref(), &body, json)
         }
         CustomerCommand::Show { id } => show(remote, &format!("/v1/customers/{id}"), json),

@@ -71,6 +71,30 @@ fn the_three_lines_that_up_prints_work_as_pasted() {
 }
 
 #[test]
+fn the_commands_of_the_readme_work_as_written() {
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```sh").nth(1).and_then(|rest| rest.split("```").next()).expect("README has its commands");
+    // make is tested by whoever runs the tests; here the binary under test stands for what it builds.
+    let lines: Vec<&str> =
+        block.lines().filter(|line| !line.starts_with("export PATH") && !line.starts_with("make ")).collect();
+    let folder = Folder::new("readme");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let script = format!("set -eu\n{}\nskerry account show $ONE\n", lines.join("\n"));
+    let bin = std::path::Path::new(SKERRY).parent().unwrap();
+    let done = Command::new("sh")
+        .args(["-c", &script])
+        .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+        .env("SKERRY_SERVER", &bank.server)
+        .env("SKERRY_TOKEN_FILE", bank.data.join("operator.token"))
+        .current_dir(&folder.0)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{text}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(text.contains("signed, not anchored") && text.contains("69.75"), "{text}");
+}
+
+#[test]
 fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
     const NAME: &str = "Customer Unmistakable 7261";
     let folder = Folder::new("erase");
