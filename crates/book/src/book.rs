@@ -224,6 +224,13 @@ impl Book {
         self.seed.wide(Purpose::IdempotencyKey, &bytes)
     }
 
+    /// The key of an import as a [`Context`](crate::Context) carries it: the institution's, whoever does the import, and
+    /// never one that a client can choose.
+    #[must_use]
+    pub fn import_key(&self, key: &[u8]) -> u128 {
+        self.seed.wide(Purpose::ImportKey, key)
+    }
+
     /// The id of a transfer that the bank derives from its cause. See [`derive_id`].
     #[must_use]
     pub fn derive_id(&self, cause: &[u8]) -> TransferId {

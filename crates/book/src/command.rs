@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use skerry_ledger::{AccountRef, Sides, Stamp};
 use skerry_money::{Currency, Date};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Cause};
 use crate::chart::Chart;
 use crate::event::Terms;
 use crate::policy::{Matter, Policy};
@@ -94,8 +94,16 @@ pub struct Context {
     pub stamp: Stamp,
     /// Who, with the digest of the request.
     pub actor: Actor,
-    /// The idempotency key, if the client chose one: [`Book::idempotency_key`](crate::Book::idempotency_key).
+    /// The idempotency key, if there is one: [`Book::idempotency_key`](crate::Book::idempotency_key), kept for a day; for
+    /// an import [`Book::import_key`](crate::Book::import_key), kept for ever.
     pub key: Option<u128>,
+}
+
+impl Context {
+    /// Whether something is taken over from an old core: the journaled cause says so, and no key's name can.
+    pub(crate) fn is_import(&self) -> bool {
+        self.actor.cause == Cause::Import
+    }
 }
 
 /// What a command comes to, once its events are evolved.

@@ -50,8 +50,8 @@ impl Book {
         if self.needs_approval(command, context)? {
             events.push(Event::ProposalEnded(ProposalEnded { at, request: context.actor.request }));
         }
-        if context.key.is_some() && !self.keys.has_room(at.time_us) {
-            return Err(Rejection::TooManyKeys);
+        if context.key.is_some() {
+            self.check_room(context)?;
         }
         let (mut own, done) = self.decide_own(command, context)?;
         if opens {
@@ -59,10 +59,20 @@ impl Book {
             events.extend(own.drain(..1));
         }
         if let Some(key) = context.key {
-            events.push(Event::KeyUsed(KeyUsed { at, key, request: context.actor.request, done }));
+            let (request, permanent) = (context.actor.request, context.is_import());
+            events.push(Event::KeyUsed(KeyUsed { at, key, request, done, permanent }));
         }
         events.extend(own);
         Ok(Decision { events, done, repeated: false })
+    }
+
+    /// Whether the context's key can be kept as long as it must be.
+    fn check_room(&self, context: &Context) -> Result<(), Rejection> {
+        if context.is_import() {
+            let full = Rejection::Ledger(skerry_ledger::Rejection::BranchFull);
+            return if self.keys.has_permanent_room() { Ok(()) } else { Err(full) };
+        }
+        if self.keys.has_room(context.stamp.time_us) { Ok(()) } else { Err(Rejection::TooManyKeys) }
     }
 
     fn decide_own(&self, command: &Command, context: &Context) -> Decided {

@@ -321,6 +321,8 @@ pub struct KeyUsed {
     pub request: [u8; 16],
     /// What a retry is answered.
     pub done: Done,
+    /// Whether it is kept for ever, not for a day: an import's.
+    pub permanent: bool,
 }
 
 /// See [`Event::Proposed`].

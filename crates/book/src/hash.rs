@@ -89,8 +89,10 @@ impl Seed {
 pub enum Purpose {
     /// Ids of transfers that the bank derives.
     TransferId,
-    /// Idempotency keys.
+    /// Idempotency keys of clients.
     IdempotencyKey,
+    /// Idempotency keys of imports.
+    ImportKey,
     /// Long references, of which the record keeps the hash.
     Reference,
 }
@@ -101,6 +103,7 @@ impl Purpose {
             Self::TransferId => 0x0101_0101_0101_0101,
             Self::IdempotencyKey => 0x0202_0202_0202_0202,
             Self::Reference => 0x0303_0303_0303_0303,
+            Self::ImportKey => 0x0404_0404_0404_0404,
         }
     }
 }
@@ -245,6 +248,8 @@ mod tests {
     #[test]
     fn purposes_do_not_meet() {
         let seed = Seed::new([1; 32]);
-        assert_ne!(seed.wide(Purpose::TransferId, b"x"), seed.wide(Purpose::IdempotencyKey, b"x"));
+        let purposes = [Purpose::TransferId, Purpose::IdempotencyKey, Purpose::ImportKey, Purpose::Reference];
+        let hashes = purposes.map(|purpose| seed.wide(purpose, b"x"));
+        assert_eq!(std::collections::BTreeSet::from(hashes).len(), purposes.len());
     }
 }

@@ -8,8 +8,11 @@
 //!            first account u32, last account u32, line u8, erased u8
 //! accounts: count u32, then each by serial: the next account of the same customer u32
 //! keys: first number u64, count u32, then each: key u128, request 16, time u64, answer kind u16, answer u64
+//! permanent keys, in version 2 alone: count u32, not zero, then each: key u128, request 16, answer kind u16, answer u64
 //! the ledger's image
 //! ```
+//!
+//! A book has one form: without permanent keys it is version 1, with them version 2.
 
 mod life;
 
@@ -23,11 +26,13 @@ use crate::book::{Book, Life};
 use crate::command::Done;
 use crate::customers::{Customer, Customers};
 use crate::hash::Seed;
-use crate::keys::{KEYS_MAX, Keys, Used};
+use crate::keys::{Answer, KEYS_MAX, Keys, PERMANENT_MAX, Permanent, Used};
 use crate::paged::{PAGE, Paged, PagedQueue};
 
 const MAGIC: &[u8; 8] = b"SKRYBOOK";
 const VERSION: u32 = 1;
+/// With permanent keys.
+const VERSION_PERMANENT: u32 = 2;
 /// The chart is the largest part of a life; a flipped bit must not ask for more.
 const LIFE_MAX: u32 = 16 << 20;
 /// How much is gathered before the sink is called.
@@ -42,6 +47,7 @@ pub struct BookImage {
     customers: Paged<Customer>,
     next: Paged<u32>,
     keys: PagedQueue<Used>,
+    permanent: Paged<Permanent>,
     ledger: LedgerImage,
 }
 
@@ -79,6 +85,7 @@ impl Book {
             customers: self.customers.list.clone(),
             next: self.customers.next.clone(),
             keys: self.keys.queue.clone(),
+            permanent: self.keys.permanent.clone(),
             ledger: self.ledger.freeze(),
         }
     }
@@ -98,13 +105,15 @@ impl Book {
             return Err(ReadError::Corrupt("its magic"));
         }
         let version = source.u32()?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_PERMANENT {
             return Err(ReadError::Version(version));
         }
         let branch = source.bytes().map(u16::from_le_bytes)?;
         let life = source.life()?;
         let customers = source.customers(&seed)?;
-        let keys = source.keys()?;
+        let queue = source.keys()?;
+        let permanent = if version == VERSION { Paged::default() } else { source.permanent()? };
+        let keys = Keys::restored(&queue, &permanent);
         let ledger = Ledger::read(source.fill, seed.pair())?;
         if ledger.branch() != branch || ledger.customer_count() != customers.next.len() {
             return Err(ReadError::Corrupt("the ledger of the same branch and accounts"));
@@ -126,7 +135,8 @@ impl BookImage {
         self.life.put(&mut life);
         let mut writer = Writer { buffer: Vec::with_capacity(CHUNK), sink };
         writer.put(MAGIC);
-        writer.put(&VERSION.to_le_bytes());
+        let version = if self.permanent.len() == 0 { VERSION } else { VERSION_PERMANENT };
+        writer.put(&version.to_le_bytes());
         writer.put(&self.branch.to_le_bytes());
         writer.count(life.len());
         writer.put(&life);
@@ -143,6 +153,12 @@ impl BookImage {
         for used in self.keys.iter() {
             writer.put(&used_bytes(used));
         }
+        if version == VERSION_PERMANENT {
+            writer.count(self.permanent.len());
+            for one in self.permanent.iter() {
+                writer.put(&permanent_bytes(one));
+            }
+        }
         writer.flush();
         self.ledger.write(sink);
     }
@@ -150,6 +166,7 @@ impl BookImage {
 
 const CUSTOMER_BYTES: usize = 66;
 const USED_BYTES: usize = 50;
+const PERMANENT_BYTES: usize = 42;
 
 fn customer_bytes(customer: &Customer) -> [u8; CUSTOMER_BYTES] {
     let mut bytes = [0; CUSTOMER_BYTES];
@@ -173,6 +190,18 @@ fn used_bytes(used: &Used) -> [u8; USED_BYTES] {
         .put(used.key.to_le_bytes())
         .put(used.request)
         .put(used.time_us.to_le_bytes())
+        .put(kind.to_le_bytes())
+        .put(value.to_le_bytes())
+        .finish();
+    bytes
+}
+
+fn permanent_bytes(one: &Permanent) -> [u8; PERMANENT_BYTES] {
+    let (kind, value) = one.answer.done.parts();
+    let mut bytes = [0; PERMANENT_BYTES];
+    crate::wire::Filler::new(&mut bytes)
+        .put(one.key.to_le_bytes())
+        .put(one.answer.request)
         .put(kind.to_le_bytes())
         .put(value.to_le_bytes())
         .finish();
@@ -240,7 +269,7 @@ impl<E, F: FnMut(&mut [u8]) -> Result<(), E>> Source<'_, F> {
         Ok(customers)
     }
 
-    fn keys(&mut self) -> Result<Keys, ReadError<E>> {
+    fn keys(&mut self) -> Result<PagedQueue<Used>, ReadError<E>> {
         let first = self.bytes().map(u64::from_le_bytes)?;
         let count = usize::try_from(self.u32()?).map_err(|_| ReadError::Corrupt("a count"))?;
         if count > KEYS_MAX.saturating_add(PAGE) {
@@ -251,7 +280,20 @@ impl<E, F: FnMut(&mut [u8]) -> Result<(), E>> Source<'_, F> {
             let bytes = self.bytes::<USED_BYTES>()?;
             queue.push(read_used(&bytes).ok_or(ReadError::Corrupt("a key"))?);
         }
-        Ok(Keys::restored(queue))
+        Ok(queue)
+    }
+
+    fn permanent(&mut self) -> Result<Paged<Permanent>, ReadError<E>> {
+        let count = usize::try_from(self.u32()?).map_err(|_| ReadError::Corrupt("a count"))?;
+        if count == 0 || count > PERMANENT_MAX {
+            return Err(ReadError::Corrupt("permanent keys within their bound"));
+        }
+        let mut permanent = Paged::default();
+        for _ in 0..count {
+            let bytes = self.bytes::<PERMANENT_BYTES>()?;
+            permanent.push(read_permanent(&bytes).ok_or(ReadError::Corrupt("a permanent key"))?);
+        }
+        Ok(permanent)
     }
 }
 
@@ -272,6 +314,14 @@ fn read_customer(bytes: &[u8; CUSTOMER_BYTES]) -> Option<Customer> {
             _ => return None,
         },
     })
+}
+
+fn read_permanent(bytes: &[u8; PERMANENT_BYTES]) -> Option<Permanent> {
+    let mut reader = crate::wire::Reader::new(bytes);
+    let key = reader.u128().ok()?;
+    let request = reader.array().ok()?;
+    let done = Done::from_parts(reader.u16().ok()?, reader.u64().ok()?)?;
+    Some(Permanent { key, answer: Answer { request, done } })
 }
 
 fn read_used(bytes: &[u8; USED_BYTES]) -> Option<Used> {

@@ -58,8 +58,7 @@ fn check_indexes(book: &Book) -> Result<(), &'static str> {
     if book.customers.indexed() != living {
         return Err("the index of documents names customers who do not exist");
     }
-    let found = book.keys.queue.iter().all(|used| book.keys.find(used.key).is_some());
-    if found && book.keys.indexed() == book.keys.len() { Ok(()) } else { Err("a key is not found by itself") }
+    book.keys.check()
 }
 
 fn check_heads(book: &Book) -> Result<(), &'static str> {

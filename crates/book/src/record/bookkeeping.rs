@@ -17,7 +17,7 @@
 //! | 41 | limits changed | `debit` account, `amount` floor, `digest` daily limit | |
 //! | 42, 43 | frozen, unfrozen | `debit` account, `aux` sides (1 debit, 2 credit), `code` reason | |
 //! | 44, 45 | closed, reopened | `debit` account | |
-//! | 48 | key used | `id` key, `reference` request, `code`+`amount` answer | |
+//! | 48 | key used | `id` key, `reference` request, `code`+`amount` answer, `flags` bit 0 kept for ever | |
 //! | 49 | proposed | `reference` request, `aux` matter | proposer |
 //! | 50 | approved | `reference` request | approver |
 //! | 51 | proposal ended | `reference` request | |
@@ -67,6 +67,9 @@ pub mod kind {
 }
 
 const CURRENCIES_MAX: usize = 512;
+
+/// The flag of a key that is kept for ever. Releases before it stop at such a record, as R2 has it.
+const PERMANENT_FLAG: u32 = 1;
 
 /// The fields of `event`, all but version and actor; appends the tail.
 ///
@@ -234,8 +237,9 @@ fn encode_request(event: &Event, tail: &mut Vec<u8>) -> Fields {
     match event {
         Event::KeyUsed(event) => {
             let (code, amount) = event.done.parts();
+            let flags = if event.permanent { PERMANENT_FLAG } else { 0 };
             let plain = fields(kind::KEY_USED, event.at);
-            Fields { id: event.key, reference: event.request, code, amount, ..plain }
+            Fields { flags, id: event.key, reference: event.request, code, amount, ..plain }
         }
         Event::Proposed(event) => {
             tail.extend_from_slice(event.proposer.as_str().as_bytes());
@@ -386,7 +390,8 @@ impl Reading<'_> {
             kind::KEY_USED => {
                 let done =
                     Done::from_parts(fields.code, fields.amount).ok_or_else(|| self.wrong("answer"))?;
-                Event::KeyUsed(KeyUsed { at, key: fields.id, request, done })
+                let permanent = fields.flags & PERMANENT_FLAG != 0;
+                Event::KeyUsed(KeyUsed { at, key: fields.id, request, done, permanent })
             }
             kind::PROPOSED => {
                 let matter = Matter::from_bit(fields.aux).ok_or_else(|| self.wrong("matter"))?;

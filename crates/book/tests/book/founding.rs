@@ -22,7 +22,10 @@ fn a_branch_opens_with_a_key_and_answers_the_retry() {
     let stamp = Stamp { time_us: 1, business_date: Date(20_000) };
     let context = Context { stamp, actor: operator("one"), key: Some(7) };
     let decision = book.decide(&open, &context).unwrap();
-    assert!(matches!(decision.events.first(), Some(Event::BranchOpened(_))), "the first event of every journal");
+    assert!(
+        matches!(decision.events.first(), Some(Event::BranchOpened(_))),
+        "the first event of every journal"
+    );
     assert!(matches!(decision.events.last(), Some(Event::DayOpened(_))), "the last event of its batch");
     decision.events.iter().for_each(|event| book.evolve(event));
     let again = book.decide(&open, &context).unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use skerry_book::actor::Role;
+use skerry_book::actor::{Cause, Role};
 use skerry_book::command::{
     ChangeCustomer, ChangeLimits, Freeze, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
 };
@@ -25,7 +25,8 @@ const FIRST: i32 = 20_458;
 enum Step {
     Transfer(Transfer),
     Chain(Vec<Transfer>),
-    Command(Command, Option<u128>),
+    /// With a key, and whether it is an import's.
+    Command(Command, Option<(u128, bool)>),
     As(Role, u8),
     Wait(u64),
 }
@@ -151,7 +152,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => transfer().prop_map(Step::Transfer),
         2 => import().prop_map(Step::Transfer),
         2 => vec(transfer(), 2..4).prop_map(Step::Chain),
-        9 => (command(), proptest::option::weighted(0.3, 0..4_u128)).prop_map(|(command, key)| Step::Command(command, key)),
+        9 => (command(), proptest::option::weighted(0.3, (0..4_u128, any::<bool>()))).prop_map(|(command, key)| Step::Command(command, key)),
         3 => (role, 0..3_u8).prop_map(|(role, who)| Step::As(role, who)),
         1 => prop_oneof![Just(60_000_000), Just(36_000_000_000)].prop_map(Step::Wait),
     ]
@@ -210,7 +211,9 @@ fn take(world: &mut World, step: &Step) {
         }
         Step::Chain(transfers) => world.chain(transfers),
         Step::Command(command, key) => {
-            world.key = *key;
+            world.key = key.map(|(key, _)| key);
+            let import = key.is_some_and(|(_, import)| import);
+            world.actor.cause = if import { Cause::Import } else { Cause::Request };
             drop(world.command(command));
         }
         Step::As(role, who) => {

@@ -3,7 +3,7 @@
 use crate::world::{World, at, image, operator};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use skerry_book::actor::Principal;
+use skerry_book::actor::{Cause, Principal};
 use skerry_book::command::{
     ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
 };
@@ -133,7 +133,9 @@ fn a_life() -> World {
     assert!(world.book.account(AccountRef::head(1, 1003, Currency::EUR)).is_some());
     world.key = Some(77);
     open(&mut world, &customer(1));
-    world.key = None;
+    (world.key, world.actor.cause) = (Some(78), Cause::Import);
+    open(&mut world, &customer(3));
+    (world.key, world.actor.cause) = (None, Cause::Request);
     open(&mut world, &customer(2));
     for customer in [1, 2, 2] {
         let wish = OpenAccount {
@@ -286,6 +288,7 @@ fn unknown_kinds_and_versions_stop_the_reader() {
         key: 1,
         request: [1; 16],
         done: Done::Plain,
+        permanent: false,
     };
     record::encode(&Event::KeyUsed(event), 0, &mut bytes, &mut Vec::new());
     bytes[2] = 2;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! clock DATE MINUTE               by NAME ROLE               request NAME | -          key NAME | -
+//! import-key NAME                 others COUNT: as many commands with keys of their own
 //! branch CURRENCIES DATE          day DATE                   live DATE                 retention DAYS
 //! four-eyes MATTERS | -           propose NAME MATTER        approve NAME              end NAME
 //! customer NAME DOCUMENT [DATE]   change NAME DOCUMENT       erase NAME
@@ -18,7 +19,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::world::{World, at, image, operator, person, restore, same};
-use skerry_book::actor::Role;
+use skerry_book::actor::{Actor, Cause, Role};
 use skerry_book::command::{
     ChangeCustomer, ChangeLimits, Freeze, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
 };
@@ -146,8 +147,20 @@ impl Story {
             ["clock", day, minute] => self.world.time_us = at(date(day), minute.parse().unwrap()),
             ["by", name, role] => self.by(name, role),
             ["request", name] => self.world.actor.request = digest(name),
-            ["key", "-"] => self.world.key = None,
+            ["key", "-"] => (self.world.key, self.world.actor.cause) = (None, Cause::Request),
+            ["others", count] => {
+                for number in 0..count.parse::<u32>().unwrap() {
+                    let name = format!("other-{}-{number}", self.world.time_us);
+                    self.line(&["key", &name]);
+                    assert_eq!(self.line(&["retention", "3650"]), "ok");
+                }
+            }
+            ["import-key", name] => {
+                self.world.key = Some(self.world.book.import_key(name.as_bytes()));
+                self.world.actor.cause = Cause::Import;
+            }
             ["key", name] => {
+                self.world.actor.cause = Cause::Request;
                 self.world.key =
                     Some(self.world.book.idempotency_key(&self.world.actor.principal, name.as_bytes()));
             }
@@ -168,9 +181,9 @@ impl Story {
     fn by(&mut self, name: &str, role: &str) {
         let roles = [Role::Operator, Role::Service, Role::Auditor, Role::Customer, Role::Bank];
         let role = roles.into_iter().find(|one| one.name() == role).unwrap();
-        let request = self.world.actor.request;
-        self.world.actor = if role == Role::Operator { operator(name) } else { person(name, role) };
-        self.world.actor.request = request;
+        let before = self.world.actor;
+        let actor = if role == Role::Operator { operator(name) } else { person(name, role) };
+        self.world.actor = Actor { request: before.request, cause: before.cause, ..actor };
     }
 
     fn trial(&self, day: &str, basis: &str, head: &str, currency: &str) -> String {
