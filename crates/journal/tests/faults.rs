@@ -291,6 +291,33 @@ fn a_declared_loss_opens_what_is_left_and_puts_the_rest_aside() {
 }
 
 #[test]
+fn a_declared_loss_of_a_whole_last_segment_puts_it_aside() {
+    let storage = FaultStorage::new(1);
+    left_open(&storage, &[5, 5, 5]);
+    let name = files(&storage, ".open").pop().unwrap();
+    storage.flip_bit(&name, 4096 + 300, 1).unwrap();
+    assert!(damage(&storage).file.ends_with(&name));
+    let lossy = LocalOptions { accept_loss: true, ..STEPPED };
+    let opened = LocalJournal::open(&storage, lossy).unwrap();
+    assert_eq!(opened.recovery.head, Head::default());
+    assert_eq!(opened.recovery.put_aside.len(), 1, "{:?}", opened.recovery.put_aside);
+    assert_eq!(files(&storage, &name).len(), 1, "put aside, not removed");
+    drop(opened);
+    assert_eq!(LocalJournal::open(&storage, STEPPED).unwrap().recovery.head, Head::default());
+}
+
+#[test]
+fn a_mark_that_was_made_but_never_written_is_no_damage() {
+    let storage = FaultStorage::new(1);
+    let told = left_open(&storage, &[5, 5]);
+    storage.remove("MARK").unwrap();
+    // As after a restore whose first opening failed before it had written anything.
+    storage.create("MARK").unwrap().reserve(8192).unwrap();
+    let opened = LocalJournal::open(&storage, STEPPED).unwrap();
+    assert_eq!(opened.recovery.head.batch, told.len() as u64);
+}
+
+#[test]
 fn one_slot_of_the_mark_may_break_but_not_both() {
     let storage = FaultStorage::new(1);
     left_open(&storage, &[1; 20]);

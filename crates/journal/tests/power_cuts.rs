@@ -166,3 +166,28 @@ fn the_same_seed_leaves_the_same_journal() {
         assert_eq!(first, second);
     }
 }
+
+/// An opening that copies a segment may fail just after it gave the copy its name. The next opening sees that name, takes
+/// the original away, and then the power goes: one of the two must still be there.
+#[test]
+fn no_original_goes_before_the_name_of_its_copy_is_durable() {
+    for (seed, skip) in (0..12).flat_map(|seed| (0..14).map(move |skip| (seed, skip))) {
+        let storage = FaultStorage::new(seed);
+        let options = small(Mode::Stepped);
+        let Opened { mut journal, .. } = LocalJournal::open(&storage, options).unwrap();
+        for count in 1..4 {
+            let batch = sample_batch(BRANCH, journal.epoch(), &journal.taken(), count, seed);
+            journal.append(batch).unwrap();
+            while journal.step() {}
+        }
+        let told = std::iter::from_fn(|| journal.poll()).filter(Result::is_ok).count() as u64;
+        drop(journal);
+        storage.fail_next_sync(skip);
+        drop(LocalJournal::open(&storage, options));
+        storage.fail_next_sync(u64::MAX);
+        drop(LocalJournal::open(&storage, options).expect("no sync fails any more"));
+        storage.power_cut();
+        let opened = LocalJournal::open(&storage, options).expect("a power cut is no damage");
+        assert_eq!(opened.recovery.head.batch, told, "seed {seed}, sync {skip}");
+    }
+}

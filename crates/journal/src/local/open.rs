@@ -40,6 +40,9 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
         put_aside: Vec::new(),
         mark_missing: found.mark.is_none() && !found.entries.is_empty(),
     };
+    // A name that was seen need not be durable: its folder's sync may have failed under an earlier owner. Nothing may be
+    // taken away for its sake before it is.
+    storage.sync_dir().map_err(refused)?;
     for name in &found.leftovers {
         tidy(storage, name, options, &mut recovery).map_err(refused)?;
     }
