@@ -132,9 +132,11 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
     pub fn declare_loss(&mut self, store: J, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
         self.work = None;
         self.workshop = None;
-        self.store = store;
-        let lost_to = self.put_aside()?;
-        let found = self.open(now, entropy)?;
+        // The declaration counts once: whatever is lost after it must be told again.
+        let usual = std::mem::replace(&mut self.store, store);
+        let opened = self.put_aside().and_then(|lost_to| Ok((lost_to, self.open(now, entropy)?)));
+        self.store = usual;
+        let (lost_to, found) = opened?;
         let Some(work) = &mut self.work else { return Ok(found) };
         work.incarnate(Incarnate {
             incarnation: work.book.incarnation().max(1) + 1,
