@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use skerry_book::actor::{Actor, Cause, Principal, Role};
-use skerry_branch::api::Scope;
+use skerry_branch::api::{Denied, Scope};
 use skerry_money::CustomerNumber;
 
 use crate::catalogue;
@@ -108,6 +108,7 @@ pub struct ClientCertificate(pub [u8; 32]);
 #[derive(Debug, Clone)]
 pub struct Caller {
     grant: Arc<Grant>,
+    cause: Cause,
 }
 
 impl Caller {
@@ -139,7 +140,7 @@ impl Caller {
                         "the token is bound to a client certificate that was not shown",
                     ));
                 }
-                Ok(Self { grant })
+                Ok(Self::granted(grant))
             }
             Presented::Expired => Err(Problem::numbered(catalogue::TOKEN_EXPIRED)),
             Presented::Unknown => Err(unauthenticated("the token is not known")),
@@ -149,7 +150,7 @@ impl Caller {
     /// A caller with `grant`, for tests and for those who authenticate otherwise.
     #[must_use]
     pub fn granted(grant: Arc<Grant>) -> Self {
-        Self { grant }
+        Self { grant, cause: Cause::Request }
     }
 
     /// Whether the caller may do `operation` at all.
@@ -198,6 +199,21 @@ impl Caller {
         self.may_in(customer.branch())?;
         match self.grant.customer {
             Some(own) if own != customer => Err(out_of_scope("the token belongs to another customer")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may see an account of the customer with this serial, in a branch it [may act
+    /// in](Self::may_in); 0 is the bank's own.
+    ///
+    /// # Errors
+    ///
+    /// `out_of_scope`, in the words of the branch.
+    pub(crate) fn may_see_account_of(&self, owner: u32) -> Result<(), Problem> {
+        match self.scope().customer {
+            Some(own) if own != owner => {
+                Err(Problem::numbered(catalogue::OUT_OF_SCOPE).detail(Denied::Scope.to_string()))
+            }
             _ => Ok(()),
         }
     }
@@ -280,8 +296,19 @@ impl Caller {
             role: self.grant.role,
             request,
             approver: None,
-            cause: Cause::Request,
+            cause: self.cause,
         }
+    }
+
+    /// The caller as one who takes over from an old core: what they do is journaled as imported, and its keys are kept
+    /// for ever.
+    ///
+    /// # Errors
+    ///
+    /// 403 if they may not import.
+    pub fn importing(&self) -> Result<Self, Problem> {
+        self.may(Operation::Import)?;
+        Ok(Self { cause: Cause::Import, ..self.clone() })
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::known::Known;
 use crate::problem::Problem;
 use crate::seat::{Seat, Trouble};
 use crate::text;
@@ -28,6 +29,8 @@ pub struct Bank {
     key: GatewayKey,
     within: Duration,
     queries: Semaphore,
+    /// What never changes about accounts, as the branches said it.
+    pub(crate) known: Known,
 }
 
 impl std::fmt::Debug for Bank {
@@ -41,15 +44,23 @@ impl Bank {
     #[must_use]
     pub fn new(seats: Vec<Arc<dyn Seat>>, key: GatewayKey, within: Duration) -> Self {
         let seats: BTreeMap<_, _> = seats.into_iter().map(|seat| (seat.number(), seat)).collect();
-        Self { seats: RwLock::new(Arc::new(seats)), key, within, queries: Semaphore::new(QUERIES_MAX) }
+        Self {
+            seats: RwLock::new(Arc::new(seats)),
+            key,
+            within,
+            queries: Semaphore::new(QUERIES_MAX),
+            known: Known::default(),
+        }
     }
 
     /// Adds a branch, or replaces the one with its number.
     pub fn add(&self, seat: Arc<dyn Seat>) {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = BTreeMap::clone(&seats);
-        next.insert(seat.number(), seat);
+        let branch = seat.number();
+        next.insert(branch, seat);
         *seats = Arc::new(next);
+        self.known.forget(branch);
     }
 
     /// All branches.

@@ -30,6 +30,7 @@ mod figures;
 pub mod gateway;
 pub mod hosted;
 mod join;
+mod known;
 pub mod meters;
 mod newcomers;
 pub mod problem;

@@ -422,6 +422,36 @@ async fn accounts_are_limited_frozen_closed_and_reopened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statements_of_a_known_account_ask_nothing_of_the_writer() {
+    let bank = TestBank::new(1);
+    let account = bank.funded(1, "10.00").await;
+    let asked = || {
+        bank.gateway.bank.seat(1).unwrap().health().meters.kind(skerry_branch::meters::Kind::Read).messages
+    };
+    let paths = ["balance", "balances", "entries"].map(|what| format!("/v1/accounts/{account}/{what}"));
+    let before = asked();
+    for path in &paths {
+        bank.get(path).await.ok();
+    }
+    assert_eq!(asked(), before, "the writer was asked");
+    // A look at the account itself is counted, so the figure above can move.
+    bank.balance(&account).await;
+    let seen = async {
+        while asked() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), seen).await.unwrap();
+    // Of an account that does not exist nothing is kept.
+    let none = skerry_money::AccountNumber::new(1, 999_999);
+    for _ in 0..2 {
+        assert_eq!(bank.get(&format!("/v1/accounts/{none}/balance")).await.problem(), "account_not_found");
+    }
+    let metrics = String::from_utf8(bank.get("/metrics").await.bytes).unwrap();
+    assert!(metrics.contains("skerry_http_accounts_known 1\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_customers_token_sees_and_pays_its_own_only() {
     let bank = TestBank::new(2);
     let (customer, own) = bank.customer(1).await;

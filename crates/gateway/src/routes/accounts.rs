@@ -17,6 +17,7 @@ use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::extract::{IDEMPOTENCY_KEY, Maybe, Parameters, Posted};
 use crate::gateway::{Gateway, Shared};
+use crate::known::Fixed;
 use crate::problem::Problem;
 use crate::wire::accounts::{
     AccountIn, AccountView, AccountsPage, Balances, FreezeIn, Frozen, LimitsIn, LimitsView, SidesIn,
@@ -224,9 +225,28 @@ pub(crate) async fn look_book(
     reference: AccountRef,
 ) -> Result<Box<BookAccount>, Problem> {
     match gateway.bank.look(reference.branch(), caller, Read::Account(reference)).await? {
-        Some(Answer::Account(found)) => Ok(found),
+        Some(Answer::Account(found)) => {
+            let fixed = Fixed { currency: found.account.currency, owner: found.account.owner };
+            gateway.bank.known.keep(reference, fixed);
+            Ok(found)
+        }
         _ => Err(Problem::numbered(ACCOUNT_NOT_FOUND).field("number")),
     }
+}
+
+/// What never changes about an account that exists and that the caller may see; asks the branch only the first time.
+pub(crate) async fn look_fixed(
+    gateway: &Gateway,
+    caller: &Caller,
+    reference: AccountRef,
+) -> Result<Fixed, Problem> {
+    caller.may_in(reference.branch())?;
+    if let Some(fixed) = gateway.bank.known.get(reference) {
+        caller.may_see_account_of(fixed.owner)?;
+        return Ok(fixed);
+    }
+    let found = look_book(gateway, caller, reference).await?;
+    Ok(Fixed { currency: found.account.currency, owner: found.account.owner })
 }
 
 /// The ledger's number for an account that is not there.

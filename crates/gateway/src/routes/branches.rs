@@ -205,6 +205,7 @@ async fn reopen(
     let seat = gateway.bank.seat(branch_number(&branch)?)?;
     caller.may_in(seat.number())?;
     let opening = std::sync::Arc::clone(&seat);
+    gateway.bank.known.forget(seat.number());
     match tokio::task::spawn_blocking(move || opening.reopen()).await {
         Ok(Ok(())) => Ok(json(StatusCode::OK, &branch_view(&*seat))),
         Ok(Err(reason)) => {

@@ -17,12 +17,13 @@ use utoipa_axum::routes;
 
 use super::customers::{DOCUMENT_KNOWN, Newcomer, place};
 use super::{command, json, serial};
-use crate::auth::{Caller, Operation};
+use crate::auth::Caller;
 use crate::bank::rejected;
 use crate::catalogue;
 use crate::extract::{Key, Posted, Raw};
 use crate::gateway::{Gateway, Shared};
 use crate::join;
+use crate::known::Fixed;
 use crate::problem::{Language, Problem};
 use crate::sealing::Personal;
 use crate::wire::imports::{
@@ -119,7 +120,7 @@ impl Tally {
     )
 )]
 async fn customers(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
-    caller.may(Operation::Import)?;
+    let caller = caller.importing()?;
     let posted = Posted::<CustomersIn>::read(&raw)?;
     let items = posted.body.customers;
     let count = check_causes("customers", items.iter().map(|item| item.cause.as_str()), ITEMS_MAX)?;
@@ -140,7 +141,7 @@ async fn customer(gateway: &Shared, caller: &Caller, item: ImportCustomer) -> Re
     let document = &item.document;
     let digest =
         item_digest("customer", &[&item.cause, &item.name, &document.kind, &document.number, &opened]);
-    let key = Key::caused(&item.cause);
+    let key = Key::caused("customer", &item.cause);
     let personal = Personal { name: item.name, document: item.document, contacts: item.contacts };
     let opened = item.opened.map(|day| day.0);
     let newcomer = Newcomer { personal, line: item.line, branch: item.branch, opened };
@@ -169,7 +170,7 @@ fn customer_result(customer: CustomerNumber, repeated: bool) -> ImportResult {
     )
 )]
 async fn accounts(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
-    caller.may(Operation::Import)?;
+    let caller = caller.importing()?;
     let posted = Posted::<AccountsIn>::read(&raw)?;
     let items = posted.body.accounts;
     let count = check_causes("accounts", items.iter().map(|item| item.cause.as_str()), ITEMS_MAX)?;
@@ -220,13 +221,15 @@ async fn account(
         floor: item.floor.map_or(Ok(0), |money| super::accounts::minor(money, currency, "floor"))?,
         daily_limit: UNLIMITED,
     };
+    let owner = asked.customer;
     let opened = item.opened.map(|day| day.to_string()).unwrap_or_default();
     let (customer, floor) = (customer.to_string(), asked.floor.to_string());
     let parts = [&*item.cause, &*customer, &*item.product, currency.alpha(), &*opened, &*floor];
     let digest = item_digest("account", &parts);
-    let key = Key::caused(&item.cause);
+    let key = Key::caused("account", &item.cause);
     match command(gateway, caller, branch, digest, Some(&key), Command::OpenAccount(asked)).await? {
         Done::Account(reference) => {
+            gateway.bank.known.keep(reference, Fixed { currency, owner });
             // Serials are dense: what was opened in an earlier call has a serial that was given out by then.
             let repeated =
                 matches!(reference.kind(), Some(AccountKind::Customer(serial)) if serial <= *before);
@@ -247,7 +250,7 @@ async fn account(
     )
 )]
 async fn transfers(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
-    caller.may(Operation::Import)?;
+    let caller = caller.importing()?;
     let posted = Posted::<TransfersIn>::read(&raw)?;
     let items = posted.body.transfers;
     let causes = items.iter().map(|item| item.cause.as_str());

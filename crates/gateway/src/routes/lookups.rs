@@ -70,7 +70,9 @@ async fn find(gateway: &Shared, caller: &Caller, number: &str, id: &str) -> Resu
     caller.may_in(branch)?;
     let id = transfer_id(id)?;
     if caller.customer().is_some() {
-        super::accounts::look(gateway, caller, super::account_number(number)?).await?;
+        let number = super::account_number(number)?;
+        let account = AccountRef::customer(number.branch(), number.serial());
+        super::accounts::look_fixed(gateway, caller, account).await?;
     }
     let found = gateway.bank.query(branch, move |seat| seat.transfer(TransferId(id))).await?;
     let found = found.filter(|found| is_debit(number, found.entry.moved.debit));

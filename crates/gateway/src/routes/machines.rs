@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use crate::catalogue;
 use crate::config::SMALL_BODY;
 use crate::gateway::{Gateway, Shared};
+use crate::known::ACCOUNTS_MAX;
 use crate::meters::{Exposition, seconds};
 use crate::problem::Problem;
 use crate::seat::Health;
@@ -112,6 +113,8 @@ fn write_bounds(gateway: &Gateway, out: &mut Exposition) {
         ("skerry_http_bodies_bytes", "What large bodies take of it now.", gateway.room.taken()),
         ("skerry_http_json_bytes_max", "The largest JSON body.", limits.json_bytes),
         ("skerry_http_packed_bytes_max", "The largest packed body.", limits.packed_bytes),
+        ("skerry_http_accounts_known_max", "Accounts whose currency and owner are kept.", ACCOUNTS_MAX),
+        ("skerry_http_accounts_known", "What is kept of them now.", gateway.bank.known.count()),
         ("skerry_http_event_streams_max", "Event streams at once.", limits.event_streams),
     ];
     for (name, help, value) in bounds {
