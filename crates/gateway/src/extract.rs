@@ -184,10 +184,10 @@ impl Key {
         Self(text::hex(&random::bytes::<16>()).into())
     }
 
-    /// One that follows from a cause, for imports.
+    /// One that follows from what is imported and its cause, so that customers and accounts may share causes.
     #[must_use]
-    pub fn caused(cause: &str) -> Self {
-        Self(Bytes::from(format!("import:{cause}")))
+    pub fn caused(kind: &str, cause: &str) -> Self {
+        Self(Bytes::from(format!("import:{kind}:{cause}")))
     }
 
     /// Its bytes.
