@@ -53,7 +53,8 @@ pub enum Body {
     Command {
         /// The command.
         command: Box<Command>,
-        /// The idempotency key that the client chose, if any; at most 255 bytes.
+        /// The idempotency key that the client chose, if any; at most 255 bytes. It is the principal's and kept for a
+        /// day; under [`Cause::Import`] it is the institution's and kept for ever.
         key: Option<Box<[u8]>>,
     },
     /// A look at the book as it is now.

@@ -26,13 +26,22 @@ async fn an_import_happens_once_and_says_so() {
     assert_eq!(ids, again);
 
     let accounts = json!({"accounts": ids.iter().enumerate().map(|(n, id)| json!({
-        "cause": format!("account/{n}"), "customer": id, "product": "current", "currency": "CNY",
+        "cause": format!("client/{n}"), "customer": id, "product": "current", "currency": "CNY",
         "opened": "1993-02-01", "floor": {"amount": "-500.00", "currency": "CNY"},
     })).collect::<Vec<_>>()});
     let first = bank.post("/v1/import/accounts", accounts.clone()).await.ok();
     assert_eq!((first["new"].clone(), first["refused"].clone()), (json!(6), json!(0)), "{first}");
-    let second = bank.post("/v1/import/accounts", accounts).await.ok();
+    let second = bank.post("/v1/import/accounts", accounts.clone()).await.ok();
     assert_eq!(second["repeated"], 6, "{second}");
+    let other = bank.role("till-2", "operator");
+    let third = bank.call_as(&other, "POST", "/v1/import/accounts", &accounts).await.ok();
+    assert_eq!(third["repeated"], 6, "whoever imports again: {third}");
+    let item = &accounts["accounts"][0];
+    let own = json!({"product": "current", "currency": "CNY"});
+    let claim = [("idempotency-key", "import:account:client/0")];
+    let path = format!("/v1/customers/{}/accounts", item["customer"].as_str().unwrap());
+    let opened = bank.call("POST", &path, &own, &claim).await;
+    assert_eq!(opened.status, 201, "a client's key of that name is another: {}", opened.json());
     let numbers: Vec<&str> =
         first["results"].as_array().unwrap().iter().map(|one| one["account"].as_str().unwrap()).collect();
     assert_eq!(numbers.iter().map(|number| &number[..4]).collect::<std::collections::BTreeSet<_>>().len(), 2);

@@ -1,7 +1,7 @@
 //! Commands to the book: decided, journaled, evolved.
 
 use skerry_book::record;
-use skerry_book::{Actor, Command, Context, Event, Rejection, Role};
+use skerry_book::{Actor, Cause, Command, Context, Event, Rejection, Role};
 use skerry_journal::Journal;
 
 use super::Work;
@@ -20,7 +20,10 @@ impl<J: Journal> Work<J> {
         if scope.customer.is_some() || matches!(actor.role, Role::Customer | Role::Auditor) {
             return Reply::Denied(Denied::Role);
         }
-        let key = key.map(|key| self.book.idempotency_key(&actor.principal, key));
+        let key = key.map(|key| match actor.cause {
+            Cause::Import => self.book.import_key(key),
+            _ => self.book.idempotency_key(&actor.principal, key),
+        });
         let context = Context { stamp: self.stamp(), actor: *actor, key };
         match self.book.decide(command, &context) {
             Ok(decision) => {
