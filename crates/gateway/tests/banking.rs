@@ -5,6 +5,7 @@ mod common;
 
 use common::{TestBank, id, transfer};
 use serde_json::{Value, json};
+use skerry_branch::meters::Kind;
 use skerry_gateway::NewToken;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -425,23 +426,22 @@ async fn accounts_are_limited_frozen_closed_and_reopened() {
 async fn statements_of_a_known_account_ask_nothing_of_the_writer() {
     let bank = TestBank::new(1);
     let account = bank.funded(1, "10.00").await;
-    let asked = || {
-        bank.gateway.bank.seat(1).unwrap().health().meters.kind(skerry_branch::meters::Kind::Read).messages
-    };
-    let paths = ["balance", "balances", "entries"].map(|what| format!("/v1/accounts/{account}/{what}"));
-    let before = asked();
-    for path in &paths {
-        bank.get(path).await.ok();
-    }
-    assert_eq!(asked(), before, "the writer was asked");
-    // A look at the account itself is counted, so the figure above can move.
-    bank.balance(&account).await;
-    let seen = async {
-        while asked() == before {
+    let reads_at = async |transfers: u64| {
+        // Meters are a moment old, but never out of order: a transfer that shows was counted after all before it.
+        loop {
+            let meters = bank.gateway.bank.seat(1).unwrap().health().meters;
+            if meters.kind(Kind::Transfers).messages >= transfers {
+                return meters.kind(Kind::Read).messages;
+            }
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), seen).await.unwrap();
+    let before = reads_at(1).await;
+    for what in ["balance", "balances", "entries"] {
+        bank.get(&format!("/v1/accounts/{account}/{what}")).await.ok();
+    }
+    bank.pay("gl:1001", &account, "1.00").await.ok();
+    assert_eq!(reads_at(2).await, before, "the writer was asked");
     // Of an account that does not exist nothing is kept.
     let none = skerry_money::AccountNumber::new(1, 999_999);
     for _ in 0..2 {
