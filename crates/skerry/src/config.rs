@@ -237,7 +237,10 @@ impl Config {
             self.server.tls_certificate.is_some() == self.server.tls_key.is_some(),
             "server.tls_certificate and server.tls_key go together"
         );
-        if !self.server.listen.ip().is_loopback() && self.server.tls_certificate.is_none() && !self.server.insecure {
+        if !self.server.listen.ip().is_loopback()
+            && self.server.tls_certificate.is_none()
+            && !self.server.insecure
+        {
             bail!(
                 "server.listen {} is not a loopback address: configure server.tls_certificate and server.tls_key, \
                  or say --insecure",
@@ -272,7 +275,9 @@ impl Config {
     /// If it is not a time of day, `HH:MM`.
     pub(crate) fn cutoff_minutes(&self) -> anyhow::Result<u16> {
         let text = self.bank.cutoff.as_str();
-        clock_minutes(text).and_then(|minutes| u16::try_from(minutes).ok()).with_context(|| format!("bank.cutoff must look like \"22:30\", not {text:?}"))
+        clock_minutes(text)
+            .and_then(|minutes| u16::try_from(minutes).ok())
+            .with_context(|| format!("bank.cutoff must look like \"22:30\", not {text:?}"))
     }
 }
 

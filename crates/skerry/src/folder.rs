@@ -192,9 +192,15 @@ impl Identity {
     ///
     /// The file cannot be read or is of another format.
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
         let identity: Self = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        ensure!(identity.format == 1, "{} is of format {}; this release reads 1", path.display(), identity.format);
+        ensure!(
+            identity.format == 1,
+            "{} is of format {}; this release reads 1",
+            path.display(),
+            identity.format
+        );
         Ok(identity)
     }
 
@@ -203,10 +209,22 @@ impl Identity {
         let default = Config::default().bank;
         let now = &config.bank;
         let differs = |said: bool, key: &str, was: &dyn std::fmt::Debug| {
-            if said { bail!("bank.{key} was fixed at the first start: {} says {was:?}", path.display()) } else { Ok(()) }
+            if said {
+                bail!("bank.{key} was fixed at the first start: {} says {was:?}", path.display())
+            } else {
+                Ok(())
+            }
         };
-        differs(now.institution != default.institution && now.institution != self.institution, "institution", &self.institution)?;
-        differs(now.branches != default.branches && now.branches != self.branches, "branches", &self.branches)?;
+        differs(
+            now.institution != default.institution && now.institution != self.institution,
+            "institution",
+            &self.institution,
+        )?;
+        differs(
+            now.branches != default.branches && now.branches != self.branches,
+            "branches",
+            &self.branches,
+        )?;
         differs(
             now.time_zone != default.time_zone && config.offset_minutes()? != self.offset_minutes,
             "time_zone",
@@ -235,7 +253,8 @@ impl Secrets {
 fn secret(path: &Path, fresh: bool) -> anyhow::Result<[u8; 32]> {
     if fresh && !path.exists() {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+        getrandom::fill(&mut bytes)
+            .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         write_new(path, hex.as_bytes(), 0o600)?;
         return Ok(bytes);
@@ -284,7 +303,10 @@ fn hold(root: &Path) -> anyhow::Result<File> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            bail!("the data folder {} is held by another process; stop it with 'skerry down --data {0}'", root.display())
+            bail!(
+                "the data folder {} is held by another process; stop it with 'skerry down --data {0}'",
+                root.display()
+            )
         }
         Err(error) => Err(error).with_context(|| format!("could not lock {}", path.display())),
     }

@@ -27,8 +27,16 @@ const LABEL: &str = "export.json";
 ///
 /// What cannot be read. What can be read and is not to be believed is an answer, with exit code 1.
 pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let given = args.key.as_deref().map(|hex| public_key(hex).context("--key must be 64 hexadecimal digits")).transpose()?;
-    let found = if args.file.is_dir() { verify_journal(&args.file, given) } else { verify_receipt(&args.file, given) };
+    let given = args
+        .key
+        .as_deref()
+        .map(|hex| public_key(hex).context("--key must be 64 hexadecimal digits"))
+        .transpose()?;
+    let found = if args.file.is_dir() {
+        verify_journal(&args.file, given)
+    } else {
+        verify_receipt(&args.file, given)
+    };
     match found {
         Ok(report) => {
             print(&report, json)?;
@@ -96,7 +104,8 @@ fn parse_bytes(text: &str) -> Option<Vec<u8>> {
 /// What the record says, in words: a proof of something nobody can read proves little.
 fn record(receipt: &Receipt) -> anyhow::Result<Value> {
     let day = skerry_money::Date(receipt.checkpoint.checkpoint.business_date);
-    let moved = skerry_book::record::decode_moved(&receipt.record, day).context("could not read the record")?;
+    let moved =
+        skerry_book::record::decode_moved(&receipt.record, day).context("could not read the record")?;
     let Some(moved) = moved else { return Ok(json!({"kind": "not a transfer"})) };
     Ok(json!({
         "kind": format!("{:?}", moved.kind).to_lowercase(),
@@ -112,7 +121,9 @@ fn record(receipt: &Receipt) -> anyhow::Result<Value> {
 fn party(account: skerry_ledger::AccountRef) -> String {
     use skerry_ledger::AccountKind;
     match account.kind() {
-        Some(AccountKind::Customer(serial)) => skerry_money::AccountNumber::new(account.branch(), serial).to_string(),
+        Some(AccountKind::Customer(serial)) => {
+            skerry_money::AccountNumber::new(account.branch(), serial).to_string()
+        }
         Some(AccountKind::Head(code, _)) => format!("gl:{code}@{:04}", account.branch()),
         None => format!("{:#x}", account.0),
     }
@@ -120,7 +131,10 @@ fn party(account: skerry_ledger::AccountRef) -> String {
 
 fn verify_journal(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value> {
     let label = read_json(&path.join(LABEL))?;
-    let branch = label["branch"].as_u64().and_then(|number| u16::try_from(number).ok()).context("the label has no branch")?;
+    let branch = label["branch"]
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok())
+        .context("the label has no branch")?;
     let (key, trust) = trusted(given, &label)?;
     let summary = walk(path, branch, key)?;
     Ok(json!({
@@ -201,8 +215,10 @@ fn copy_branch(data: &Path, branch: u16, to: &Path) -> anyhow::Result<Value> {
     }
     let reader = LocalReader::open_existing(&journal_storage(data, branch)?, branch)?;
     let head = export_journal(&reader, &RealStorage::open(to.join("journal"))?)?;
-    let seed = fs::read_to_string(data.join("secrets/signer.key")).context("could not read the signer's key")?;
-    let signer = Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
+    let seed =
+        fs::read_to_string(data.join("secrets/signer.key")).context("could not read the signer's key")?;
+    let signer =
+        Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
     let label = json!({
         "branch": branch,
         "position": head.position.0,
@@ -244,7 +260,8 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     }
     for name in ["tokens.json", folder::TOKEN_FILE] {
         if data.join(name).exists() {
-            fs::copy(data.join(name), args.to.join(name)).with_context(|| format!("could not copy {name}"))?;
+            fs::copy(data.join(name), args.to.join(name))
+                .with_context(|| format!("could not copy {name}"))?;
         }
     }
     // Last: a folder without it is no backup.
@@ -260,7 +277,8 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("could not copy {}", entry.path().display()))?;
+            fs::copy(entry.path(), &target)
+                .with_context(|| format!("could not copy {}", entry.path().display()))?;
         }
     }
     Ok(())
@@ -272,7 +290,8 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
 ///
 /// A backup that is incomplete, does not verify, or does not open.
 pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
-    let identity = Identity::load(&args.from.join(folder::IDENTITY_FILE)).context("this is no whole backup")?;
+    let identity =
+        Identity::load(&args.from.join(folder::IDENTITY_FILE)).context("this is no whole backup")?;
     let drill = std::env::temp_dir().join(format!("skerry-drill-{}", std::process::id()));
     let data: PathBuf = args.data.clone().unwrap_or_else(|| drill.clone());
     ensure!(!data.exists(), "{} exists already", data.display());
@@ -286,14 +305,16 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
 }
 
 fn lay_down(from: &Path, data: &Path, identity: &Identity) -> anyhow::Result<Vec<Value>> {
-    let seed = fs::read_to_string(from.join("secrets/signer.key")).context("could not read the signer's key")?;
-    let signer = Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
+    let seed =
+        fs::read_to_string(from.join("secrets/signer.key")).context("could not read the signer's key")?;
+    let signer =
+        Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
     let mut branches = Vec::new();
     copy_tree(from, data)?;
     for branch in 1..=identity.branches {
         let place = folder::branch_folder(data, branch);
-        let summary =
-            walk(&place, branch, signer.public_key()).with_context(|| format!("branch {branch} does not verify"))?;
+        let summary = walk(&place, branch, signer.public_key())
+            .with_context(|| format!("branch {branch} does not verify"))?;
         // In a data folder checkpoints lie among what is derived; indexes and snapshots are made anew.
         fs::create_dir_all(place.join("derived"))?;
         fs::rename(place.join("checkpoints"), place.join("derived/checkpoints"))?;

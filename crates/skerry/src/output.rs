@@ -77,7 +77,9 @@ fn table(list: &[Value]) {
         lines.push(columns.iter().map(|name| object.get(*name).map_or_else(String::new, cell)).collect());
     }
     let widths: Vec<usize> = (0..columns.len())
-        .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|text| text.chars().count()).max().unwrap_or(0))
+        .map(|at| {
+            lines.iter().filter_map(|line| line.get(at)).map(|text| text.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     for line in lines {
         let padded: Vec<String> =

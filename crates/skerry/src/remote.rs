@@ -33,7 +33,11 @@ pub(crate) fn connect(remote: &Remote) -> anyhow::Result<Client> {
 /// # Errors
 ///
 /// As [`connect`].
-pub(crate) fn client(server: &str, token_file: Option<&Path>, certificate: Option<&Path>) -> anyhow::Result<Client> {
+pub(crate) fn client(
+    server: &str,
+    token_file: Option<&Path>,
+    certificate: Option<&Path>,
+) -> anyhow::Result<Client> {
     let token = match token_file {
         Some(path) => Some(read_token(path)?),
         None if Path::new(DEFAULT_TOKEN).exists() => Some(read_token(Path::new(DEFAULT_TOKEN))?),
@@ -49,7 +53,8 @@ pub(crate) fn client(server: &str, token_file: Option<&Path>, certificate: Optio
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("could not read the token {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("could not read the token {}", path.display()))?;
     Ok(text.trim().to_owned())
 }
 
@@ -64,7 +69,14 @@ pub(crate) fn show(remote: &Remote, path: &str, json: bool) -> anyhow::Result<()
     print(&answer, json)
 }
 
-fn send(remote: &Remote, method: Method, path: &str, key: Option<&str>, body: &Value, json: bool) -> anyhow::Result<()> {
+fn send(
+    remote: &Remote,
+    method: Method,
+    path: &str,
+    key: Option<&str>,
+    body: &Value,
+    json: bool,
+) -> anyhow::Result<()> {
     let client = connect(remote)?;
     let made;
     let key = match key {
@@ -107,7 +119,8 @@ fn random_u64() -> u64 {
 pub(crate) fn customer(remote: &Remote, command: CustomerCommand, json: bool) -> anyhow::Result<()> {
     match command {
         CustomerCommand::Create { name, document, branch, key } => {
-            let (kind, number) = document.split_once(':').context("a document is KIND:NUMBER, as passport:123")?;
+            let (kind, number) =
+                document.split_once(':').context("a document is KIND:NUMBER, as passport:123")?;
             let mut body = json!({"name": name, "document": {"kind": kind, "number": number}});
             if let Some(branch) = branch {
                 body["branch"] = Value::from(branch);
@@ -129,7 +142,14 @@ pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> a
     match command {
         AccountCommand::Open { customer, product, currency, key } => {
             let body = json!({"product": product, "currency": currency});
-            send(remote, Method::POST, &format!("/v1/customers/{customer}/accounts"), key.as_deref(), &body, json)
+            send(
+                remote,
+                Method::POST,
+                &format!("/v1/customers/{customer}/accounts"),
+                key.as_deref(),
+                &body,
+                json,
+            )
         }
         AccountCommand::Show { number } => show(remote, &format!("/v1/accounts/{number}"), json),
         AccountCommand::Entries { number, limit, cursor, filters } => {
@@ -158,7 +178,14 @@ pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> a
                 Some(amount) => body.insert("daily".to_owned(), money(amount.to_owned())),
                 None => None,
             };
-            send(remote, Method::PATCH, &format!("/v1/accounts/{number}/limits"), None, &Value::Object(body), json)
+            send(
+                remote,
+                Method::PATCH,
+                &format!("/v1/accounts/{number}/limits"),
+                None,
+                &Value::Object(body),
+                json,
+            )
         }
         AccountCommand::Freeze { number, reason, side } => {
             post(&number, "freeze", json!({"reason": reason, "sides": side}))
@@ -203,13 +230,22 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
             }
             send(remote, Method::POST, "/v1/transfers", None, &body, json)
         }
-        TransferCommand::Show { number, id } => show(remote, &format!("/v1/accounts/{number}/transfers/{id}"), json),
+        TransferCommand::Show { number, id } => {
+            show(remote, &format!("/v1/accounts/{number}/transfers/{id}"), json)
+        }
         TransferCommand::Post { number, id, amount, currency } => {
             let mut body = json!({"id": uuid7()});
             if let Some(amount) = amount {
                 body["amount"] = json!({"amount": amount, "currency": currency});
             }
-            send(remote, Method::POST, &format!("/v1/accounts/{number}/transfers/{id}/post"), None, &body, json)
+            send(
+                remote,
+                Method::POST,
+                &format!("/v1/accounts/{number}/transfers/{id}/post"),
+                None,
+                &body,
+                json,
+            )
         }
         TransferCommand::Void { number, id } => {
             let path = format!("/v1/accounts/{number}/transfers/{id}/void");
@@ -230,7 +266,8 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
 pub(crate) fn token(remote: &Remote, command: TokenCommand, json: bool) -> anyhow::Result<()> {
     match command {
         TokenCommand::Create { principal, role, days, branch, customer, operations } => {
-            let mut body = json!({"principal": principal, "role": role, "lifetime_seconds": u64::from(days) * 86_400});
+            let mut body =
+                json!({"principal": principal, "role": role, "lifetime_seconds": u64::from(days) * 86_400});
             if let Some(branch) = branch {
                 body["branches"] = Value::from(vec![branch]);
             }
@@ -294,7 +331,9 @@ pub(crate) fn cost(remote: &Remote, prices: &Path, json: bool) -> anyhow::Result
     let client = connect(remote)?;
     let meters: Value = runtime()?.block_on(client.get("/v1/meters"))?;
     let prices = crate::status::Prices::load(prices)?;
-    let Some(report) = prices.report(&meters) else { bail!("the bank's meters are not what was expected: {meters}") };
+    let Some(report) = prices.report(&meters) else {
+        bail!("the bank's meters are not what was expected: {meters}")
+    };
     print(&report, json)
 }
 

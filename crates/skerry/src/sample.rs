@@ -47,7 +47,9 @@ pub(crate) async fn open(client: &Client, customers: u32, seed: u64) -> anyhow::
             let client = client.clone();
             let customer = next;
             running.spawn(async move {
-                one(&client, customer, seed).await.with_context(|| format!("could not open sample customer {customer}"))
+                one(&client, customer, seed)
+                    .await
+                    .with_context(|| format!("could not open sample customer {customer}"))
             });
             next += 1;
         }

@@ -72,8 +72,8 @@ impl Prices {
     ///
     /// The file and the key that is wrong.
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("could not read the prices {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("could not read the prices {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("in the prices {}", path.display()))
     }
 
@@ -111,8 +111,10 @@ mod tests {
 
     #[test]
     fn prices_turn_meters_into_money() {
-        let prices: Prices =
-            toml::from_str("currency = \"CNY\"\ncore_hour = 0.36\ndisk_gb_month = 1.0\nmemory_gb_month = 10.0").unwrap();
+        let prices: Prices = toml::from_str(
+            "currency = \"CNY\"\ncore_hour = 0.36\ndisk_gb_month = 1.0\nmemory_gb_month = 10.0",
+        )
+        .unwrap();
         let meters = json!({"totals": {
             "accounts": 1000, "transfers": 2_000_000, "cpu_seconds": 20.0,
             "disk_bytes": 1_000_000_000_u64, "memory_bytes": 1_000_000_000_u64,

@@ -84,7 +84,11 @@ fn log(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .with_context(|| format!("log.level {:?} is not a level or filter", config.log.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let done = if config.log.format == "json" { builder.json().try_init() } else { builder.with_target(false).try_init() };
+    let done = if config.log.format == "json" {
+        builder.json().try_init()
+    } else {
+        builder.with_target(false).try_init()
+    };
     done.map_err(|error| anyhow::anyhow!("could not begin to log: {error}"))
 }
 
@@ -109,7 +113,8 @@ impl Bank {
     pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
         let folder = Folder::open(&config)?;
         let key = GatewayKey::new(folder.secrets.gateway);
-        let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
+        let signer: Arc<dyn Signer + Send + Sync> =
+            Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
         let mut branches = Vec::new();
         let mut seats: Vec<Arc<dyn Seat>> = Vec::new();
         for number in 1..=folder.identity.branches {
@@ -124,8 +129,10 @@ impl Bank {
         let tokens = Arc::new(TokenStore::open(&folder.root().join("tokens.json"))?);
         let fresh = first_token(&folder, &tokens)?;
         let limits = limits(&config);
-        let secrets =
-            Secrets { document: DocumentSecret::new(folder.secrets.institution), seed: Seed::new(folder.secrets.institution) };
+        let secrets = Secrets {
+            document: DocumentSecret::new(folder.secrets.institution),
+            seed: Seed::new(folder.secrets.institution),
+        };
         let gateway = Gateway::new(Seats::new(seats, key, limits.request), tokens, secrets, limits);
         let front = skerry_gateway::app::front(&gateway);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -198,7 +205,10 @@ fn parts(
     Ok(Parts {
         store: LocalStore {
             storage: journal,
-            options: LocalOptions { segment_bytes: config.storage.segment_bytes, ..LocalOptions::new(number) },
+            options: LocalOptions {
+                segment_bytes: config.storage.segment_bytes,
+                ..LocalOptions::new(number)
+            },
         },
         storage: derived,
         options,
@@ -209,7 +219,12 @@ fn parts(
 }
 
 fn branch_options(config: &Config, folder: &Folder, number: u16, key: &GatewayKey) -> Options {
-    let mut options = Options::new(number, &folder.identity.institution, Seed::new(folder.secrets.institution), key.clone());
+    let mut options = Options::new(
+        number,
+        &folder.identity.institution,
+        Seed::new(folder.secrets.institution),
+        key.clone(),
+    );
     options.limits.requests = usize::try_from(config.branch.queue_max).unwrap_or(usize::MAX);
     options.limits.in_flight = usize::try_from(config.quota.in_flight).unwrap_or(usize::MAX);
     options.limits.records_per_second = u64::from(config.quota.per_second);
@@ -239,7 +254,12 @@ fn open_branch(
     Ok(branch)
 }
 
-fn found_if_new(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayKey) -> anyhow::Result<()> {
+fn found_if_new(
+    config: &Config,
+    folder: &Folder,
+    handle: &BranchHandle,
+    key: &GatewayKey,
+) -> anyhow::Result<()> {
     let is_new = handle.figures().status.as_ref().is_some_and(|status| status.first_day.is_none());
     if is_new && handle.condition() == Condition::Open { found(config, folder, handle, key) } else { Ok(()) }
 }
@@ -247,7 +267,9 @@ fn found_if_new(config: &Config, folder: &Folder, handle: &BranchHandle, key: &G
 /// Opens a new branch's book: terms, chart, heads, first business day.
 fn found(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayKey) -> anyhow::Result<()> {
     let identity = &folder.identity;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .context("the clock is before 1970")?;
     let now_us = u64::try_from(now.as_micros()).context("the clock is beyond its range")?;
     let currencies: Vec<Currency> =
         identity.currencies.iter().filter_map(|alpha| Currency::from_alpha(alpha)).collect();
@@ -300,8 +322,11 @@ fn first_token(folder: &Folder, tokens: &TokenStore) -> anyhow::Result<bool> {
     if !tokens.list().is_empty() {
         return Ok(folder.fresh);
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
-    let new = NewToken { principal: "operator".to_owned(), role: "operator".to_owned(), ..NewToken::default() };
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .context("the clock is before 1970")?;
+    let new =
+        NewToken { principal: "operator".to_owned(), role: "operator".to_owned(), ..NewToken::default() };
     let (token, _) = tokens.create(&new, now.as_secs())?;
     folder.write_token(&token)?;
     Ok(folder.fresh)
@@ -320,10 +345,15 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn gateway_config(config: &Config, limits: Limits) -> GatewayConfig {
-    let pair: Option<(PathBuf, PathBuf)> = config.server.tls_certificate.clone().zip(config.server.tls_key.clone());
+    let pair: Option<(PathBuf, PathBuf)> =
+        config.server.tls_certificate.clone().zip(config.server.tls_key.clone());
     GatewayConfig {
         listen: config.server.listen,
-        tls: pair.map(|(certificate, key)| TlsConfig { certificate, key, partners: config.server.tls_partners.clone() }),
+        tls: pair.map(|(certificate, key)| TlsConfig {
+            certificate,
+            key,
+            partners: config.server.tls_partners.clone(),
+        }),
         insecure: config.server.insecure,
         limits,
     }
@@ -334,7 +364,12 @@ fn gateway_config(config: &Config, limits: Limits) -> GatewayConfig {
 /// # Errors
 ///
 /// If it opens as it is, if its own error names another position, or if it does not open even so.
-pub(crate) fn declare_loss(config: &Config, folder: &Folder, number: u16, position: u64) -> anyhow::Result<Found> {
+pub(crate) fn declare_loss(
+    config: &Config,
+    folder: &Folder,
+    number: u16,
+    position: u64,
+) -> anyhow::Result<Found> {
     let key = GatewayKey::new(folder.secrets.gateway);
     let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
     let parts = parts(config, folder, number, &key, &signer)?;
@@ -357,5 +392,6 @@ pub(crate) fn declare_loss(config: &Config, folder: &Folder, number: u16, positi
 /// The storage of a branch's journal, for commands that need no running bank.
 pub(crate) fn journal_storage(data: &Path, branch: u16) -> anyhow::Result<RealStorage> {
     let path = folder::branch_folder(data, branch).join("journal");
-    RealStorage::existing(&path).with_context(|| format!("there is no journal of branch {branch} at {}", path.display()))
+    RealStorage::existing(&path)
+        .with_context(|| format!("there is no journal of branch {branch} at {}", path.display()))
 }

@@ -27,7 +27,8 @@ fn mapping() -> std::path::PathBuf {
 
 fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_str(&text)
+        .unwrap_or_else(|_| panic!("{text}\n{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 fn assert_agrees(report: &Value) {
@@ -44,7 +45,12 @@ fn the_book_agrees_through_a_running_bank_and_a_second_run_changes_nothing() {
     let bank = Bank::start(&folder.data(), &[]);
     let import = |more: &[&str]| {
         let mut command = Command::new(SKERRY);
-        command.arg("import").arg(mapping()).arg(&data).args(["--check", "--server", &bank.server]).args(more);
+        command
+            .arg("import")
+            .arg(mapping())
+            .arg(&data)
+            .args(["--check", "--server", &bank.server])
+            .args(more);
         command.env("SKERRY_TOKEN_FILE", bank.data.join("operator.token")).output().unwrap()
     };
     let first = import(&["--json"]);
@@ -68,7 +74,12 @@ fn the_book_agrees_straight_into_a_folder() {
     let folder = Folder::new("berka-data");
     let run = || {
         let mut command = Command::new(SKERRY);
-        command.arg("import").arg(mapping()).arg(&data).args(["--check", "--json", "--data"]).arg(folder.data());
+        command
+            .arg("import")
+            .arg(mapping())
+            .arg(&data)
+            .args(["--check", "--json", "--data"])
+            .arg(folder.data());
         command.current_dir(&folder.0).output().unwrap()
     };
     let first = run();

@@ -38,11 +38,15 @@ async fn fund(bank: &Bank, branches: usize) -> Vec<(u16, String, String)> {
     }
     let mut pairs = Vec::new();
     for (branch, numbers) in by_branch {
-        let _paid: Value =
-            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &numbers[0], "1000.00")).await.unwrap();
+        let _paid: Value = client
+            .post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &numbers[0], "1000.00"))
+            .await
+            .unwrap();
         for _ in 0..20 {
-            let _paid: Value =
-                client.post("/v1/transfers", &transfer(&uuid7(), &numbers[0], &numbers[1], "1.00")).await.unwrap();
+            let _paid: Value = client
+                .post("/v1/transfers", &transfer(&uuid7(), &numbers[0], &numbers[1], "1.00"))
+                .await
+                .unwrap();
         }
         pairs.push((branch, numbers[0].clone(), numbers[1].clone()));
     }
@@ -68,7 +72,8 @@ fn a_flipped_bit_stops_its_branch_names_the_place_and_leaves_the_others_alone() 
         let client = bank.client();
         let (_, payer, payee) = &pairs[1];
         assert_eq!(balance(&client, payer).await, "980.00");
-        let _paid: Value = client.post("/v1/transfers", &transfer(&uuid7(), payer, payee, "1.00")).await.unwrap();
+        let _paid: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), payer, payee, "1.00")).await.unwrap();
         let branches: Value = client.get("/v1/branches").await.unwrap();
         let list = branches["branches"].as_array().unwrap_or_else(|| panic!("{branches}"));
         let sick = list.iter().find(|branch| branch["branch"] == 1).unwrap().to_string();
@@ -108,7 +113,10 @@ fn small_disk(folder: &Folder, megabytes: u32) -> Option<PathBuf> {
     if done.status.success() {
         return Some(place);
     }
-    eprintln!("skipped: no file system can be mounted here: {}", String::from_utf8_lossy(&done.stderr).trim());
+    eprintln!(
+        "skipped: no file system can be mounted here: {}",
+        String::from_utf8_lossy(&done.stderr).trim()
+    );
     None
 }
 
@@ -136,11 +144,15 @@ fn a_full_disk_answers_clearly_and_loses_nothing_that_was_acknowledged() {
         let client = bank.client();
         // Something else fills the disk.
         let filler = place.join("filler");
-        let _full = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output();
+        let _full = Command::new("dd")
+            .args(["if=/dev/zero", "bs=64k"])
+            .arg(format!("of={}", filler.display()))
+            .output();
         let mut acknowledged = 20;
         let mut refused = 0;
         for _ in 0..20_000 {
-            match client.post::<_, Value>("/v1/transfers", &transfer(&uuid7(), &payer, &payee, "0.01")).await {
+            match client.post::<_, Value>("/v1/transfers", &transfer(&uuid7(), &payer, &payee, "0.01")).await
+            {
                 Ok(_) => acknowledged += 1,
                 Err(skerry_client::Error::Problem(problem)) => {
                     assert_eq!(problem.status, 503, "{problem:?}");
@@ -155,7 +167,10 @@ fn a_full_disk_answers_clearly_and_loses_nothing_that_was_acknowledged() {
         assert!(refused > 0, "the disk never filled");
         let status = bank.skerry(&["status"]);
         let text = String::from_utf8_lossy(&status.stdout).to_lowercase();
-        assert!(text.contains("space") || text.contains("full"), "status does not name the full disk: {text}");
+        assert!(
+            text.contains("space") || text.contains("full"),
+            "status does not name the full disk: {text}"
+        );
         std::fs::remove_file(filler).unwrap();
         (payer, payee, acknowledged - 20)
     });

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Bank, Folder, SKERRY, assert_balanced, balance, block_on, open_account, problem, transfer, uuid7};
+use common::{
+    Bank, Folder, SKERRY, assert_balanced, balance, block_on, open_account, problem, transfer, uuid7,
+};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -15,18 +17,25 @@ fn start_pay_prove_stop_start_and_everything_is_still_there() {
         let client = bank.client();
         let (_, one) = open_account(&client, "Customer 1").await;
         let (_, other) = open_account(&client, "Customer 2").await;
-        let cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &one, "100.00")).await.unwrap();
+        let cash: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &one, "100.00")).await.unwrap();
         assert!(cash["location"].is_string(), "{cash}");
         let id = uuid7();
         let paid: Value = client.post("/v1/transfers", &transfer(&id, &one, &other, "30.25")).await.unwrap();
         let again: Value = client.post("/v1/transfers", &transfer(&id, &one, &other, "30.25")).await.unwrap();
         assert_eq!(paid["position"], again["position"], "a retry is answered with the first result");
-        let reused = problem(client.post::<_, Value>("/v1/transfers", &transfer(&id, &one, &other, "30.26")).await);
+        let reused =
+            problem(client.post::<_, Value>("/v1/transfers", &transfer(&id, &one, &other, "30.26")).await);
         assert_eq!(reused.status, 409, "{reused:?}");
-        assert_eq!((balance(&client, &one).await, balance(&client, &other).await), ("69.75".into(), "30.25".into()));
+        assert_eq!(
+            (balance(&client, &one).await, balance(&client, &other).await),
+            ("69.75".into(), "30.25".into())
+        );
         let entries: Value = client.get(&format!("/v1/accounts/{one}/entries")).await.unwrap();
         assert_eq!(entries["entries"].as_array().map(Vec::len), Some(2), "{entries}");
-        let poor = problem(client.post::<_, Value>("/v1/transfers", &transfer(&uuid7(), &one, &other, "1000")).await);
+        let poor = problem(
+            client.post::<_, Value>("/v1/transfers", &transfer(&uuid7(), &one, &other, "1000")).await,
+        );
         assert_eq!((poor.code.as_str(), poor.status), ("insufficient_funds", 422), "{poor:?}");
         assert_balanced(&client).await;
         let receipt: Value = client.get(&format!("/v1/accounts/{one}/transfers/{id}/receipt")).await.unwrap();
@@ -42,7 +51,10 @@ fn start_pay_prove_stop_start_and_everything_is_still_there() {
     let bank = Bank::start(&data, &[]);
     block_on(async {
         let client = bank.client();
-        assert_eq!((balance(&client, &one).await, balance(&client, &other).await), ("69.75".into(), "30.25".into()));
+        assert_eq!(
+            (balance(&client, &one).await, balance(&client, &other).await),
+            ("69.75".into(), "30.25".into())
+        );
         assert_balanced(&client).await;
     });
 }
@@ -73,7 +85,11 @@ fn the_three_lines_that_up_prints_work_as_pasted() {
 #[test]
 fn the_commands_of_the_readme_work_as_written() {
     let readme = include_str!("../../../README.md");
-    let block = readme.split("```sh").nth(1).and_then(|rest| rest.split("```").next()).expect("README has its commands");
+    let block = readme
+        .split("```sh")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("README has its commands");
     // make is tested by whoever runs the tests; here the binary under test stands for what it builds.
     let lines: Vec<&str> =
         block.lines().filter(|line| !line.starts_with("export PATH") && !line.starts_with("make ")).collect();
@@ -105,11 +121,15 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
         let (_, other) = open_account(&client, "Customer 2").await;
         let shown: Value = client.get(&format!("/v1/customers/{id}")).await.unwrap();
         assert_eq!(shown["name"], json!(NAME));
-        let _cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
+        let _cash: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
         let paid = uuid7();
-        let _paid: Value = client.post("/v1/transfers", &transfer(&paid, &number, &other, "10.00")).await.unwrap();
-        let receipt: Value = client.get(&format!("/v1/accounts/{number}/transfers/{paid}/receipt")).await.unwrap();
-        let erase = async || client.send_json(Method::DELETE, &format!("/v1/customers/{id}"), &json!({}), &[]).await;
+        let _paid: Value =
+            client.post("/v1/transfers", &transfer(&paid, &number, &other, "10.00")).await.unwrap();
+        let receipt: Value =
+            client.get(&format!("/v1/accounts/{number}/transfers/{paid}/receipt")).await.unwrap();
+        let erase =
+            async || client.send_json(Method::DELETE, &format!("/v1/customers/{id}"), &json!({}), &[]).await;
         assert_eq!(problem(erase().await).code, "customer_has_accounts");
         let _closed: Value = client.post(&format!("/v1/accounts/{number}/close"), &json!({})).await.unwrap();
         assert_eq!(problem(erase().await).code, "retention_not_over");
@@ -162,7 +182,8 @@ fn a_backup_restores_to_the_same_bank_and_a_drill_leaves_nothing() {
     let number = block_on(async {
         let client = bank.client();
         let (_, number) = open_account(&client, "Customer 1").await;
-        let _cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
+        let _cash: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
         number
     });
     let run = |arguments: &[&std::ffi::OsStr]| {
@@ -173,7 +194,8 @@ fn a_backup_restores_to_the_same_bank_and_a_drill_leaves_nothing() {
     run(&["backup".as_ref(), "--data".as_ref(), folder.data().as_os_str(), "copy".as_ref()]);
     block_on(async {
         let client = bank.client();
-        let _cash: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "1.00")).await.unwrap();
+        let _cash: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "1.00")).await.unwrap();
     });
     bank.stop();
     run(&["restore".as_ref(), "copy".as_ref()]);

@@ -78,7 +78,8 @@ fn press_and_kill(bank: Bank, payer: &str, payee: &str, told: &Arc<Mutex<Told>>)
                 while !over.load(Ordering::Relaxed) {
                     round += 1;
                     // Every seventh asks for more than there is and must be refused.
-                    let (cents, text) = if round % 7 == 0 { (0, "99000000.00".to_owned()) } else { (7, "0.07".to_owned()) };
+                    let (cents, text) =
+                        if round % 7 == 0 { (0, "99000000.00".to_owned()) } else { (7, "0.07".to_owned()) };
                     let id = uuid7();
                     let answer: Result<Value, Error> =
                         client.post("/v1/transfers", &transfer(&id, &payer, &payee, &text)).await;
@@ -88,7 +89,9 @@ fn press_and_kill(bank: Bank, payer: &str, payee: &str, told: &Arc<Mutex<Told>>)
                             told.accepted.push((id, cents));
                             acknowledged.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(Error::Problem(problem)) if problem.code == "insufficient_funds" => told.refused.push(id),
+                        Err(Error::Problem(problem)) if problem.code == "insufficient_funds" => {
+                            told.refused.push(id)
+                        }
                         Err(_) => told.unknown.push((id, cents)),
                     }
                 }
@@ -117,7 +120,10 @@ async fn check(client: &Client, payer: &str, payee: &str, told: &mut Told) {
     }
     for id in &told.refused {
         let found: Result<Value, Error> = client.get(&format!("/v1/accounts/{payer}/transfers/{id}")).await;
-        assert!(found.as_ref().map_or(true, |found| found["state"] == "refused"), "refused {id} is there: {found:?}");
+        assert!(
+            found.as_ref().map_or(true, |found| found["state"] == "refused"),
+            "refused {id} is there: {found:?}"
+        );
     }
     // What nobody was told either way may be there or not, but only once; asking again with the same id settles it.
     for (id, cents) in std::mem::take(&mut told.unknown) {

@@ -43,7 +43,11 @@ const PURE: &[&str] = &["money", "ledger", "book", "proof"];
 const TOKIO_ALLOWED: &[&str] = &["skerry-gateway", "skerry-client", "skerry"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate lies two below the root").into()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the crate lies two below the root")
+        .into()
 }
 
 /// The names under `[dependencies]` (and its dotted forms) of a manifest, `path` and features aside.
@@ -52,7 +56,8 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in manifest.lines().map(str::trim) {
         if let Some(section) = line.strip_prefix('[') {
-            inside = section.trim_end_matches(']').ends_with("dependencies") && !section.contains("dev-dependencies");
+            inside = section.trim_end_matches(']').ends_with("dependencies")
+                && !section.contains("dev-dependencies");
         } else if inside && !line.is_empty() && !line.starts_with('#') {
             let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
             names.insert(name.to_owned());
@@ -82,7 +87,10 @@ fn crates_name_only_the_crates_that_the_map_allows() {
     let found = manifests();
     let known: BTreeSet<_> = LAYERS.iter().map(|(name, _)| (*name).to_owned()).collect();
     let present: BTreeSet<_> = found.keys().cloned().collect();
-    assert_eq!(present, known, "a crate is missing from the table in layers.rs and ARCHITECTURE.md, or is gone");
+    assert_eq!(
+        present, known,
+        "a crate is missing from the table in layers.rs and ARCHITECTURE.md, or is gone"
+    );
     for (name, allowed) in LAYERS {
         for dependency in found[*name].iter().filter(|d| d.starts_with("skerry")) {
             assert!(
@@ -97,7 +105,10 @@ fn crates_name_only_the_crates_that_the_map_allows() {
 fn tokio_stays_in_the_shell() {
     for (name, dependencies) in manifests() {
         let uses = dependencies.iter().any(|d| d.starts_with("tokio") || d == "hyper" || d == "axum");
-        assert!(!uses || TOKIO_ALLOWED.contains(&name.as_str()), "{name} may not know tokio (ARCHITECTURE.md)");
+        assert!(
+            !uses || TOKIO_ALLOWED.contains(&name.as_str()),
+            "{name} may not know tokio (ARCHITECTURE.md)"
+        );
     }
 }
 
@@ -142,6 +153,10 @@ fn every_source_file_says_what_it_is() {
     walk(&root().join("crates"), &mut files);
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a source file can be read");
-        assert!(text.starts_with("//!"), "{} must open with //!: what it is, what it refuses to know", file.display());
+        assert!(
+            text.starts_with("//!"),
+            "{} must open with //!: what it is, what it refuses to know",
+            file.display()
+        );
     }
 }

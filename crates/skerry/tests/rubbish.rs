@@ -54,16 +54,30 @@ fn every_kind_of_rubbish_gets_a_problem_document() {
         for (what, body, field) in cases {
             let problem = problem(client.post::<_, Value>("/v1/transfers", &body).await);
             assert!((400..500).contains(&problem.status), "{what}: {problem:?}");
-            assert!(!problem.code.is_empty() && !problem.title.is_empty() && !problem.kind.is_empty(), "{what}: {problem:?}");
-            let said = format!("{} {}", problem.field.clone().unwrap_or_default(), problem.detail.clone().unwrap_or_default());
+            assert!(
+                !problem.code.is_empty() && !problem.title.is_empty() && !problem.kind.is_empty(),
+                "{what}: {problem:?}"
+            );
+            let said = format!(
+                "{} {}",
+                problem.field.clone().unwrap_or_default(),
+                problem.detail.clone().unwrap_or_default()
+            );
             assert!(said.contains(field), "{what}: {field} is not named in {problem:?}");
         }
-        let crossing = problem(client.post::<_, Value>("/v1/transfers", &with("credit", json!(foreign))).await);
+        let crossing =
+            problem(client.post::<_, Value>("/v1/transfers", &with("credit", json!(foreign))).await);
         assert_eq!(crossing.code, "crosses_branches");
 
         for body in ["", "{", "[]", "null", "{\"id\":", "\u{0}", "[[[[[[[[[[[[[[[["] {
             let answer = client
-                .call(Method::POST, "/v1/transfers", Some("application/json"), body.as_bytes().to_vec().into(), &[])
+                .call(
+                    Method::POST,
+                    "/v1/transfers",
+                    Some("application/json"),
+                    body.as_bytes().to_vec().into(),
+                    &[],
+                )
                 .await;
             assert_eq!(problem(answer).status, 400, "{body:?}");
         }
@@ -71,7 +85,13 @@ fn every_kind_of_rubbish_gets_a_problem_document() {
             assert_eq!(problem(client.get::<Value>(path).await).status, status, "{path}");
         }
         let odd = client
-            .call(Method::POST, "/v1/transfers/batch", Some("application/vnd.skerry.transfers"), vec![0; 95].into(), &[])
+            .call(
+                Method::POST,
+                "/v1/transfers/batch",
+                Some("application/vnd.skerry.transfers"),
+                vec![0; 95].into(),
+                &[],
+            )
             .await;
         assert_eq!(problem(odd).status, 400);
         for token in ["", "x", "sk_unknown", &"a".repeat(5000)] {
@@ -134,7 +154,8 @@ fn idle_connections_cost_a_stated_amount_and_do_not_keep_others_out() {
         let before = memory();
         let address = bank.server.trim_start_matches("http://").to_owned();
         let idle: Vec<TcpStream> = (0..IDLE).map(|_| TcpStream::connect(&address).unwrap()).collect();
-        let _paid: Value = client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &one, "1.00")).await.unwrap();
+        let _paid: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &one, "1.00")).await.unwrap();
         let grown = memory().saturating_sub(before);
         assert!(grown / IDLE < 256 * 1024, "{} bytes an idle connection", grown / IDLE);
         drop(idle);

@@ -71,7 +71,12 @@ impl Found {
 /// # Errors
 ///
 /// The bank refuses or its answer cannot be read.
-pub(crate) async fn compare(client: &Client, mapping: &Mapping, plan: &Plan, accounts: &Sent) -> anyhow::Result<Found> {
+pub(crate) async fn compare(
+    client: &Client,
+    mapping: &Mapping,
+    plan: &Plan,
+    accounts: &Sent,
+) -> anyhow::Result<Found> {
     let tolerance = skerry_money::Amount::parse(&mapping.check.tolerance, plan.currency)
         .map_err(|error| anyhow!("check.tolerance {:?}: {error}", mapping.check.tolerance))?
         .minor();
@@ -103,7 +108,11 @@ pub(crate) async fn compare(client: &Client, mapping: &Mapping, plan: &Plan, acc
                 format!(
                     "account {key} on {date}: here {}, there {}",
                     Balance::new(balance, plan.currency),
-                    printed.iter().map(|one| Balance::new(*one, plan.currency).to_string()).collect::<Vec<_>>().join(" or ")
+                    printed
+                        .iter()
+                        .map(|one| Balance::new(*one, plan.currency).to_string())
+                        .collect::<Vec<_>>()
+                        .join(" or ")
                 )
             });
         }
@@ -122,7 +131,9 @@ async fn daily(client: &Client, number: &str, from: Date, to: Date) -> anyhow::R
         let page: Value = client.get(&path).await?;
         let days = page["days"].as_array().with_context(|| format!("no days in the answer to {path}"))?;
         for day in days {
-            closings.push(closing(day).with_context(|| format!("could not read a day of account {number}: {day}"))?);
+            closings.push(
+                closing(day).with_context(|| format!("could not read a day of account {number}: {day}"))?,
+            );
         }
         match page["next"].as_str() {
             Some(next) => next.clone_into(&mut from),

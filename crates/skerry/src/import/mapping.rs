@@ -222,7 +222,8 @@ impl Mapping {
         let mapping: Self = toml::from_str(text)?;
         ensure!(mapping.version == 1, "version must be 1, not {}", mapping.version);
         ensure!(
-            (1..=16).contains(&mapping.source.len()) && mapping.source.bytes().all(|b| b.is_ascii_graphic() && b != b':'),
+            (1..=16).contains(&mapping.source.len())
+                && mapping.source.bytes().all(|b| b.is_ascii_graphic() && b != b':'),
             "source must be 1 to 16 printable characters without a colon, not {:?}",
             mapping.source
         );

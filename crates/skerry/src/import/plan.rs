@@ -131,7 +131,12 @@ impl<'a> Row<'a> {
     fn date(&self, column: &DateColumn) -> anyhow::Result<Date> {
         let text = self.get(&column.column)?;
         parse_date(text, &column.format).with_context(|| {
-            format!("{}: {} {text:?} is not a date of the form {}", self.place(), column.column, column.format)
+            format!(
+                "{}: {} {text:?} is not a date of the form {}",
+                self.place(),
+                column.column,
+                column.format
+            )
         })
     }
 
@@ -194,7 +199,8 @@ impl Plan {
         let (mut accounts, account_at) = read_accounts(mapping, folder, &owner_of)?;
         for account in &accounts {
             if let Some(owner) = customers.get_mut(account.owner) {
-                owner.opened = Some(owner.opened.map_or(account.opened, |earlier| earlier.min(account.opened)));
+                owner.opened =
+                    Some(owner.opened.map_or(account.opened, |earlier| earlier.min(account.opened)));
             }
         }
         let mut plan = Self {
@@ -249,12 +255,18 @@ impl Plan {
             self.transfers[account].push(Transfer {
                 key: id.to_owned(),
                 date,
-                time_us: midnight_us(date, offset_us).with_context(|| format!("{}: before 1970", row.place()))?,
+                time_us: midnight_us(date, offset_us)
+                    .with_context(|| format!("{}: before 1970", row.place()))?,
                 credit: side(&row, mapping)?,
                 head,
                 code,
                 amount,
-                reference: columns.reference.as_ref().map(|text| row.fill(text)).transpose()?.unwrap_or_default(),
+                reference: columns
+                    .reference
+                    .as_ref()
+                    .map(|text| row.fill(text))
+                    .transpose()?
+                    .unwrap_or_default(),
             });
         }
         for transfers in &mut self.transfers {
@@ -270,7 +282,10 @@ impl Plan {
     }
 }
 
-fn read_customers(mapping: &Mapping, folder: &Path) -> anyhow::Result<(Vec<Customer>, HashMap<String, usize>)> {
+fn read_customers(
+    mapping: &Mapping,
+    folder: &Path,
+) -> anyhow::Result<(Vec<Customer>, HashMap<String, usize>)> {
     let columns = &mapping.customers;
     let table = Table::read(folder, &columns.source)?;
     let mut customers = Vec::new();
@@ -327,7 +342,8 @@ fn read_accounts(
     let mut at = HashMap::new();
     for row in table.rows() {
         let id = row.get(&columns.id)?.to_owned();
-        let owner = *owner_of.get(&id).with_context(|| format!("{}: account {id:?} has no owner", row.place()))?;
+        let owner =
+            *owner_of.get(&id).with_context(|| format!("{}: account {id:?} has no owner", row.place()))?;
         if at.insert(id.clone(), accounts.len()).is_some() {
             bail!("{}: account {id:?} stands there twice", row.place());
         }
@@ -436,7 +452,10 @@ mod tests {
 
     #[test]
     fn midnight_lies_before_that_of_utc_in_the_east() {
-        assert_eq!(midnight_us(date(1970, 1, 2), offset_seconds("+01:00").unwrap() * 1_000_000), Some(82_800_000_000));
+        assert_eq!(
+            midnight_us(date(1970, 1, 2), offset_seconds("+01:00").unwrap() * 1_000_000),
+            Some(82_800_000_000)
+        );
         assert!(offset_seconds("1").is_err());
     }
 }

@@ -40,7 +40,10 @@ pub(crate) async fn heads(client: &Client, mapping: &Mapping) -> anyhow::Result<
         if !merge(&mut chart, mapping)? {
             continue;
         }
-        client.send_json(Method::PUT, &path, &chart, &[]).await.context("could not adopt the mapping's heads")?;
+        client
+            .send_json(Method::PUT, &path, &chart, &[])
+            .await
+            .context("could not adopt the mapping's heads")?;
     }
     Ok(())
 }
@@ -54,9 +57,15 @@ fn merge(chart: &mut Value, mapping: &Mapping) -> anyhow::Result<bool> {
         let class = head.class.replace('-', "_");
         match heads.iter().find(|known| known["code"] == head.code) {
             Some(known) if known["class"] == class => (),
-            Some(known) => bail!("the bank's head {} is of class {}, the mapping says {class}", head.code, known["class"]),
+            Some(known) => bail!(
+                "the bank's head {} is of class {}, the mapping says {class}",
+                head.code,
+                known["class"]
+            ),
             None => {
-                heads.push(json!({"code": head.code, "class": class, "name": head.name, "name_zh": head.name_zh}));
+                heads.push(
+                    json!({"code": head.code, "class": class, "name": head.name, "name_zh": head.name_zh}),
+                );
                 missing = true;
             }
         }
@@ -92,7 +101,12 @@ pub(crate) async fn customers(client: &Client, mapping: &Mapping, plan: &Plan) -
 /// # Errors
 ///
 /// The first that the bank refuses.
-pub(crate) async fn accounts(client: &Client, mapping: &Mapping, plan: &Plan, customers: &Sent) -> anyhow::Result<Sent> {
+pub(crate) async fn accounts(
+    client: &Client,
+    mapping: &Mapping,
+    plan: &Plan,
+    customers: &Sent,
+) -> anyhow::Result<Sent> {
     let mut items = Vec::new();
     for account in &plan.accounts {
         let customer = customers.ids.get(account.owner).context("every customer was sent")?;
@@ -127,7 +141,8 @@ async fn all(client: &Client, kind: &'static str, id: &str, items: Vec<Value>) -
     for batch in items.chunks(BATCH) {
         let results = send(client, kind, batch).await?;
         for result in &results {
-            let text = result[id].as_str().with_context(|| format!("no {id} in the bank's answer {result}"))?;
+            let text =
+                result[id].as_str().with_context(|| format!("no {id} in the bank's answer {result}"))?;
             sent.ids.push(text.to_owned());
         }
         sent.count(&results);
@@ -142,7 +157,8 @@ async fn send(client: &Client, kind: &str, batch: &[Value]) -> anyhow::Result<Ve
         .post(&format!("/v1/import/{kind}"), &json!({kind: batch}))
         .await
         .with_context(|| format!("the bank refused a batch of {kind}"))?;
-    let results = answer["results"].as_array().with_context(|| format!("no results in the bank's answer {answer}"))?;
+    let results =
+        answer["results"].as_array().with_context(|| format!("no results in the bank's answer {answer}"))?;
     ensure!(results.len() == batch.len(), "{} results for {} {kind}", results.len(), batch.len());
     for result in results {
         if let Some(problem) = result.get("problem").filter(|problem| !problem.is_null()) {
@@ -165,7 +181,12 @@ impl Sent {
 /// # Errors
 ///
 /// The first that the bank refuses, with the old core's id.
-pub(crate) async fn transfers(client: &Client, mapping: &Mapping, plan: &Plan, accounts: &Sent) -> anyhow::Result<Sent> {
+pub(crate) async fn transfers(
+    client: &Client,
+    mapping: &Mapping,
+    plan: &Plan,
+    accounts: &Sent,
+) -> anyhow::Result<Sent> {
     let mut by_branch: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (number, transfers) in accounts.ids.iter().zip(&plan.transfers) {
         let branch = number.get(..4).context("an account number has sixteen digits")?.to_owned();

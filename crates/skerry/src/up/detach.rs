@@ -38,7 +38,10 @@ pub(super) fn run(args: &UpArgs) -> anyhow::Result<()> {
     if config.server.listen.port() != 0
         && let Err(error) = std::net::TcpListener::bind(config.server.listen)
     {
-        bail!("{} cannot be listened on ({error}): stop what is there, or choose another with --listen", config.server.listen);
+        bail!(
+            "{} cannot be listened on ({error}): stop what is there, or choose another with --listen",
+            config.server.listen
+        );
     }
     std::fs::create_dir_all(data).with_context(|| format!("could not make the folder {}", data.display()))?;
     let path = data.join("bank.log");
@@ -139,12 +142,19 @@ pub(super) fn stop(data: &Path) -> anyhow::Result<()> {
     let Some(running) = folder::running(data).filter(|_| folder::is_held(data)) else {
         bail!("no bank runs on {}", data.display());
     };
-    let process = i32::try_from(running.process).ok().and_then(Pid::from_raw).context("the bank's process has no number")?;
+    let process = i32::try_from(running.process)
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("the bank's process has no number")?;
     kill_process(process, Signal::TERM).context("could not ask the bank to stop")?;
     let began = Instant::now();
     while folder::is_held(data) {
         if began.elapsed() > PATIENCE {
-            bail!("the bank (process {}) does not end; see {}", running.process, data.join("bank.log").display());
+            bail!(
+                "the bank (process {}) does not end; see {}",
+                running.process,
+                data.join("bank.log").display()
+            );
         }
         std::thread::sleep(LOOK);
     }

@@ -94,8 +94,12 @@ impl Bank {
 
     /// A client with `token`.
     pub fn client_with(&self, token: &str) -> Client {
-        let options =
-            Options { server: self.server.clone(), token: Some(token.trim().to_owned()), retries: 0, ..Options::default() };
+        let options = Options {
+            server: self.server.clone(),
+            token: Some(token.trim().to_owned()),
+            retries: 0,
+            ..Options::default()
+        };
         Client::new(options).unwrap()
     }
 
@@ -147,13 +151,21 @@ fn announced(path: &Path) -> Option<String> {
 }
 
 fn ready(server: &str) -> bool {
-    let client = Client::new(Options { server: server.to_owned(), retries: 0, ..Options::default() }).unwrap();
-    block_on(async { client.call(hyper::Method::GET, "/healthz", None, bytes::Bytes::new(), &[]).await.is_ok() })
+    let client =
+        Client::new(Options { server: server.to_owned(), retries: 0, ..Options::default() }).unwrap();
+    block_on(async {
+        client.call(hyper::Method::GET, "/healthz", None, bytes::Bytes::new(), &[]).await.is_ok()
+    })
 }
 
 /// Runs one future to its end.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 /// The problem that a call was refused with.
@@ -187,14 +199,18 @@ pub fn transfer(id: &str, debit: &str, credit: &str, amount: &str) -> Value {
 pub fn uuid7() -> String {
     let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let id = format!("{millis:012x}7{:03x}8{:07x}{count:08x}", count & 0xfff, std::process::id() & 0xfff_ffff);
+    let id =
+        format!("{millis:012x}7{:03x}8{:07x}{count:08x}", count & 0xfff, std::process::id() & 0xfff_ffff);
     format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..])
 }
 
 /// The posted balance of an account, as text.
 pub async fn balance(client: &Client, number: &str) -> String {
     let account: Value = client.get(&format!("/v1/accounts/{number}")).await.unwrap();
-    account["balances"]["posted"]["amount"].as_str().unwrap_or_else(|| panic!("no balance in {account}")).to_owned()
+    account["balances"]["posted"]["amount"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no balance in {account}"))
+        .to_owned()
 }
 
 /// Every row of the trial balance adds up to zero per currency.
@@ -204,10 +220,16 @@ pub async fn assert_balanced(client: &Client) {
     let mut sums = std::collections::BTreeMap::<(u64, String), i128>::new();
     for row in rows {
         let minor = |side: &str| -> i128 {
-            row[side]["amount"].as_str().unwrap_or_else(|| panic!("no {side} in {row}")).replace('.', "").parse().unwrap()
+            row[side]["amount"]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {side} in {row}"))
+                .replace('.', "")
+                .parse()
+                .unwrap()
         };
         let currency = row["debits"]["currency"].as_str().unwrap().to_owned();
-        *sums.entry((row["branch"].as_u64().unwrap_or(0), currency)).or_default() += minor("debits") - minor("credits");
+        *sums.entry((row["branch"].as_u64().unwrap_or(0), currency)).or_default() +=
+            minor("debits") - minor("credits");
     }
     assert!(!rows.is_empty(), "an empty trial balance proves nothing");
     assert!(sums.values().all(|sum| *sum == 0), "the trial balance does not sum to zero: {sums:?}");
