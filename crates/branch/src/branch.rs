@@ -275,9 +275,16 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             return Err("the branch is not open".to_owned());
         };
         let kept = snapshot::list(&workshop.snapshots).map_err(|error| chain(&error))?;
-        let Some((oldest, _)) = kept.last() else {
+        // A damaged one is as good as none.
+        let mut sound = kept.iter().rev().filter(|(_, file)| snapshot::read(&workshop.snapshots, file).is_ok());
+        let Some((oldest, _)) = sound.next() else {
             return Err("there is no snapshot to open from".to_owned());
         };
+        // A name that is seen need not be durable; what the next opening stands on must be.
+        for folder in ["snapshots", "ids", "history"] {
+            let folder = self.storage.folder(folder).map_err(|error| chain(&error))?;
+            folder.sync_dir().map_err(|error| chain(&error))?;
+        }
         workshop.rest();
         let followed = {
             let followers = workshop.followers();

@@ -47,6 +47,8 @@ skerry_journal::coverage_marks! {
     RunThrownAway,
     /// A filter let through what was not there.
     FalseLead,
+    /// An id led into the archive.
+    ArchivedId,
     /// A span of history was sealed.
     SpanSealed,
     /// A span of history was thrown away at opening.

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, RwLock};
 use skerry_book::record::{self, RecordError};
 use skerry_book::{Book, Event};
 use skerry_journal::{
-    BatchView, Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Recovery,
-    Storage, StorageError,
+    BatchView, Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Recovery, Storage,
+    StorageError,
 };
 use skerry_ledger::{Moved, MovedKind};
 use skerry_money::Date;
-use skerry_proof::{PublicKey, Signer};
 use skerry_proof::checkpoint::SignedCheckpoint;
 use skerry_proof::mmr::Mmr;
+use skerry_proof::{PublicKey, Signer};
 
 use crate::batch::{Builder, Writer};
 use crate::clock::{Clock, Now};

@@ -30,5 +30,8 @@ impl<R: JournalReader> Records for Durable<R> {
 }
 
 fn unread(position: u64, error: ReadError) -> SideError {
-    SideError::Record { position, source: Box::new(error) }
+    match error {
+        ReadError::Archived { .. } => SideError::Archived { position },
+        error => SideError::Record { position, source: Box::new(error) },
+    }
 }

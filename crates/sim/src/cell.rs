@@ -4,7 +4,7 @@ use skerry_book::Book;
 use skerry_branch::Now;
 use skerry_branch::keys::{KeyError, KeyRef, Keys};
 use skerry_journal::storage::{read_whole, replace_whole};
-use skerry_journal::{FaultPlan, FaultStorage, Storage};
+use skerry_journal::{FaultPlan, FaultStorage, JournalReader, LocalReader, Storage};
 
 use crate::clients::Desk;
 use crate::clients::commands::plain;
@@ -22,6 +22,8 @@ pub(crate) struct Cell<D: Storage> {
     pub(crate) desk: Desk,
     /// A copy of the journal on another disk, and how far it goes.
     pub(crate) backup: Option<(FaultStorage, u64)>,
+    /// The archive.
+    pub(crate) cold: Option<FaultStorage>,
     /// The journal was put back: a rewind is to be noticed where something remembers more.
     pub(crate) put_back: bool,
     /// Trouble with the disk lasts until this step.
@@ -43,6 +45,7 @@ impl<D: Storage> Cell<D> {
             oracle: Oracle::new(number, seed()),
             desk: Desk::new(number, dice),
             backup: None,
+            cold: None,
             put_back: false,
             weather_until: 0,
             plan: FaultPlan::default(),
@@ -191,7 +194,8 @@ impl<D: Storage> Cell<D> {
 
     /// Right after opening the book stands where the journal ends, but for a loss that is being journaled.
     fn check_state(&self, lossy: bool) -> Result<(), Broken> {
-        let book: &Book = self.site.branch().and_then(|branch| branch.book()).ok_or("an open branch has a book")?;
+        let book: &Book =
+            self.site.branch().and_then(|branch| branch.book()).ok_or("an open branch has a book")?;
         if !lossy {
             self.oracle.check_book(book)?;
         }
@@ -205,9 +209,13 @@ impl<D: Storage> Cell<D> {
             let unsealed = keys.unseal(KeyRef(customer.key_ref), &customer.sealed);
             match unsealed {
                 Err(KeyError::Erased) => {}
-                _ if customer.erased => return Err(format!("key {} of an erased customer lives", customer.key_ref)),
+                _ if customer.erased => {
+                    return Err(format!("key {} of an erased customer lives", customer.key_ref));
+                }
                 Ok(text) if text == plain(customer.key_ref).as_bytes() => {}
-                other => return Err(format!("customer with key {} is unsealed as {other:?}", customer.key_ref)),
+                other => {
+                    return Err(format!("customer with key {} is unsealed as {other:?}", customer.key_ref));
+                }
             }
         }
         Ok(())
@@ -216,20 +224,47 @@ impl<D: Storage> Cell<D> {
     /// Copies the journal to another disk.
     pub(crate) fn back_up(&mut self, dice: &mut Dice) -> Result<(), Broken> {
         let Some(reader) = self.site.reader().filter(|_| self.site.is_open()) else { return Ok(()) };
-        if self.plan != FaultPlan::default() || self.site.disk.is_dark() || self.site.is_excused() {
+        let troubled = self.plan != FaultPlan::default() || self.site.is_excused();
+        if troubled || self.oracle.model.archived > 0 {
             return Ok(());
         }
         let disk = FaultStorage::new(dice.next());
         let target = self.site.journal_folder(&disk);
-        let head = skerry_journal::export(&reader, &target).map_err(|error| format!("cannot be exported: {error}"))?;
+        let head = skerry_journal::export(&reader, &target)
+            .map_err(|error| format!("cannot be exported: {error}"))?;
         self.backup = Some((disk, head.position.0));
         Ok(())
+    }
+
+    /// Moves the beginning of the journal to a cold disk, as far as the branch can spare it.
+    pub(crate) fn archive(&mut self, cold: FaultStorage) -> Result<bool, Broken> {
+        if !self.site.is_open() || self.site.is_excused() || self.plan != FaultPlan::default() {
+            return Ok(false);
+        }
+        let cold = self.cold.get_or_insert(cold).clone();
+        let before = self.oracle.model.archived;
+        let Some(start) = self.site.archive(&cold)? else { return Ok(false) };
+        self.oracle.model.archived = start;
+        self.desk.archived = start;
+        // A backup of before would have to bring the whole journal back; of after, no journal that begins at 0.
+        self.backup = None;
+        let reader = LocalReader::open_existing(&cold, self.site.number)
+            .map_err(|error| format!("the archive does not open: {error}"))?;
+        if reader.head().position.0 != start {
+            return Err(format!(
+                "the archive ends at {}, the journal begins at {start}",
+                reader.head().position
+            ));
+        }
+        self.oracle.compare(&reader)?;
+        Ok(start > before)
     }
 
     /// Puts the backup in the place of the journal: on this machine, or on an empty one with the keys of this.
     pub(crate) fn restore(&mut self, onto_empty: bool, dice: &mut Dice) -> Result<bool, Broken> {
         let Some((backup, _)) = &self.backup else { return Ok(false) };
-        let copied = |result: Result<(), skerry_journal::StorageError>| result.map_err(|error| error.to_string());
+        let copied =
+            |result: Result<(), skerry_journal::StorageError>| result.map_err(|error| error.to_string());
         let from = self.site.journal_folder(backup);
         self.kill();
         self.steady();
@@ -257,7 +292,11 @@ impl<D: Storage> Cell<D> {
     }
 }
 
-fn copy_all(from: &FaultStorage, to: &FaultStorage, folder: &str) -> Result<(), skerry_journal::StorageError> {
+fn copy_all(
+    from: &FaultStorage,
+    to: &FaultStorage,
+    folder: &str,
+) -> Result<(), skerry_journal::StorageError> {
     let (from, to) = (from.folder(folder)?, to.folder(folder)?);
     for name in from.list()? {
         replace_whole(&to, &name, &read_whole(&from, &name)?)?;

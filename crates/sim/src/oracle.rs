@@ -125,26 +125,36 @@ impl Oracle {
         let end = reader.head();
         if end.position.0 < self.position() {
             let lost = self.position() - end.position.0;
-            return Err(format!("{lost} records that were durable are gone: the journal ends at {}", end.position));
+            return Err(format!(
+                "{lost} records that were durable are gone: the journal ends at {}",
+                end.position
+            ));
         }
-        let mut walk = Walk::new();
-        let mut broken = None;
-        let known = self.position();
-        let scanned = reader.scan(reader_position(0), &mut |batch| {
-            let at = usize::try_from(walk.batches()).expect("few batches") + 1;
-            let place = self.places.get(at);
-            broken = match walk.batch(batch.bytes) {
-                Err(error) => Some(format!("batch {}: {}", error.batch, error.fault)),
-                Ok(_) if place.is_some_and(|place| place.head != walk.head()) => {
-                    Some(format!("batch {} is another than the one that was durable", walk.batches() - 1))
-                }
-                Ok(_) => None,
-            };
-            if broken.is_some() || walk.position() >= known { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.compare(reader)?;
+        self.advance(reader, asked)
+    }
+
+    /// Holds everything that `reader` has, as far as it was seen, against what was seen.
+    ///
+    /// # Errors
+    ///
+    /// In words, what is different.
+    pub(crate) fn compare<R: JournalReader>(&self, reader: &R) -> Result<(), Broken> {
+        let (mut broken, known) = (None, self.position());
+        let scanned = reader.scan(reader.start(), &mut |batch| {
+            let place =
+                usize::try_from(batch.header.batch).ok().and_then(|number| self.places.get(number + 1));
+            // The scan has checked root, extras and chain; the hash says that it is the same batch.
+            if place.is_some_and(|place| place.head != batch.hash) {
+                broken =
+                    Some(format!("batch {} is another than the one that was durable", batch.header.batch));
+            }
+            let more = broken.is_none() && batch.header.end_position() < known;
+            if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         match (broken, scanned) {
             (Some(why), _) => Err(why),
-            (None, Err(skerry_journal::ReadError::Storage(_))) | (None, Ok(_)) => self.advance(reader, asked),
+            (None, Err(skerry_journal::ReadError::Storage(_))) | (None, Ok(_)) => Ok(()),
             (None, Err(error)) => Err(format!("the journal cannot be read: {error}")),
         }
     }
@@ -194,7 +204,10 @@ impl Oracle {
         for account in self.model.accounts.values() {
             let found = book.account(account.reference).ok_or("an account is missing")?;
             same_account(account, found).map_err(|what| {
-                format!("account {:016x}: {what} differs: {found:?}, should be {account:?}", account.reference.0)
+                format!(
+                    "account {:016x}: {what} differs: {found:?}, should be {account:?}",
+                    account.reference.0
+                )
             })?;
         }
         let open = self.model.accounts.values().map(|account| u64::from(account.holds)).sum::<u64>() / 2;
@@ -233,7 +246,11 @@ impl Oracle {
     pub(crate) fn check_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Broken> {
         let index = usize::try_from(checkpoint.batches).unwrap_or(usize::MAX);
         let Some(place) = self.places.get(index) else {
-            return Err(format!("a checkpoint stands for {} batches, {} are known", checkpoint.batches, self.batches()));
+            return Err(format!(
+                "a checkpoint stands for {} batches, {} are known",
+                checkpoint.batches,
+                self.batches()
+            ));
         };
         let stated = Place {
             position: checkpoint.position,
@@ -259,7 +276,10 @@ fn same_account(model: &Account, found: &skerry_ledger::Account) -> Result<(), &
         ("posted", model.posted == [found.debits_posted, found.credits_posted]),
         ("held", model.held == [found.debits_pending, found.credits_pending]),
         ("count of holds", model.holds == found.holds),
-        ("limit", (model.limit, model.floor, model.daily_limit) == (found.limit, found.floor, found.daily_limit)),
+        (
+            "limit",
+            (model.limit, model.floor, model.daily_limit) == (found.limit, found.floor, found.daily_limit),
+        ),
         ("freeze", model.frozen == [found.debit_freeze, found.credit_freeze]),
         ("state", model.is_closed() == found.is_closed() && model.native == found.has_native_entries()),
         ("owner", (model.owner, model.currency) == (found.owner, found.currency)),

@@ -45,7 +45,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, steps, step, branch, what } = self;
-        write!(out, "seed {seed}, step {step}, branch {branch}: {what}\n")?;
+        writeln!(out, "seed {seed}, step {step}, branch {branch}: {what}")?;
         write!(out, "see it again with: skerry simulate --seed {seed} --steps {steps}")
     }
 }

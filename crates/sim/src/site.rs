@@ -171,7 +171,7 @@ impl<D: Storage> Site<D> {
 
     /// Whether it may be sick for the reason `why`.
     pub(crate) fn may_be_sick(&self, why: &str) -> bool {
-        self.is_excused() || (self.ever_flipped && why.contains("damaged"))
+        self.is_excused() || (self.ever_flipped && why.contains("damaged")) || why.contains("archived")
     }
 
     /// Starts the process if none runs, and opens the branch (again).
@@ -187,9 +187,9 @@ impl<D: Storage> Site<D> {
             }
             Err(Shut::Keys(_)) | Err(Shut::Branch(_)) if excused => Ok(Opening::Excused),
             Err(Shut::Branch(OpenFailure::Rewound { .. })) => Ok(Opening::Rewound),
-            Err(Shut::Branch(failure @ (OpenFailure::Checkpoint(_) | OpenFailure::Journal(OpenError::Damaged(_))))) => {
-                Ok(Opening::Damaged(words(&failure)))
-            }
+            Err(Shut::Branch(
+                failure @ (OpenFailure::Checkpoint(_) | OpenFailure::Journal(OpenError::Damaged(_))),
+            )) => Ok(Opening::Damaged(words(&failure))),
             Err(Shut::Keys(error)) => Err(format!("keys do not open: {}", words(&error))),
             Err(Shut::Branch(failure)) => Err(format!("does not open on a sound disk: {}", words(&failure))),
         }
@@ -237,6 +237,17 @@ impl<D: Storage> Site<D> {
             }
             Err(_) if self.disk.is_dark() || self.excuses_so_far() > before => Ok(Opening::Excused),
             Err(failure) => Ok(Opening::Damaged(words(&failure))),
+        }
+    }
+
+    /// Moves what the branch can spare to `cold`; the first position that is still there, if a fault did not hinder it.
+    pub(crate) fn archive(&mut self, cold: &FaultStorage) -> Result<Option<u64>, Broken> {
+        let cold = (self.over)(cold.clone());
+        let Some(branch) = self.branch.as_mut() else { return Ok(None) };
+        match branch.archive(u64::MAX, &cold) {
+            Ok(start) => Ok(Some(start)),
+            Err(why) if why.contains("no snapshot") || self.is_excused() => Ok(None),
+            Err(why) => Err(format!("cannot be archived: {why}")),
         }
     }
 

@@ -160,6 +160,8 @@ names! {
         Restore,
         /// The branch moves to an empty machine with an old backup of its journal.
         NewMachine,
+        /// The beginning of the journal is moved to cold storage.
+        Archive,
         /// The branch is closed and opened.
         Restart,
     }
@@ -223,5 +225,6 @@ names! {
         FlipFound,
         FlipHarmless,
         ExpiredLookedUp,
+        RefusedForTheArchive,
     }
 }

@@ -20,7 +20,7 @@ pub(crate) const BAD_DISK: FaultPlan = FaultPlan {
 impl<D: Storage> World<D> {
     /// Brings some trouble to the branch at `at`.
     pub(crate) fn make_trouble(&mut self, at: usize) -> Result<(), Broken> {
-        match self.dice.below(40) {
+        match self.dice.below(41) {
             0..5 => self.cut_power(at),
             5..10 => self.cut_power_soon(at),
             10..14 => self.kill(at),
@@ -31,7 +31,8 @@ impl<D: Storage> World<D> {
             28..30 => self.slow_jobs(at),
             30..33 => self.want_snapshot(at),
             33..36 => self.back_up(at)?,
-            36..38 => self.restore(at)?,
+            36 | 37 => self.restore(at)?,
+            38 => self.archive(at)?,
             _ => self.restart(at)?,
         }
         Ok(())
@@ -99,7 +100,9 @@ impl<D: Storage> World<D> {
 
     /// A bit of a file that can be rebuilt from the journal flips, while the branch is at work or not.
     fn flip_derived(&mut self, at: usize) {
-        let folder = ["ids", "history", "snapshots", "evidence"][self.dice.index(4)];
+        // Once the beginning is archived there is nothing to rebuild from but a sound snapshot.
+        let whole = self.cells[at].oracle.model.archived == 0;
+        let folder = ["evidence", "ids", "history", "snapshots"][self.dice.index(if whole { 4 } else { 1 })];
         let disk = self.cells[at].site.disk.clone();
         let Ok(folder) = disk.folder("branch").and_then(|branch| branch.folder(folder)) else { return };
         if self.flip_in(&folder, 0).is_some() {
@@ -162,7 +165,8 @@ impl<D: Storage> World<D> {
         }
         // An operator who has no better copy goes on without what is damaged, if that is the end of the journal.
         let at_the_end = name.ends_with(".open");
-        if at_the_end && self.dice.chance(1, 2) {
+        let whole = cell.oracle.model.archived == 0;
+        if at_the_end && whole && self.dice.chance(1, 2) {
             cell.put_back = true;
             if cell.declare_loss(now)? {
                 return Ok(());
@@ -226,6 +230,15 @@ impl<D: Storage> World<D> {
         Ok(())
     }
 
+    fn archive(&mut self, at: usize) -> Result<(), Broken> {
+        let cold = FaultStorage::new(self.dice.next());
+        let cell = &mut self.cells[at];
+        if cell.archive(cold)? {
+            cell.tally.trouble(Trouble::Archive);
+        }
+        Ok(())
+    }
+
     fn restart(&mut self, at: usize) -> Result<(), Broken> {
         if self.close_cell(at)? {
             self.cells[at].tally.trouble(Trouble::Restart);
@@ -237,7 +250,8 @@ impl<D: Storage> World<D> {
     fn close_cell(&mut self, at: usize) -> Result<bool, Broken> {
         let now = self.now;
         let cell = &mut self.cells[at];
-        let in_order = cell.site.is_open() && cell.site.branch().is_some_and(|branch| branch.clock_jumped().is_none());
+        let in_order =
+            cell.site.is_open() && cell.site.branch().is_some_and(|branch| branch.clock_jumped().is_none());
         if !in_order || cell.site.disk.is_dark() {
             return Ok(false);
         }

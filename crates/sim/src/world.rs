@@ -288,6 +288,11 @@ impl<D: Storage> World<D> {
                         };
                         desk.looked_up(key, found.filter(same), tally)?;
                     }
+                    // In the archive, which the history does not read.
+                    None if model.is_archived(key.0) => {
+                        let fact = model.fact(key.0).filter(|fact| fact.moved.digest == key.1);
+                        desk.looked_up(key, fact.map(|fact| fact.position), tally)?;
+                    }
                     None => desk.expired.push(key),
                 }
             }

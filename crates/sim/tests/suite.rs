@@ -10,7 +10,8 @@ const STEPS: u64 = 400;
 fn every_seed_passes_and_together_they_reach_everything() {
     let campaign = campaign(SEEDS, STEPS, 2);
     for group in Group::ALL {
-        let counts: Vec<String> = campaign.tally.of(group).map(|(name, count)| format!("{name} {count}")).collect();
+        let counts: Vec<String> =
+            campaign.tally.of(group).map(|(name, count)| format!("{name} {count}")).collect();
         println!("{}: {}", group.name(), counts.join(", "));
     }
     let failures: Vec<String> = campaign.failures.iter().map(ToString::to_string).collect();

@@ -138,8 +138,8 @@ pub fn put_aside<S: Storage>(storage: &S, position: u64) -> Result<usize, Storag
 mod tests {
     use super::*;
     use skerry_journal::RealStorage;
-    use skerry_proof::checkpoint::Checkpoint;
     use skerry_journal::StorageFile;
+    use skerry_proof::checkpoint::Checkpoint;
     use skerry_proof::{Ed25519Signer, HashAlgorithm, Signer};
 
     fn signed(position: u64, business_date: i32) -> SignedCheckpoint {

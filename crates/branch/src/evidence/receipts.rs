@@ -45,7 +45,9 @@ pub enum EvidenceError {
     Actors(#[from] ActorError),
     /// The nodes that would prove it are damaged, or went with an archived beginning of the journal. They are made
     /// again at the next opening, as far as the journal reaches.
-    #[error("the nodes in {file} do not prove position {position}: open the branch again to have them rebuilt")]
+    #[error(
+        "the nodes in {file} do not prove position {position}: open the branch again to have them rebuilt"
+    )]
     Unproven {
         /// What was asked for.
         position: u64,

@@ -21,7 +21,7 @@ pub trait Records: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`SideError::Record`] naming the first position that could not be read.
+    /// [`SideError::Record`] or [`SideError::Archived`] naming the first position that could not be read.
     fn read(&self, positions: &[u64], found: &mut Vec<[u8; RECORD_BYTES]>) -> Result<(), SideError>;
 
     /// The header hash of the batch that ends right before `position`; `None` if no durable batch ends there.

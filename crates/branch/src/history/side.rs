@@ -52,6 +52,12 @@ pub enum SideError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The record that a side file points at is in the archive.
+    #[error("the record at position {position} is archived")]
+    Archived {
+        /// Where in the journal.
+        position: u64,
+    },
 }
 
 /// A folder of side files; any [`Storage`].

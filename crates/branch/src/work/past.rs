@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use skerry_book::record;
 use skerry_book::{Book, Event};
-use skerry_journal::{JournalReader, Position};
+use skerry_journal::{JournalReader, Position, ReadError};
 use skerry_ledger::{Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
 use skerry_money::Date;
 
@@ -43,7 +43,12 @@ impl<R: JournalReader> Known<'_, R> {
     }
 
     fn look_up(&self, id: TransferId, position: u64) -> Result<Earlier, Fault> {
-        match self.event(position)? {
+        let event = match self.event(position) {
+            // Its record is in the archive. That it was used is all that can be said here, and enough to refuse it.
+            Err(Fault::Read(ReadError::Archived { .. })) => return Ok(Earlier::Foreign),
+            event => event?,
+        };
+        match event {
             Event::Moved(moved) => Ok(Earlier::Moved { resolved: self.resolution(&moved)?, moved }),
             Event::Refused(refused) => Ok(Earlier::Refused {
                 digest: refused.digest,

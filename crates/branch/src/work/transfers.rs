@@ -8,7 +8,7 @@ use std::cell::Cell;
 use skerry_book::packed::{self, PackedError};
 use skerry_book::record::{self, TransferTailRef};
 use skerry_book::{Actor, Book, Event, Rejection, Role, Sender};
-use skerry_journal::Journal;
+use skerry_journal::{Journal, ReadError};
 use skerry_ledger::{AccountRef, Flags, Moved, Rejection as LedgerRejection, Transfer, TransferId};
 
 use super::past::{Known, must_wait, position_of};
@@ -305,9 +305,10 @@ impl<J: Journal> Work<J> {
         let Some(position) = position_of(&self.ids, id)? else { return Ok(None) };
         let fault = Cell::new(None);
         let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
-        match past.event(position)? {
-            Event::Moved(moved) => Ok(Some((position, moved))),
-            _ => Ok(None),
+        match past.event(position) {
+            Ok(Event::Moved(moved)) => Ok(Some((position, moved))),
+            Ok(_) | Err(Fault::Read(ReadError::Archived { .. })) => Ok(None),
+            Err(fault) => Err(fault),
         }
     }
 

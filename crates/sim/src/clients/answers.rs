@@ -43,7 +43,9 @@ impl Desk {
     }
 
     fn answer(&mut self, ticket: Ticket, reply: Reply, tally: &mut Tally) -> Result<(), Broken> {
-        if ticket.forged && !matches!(reply, Reply::Denied(_) | Reply::Expired | Reply::Busy(_) | Reply::Unknown) {
+        if ticket.forged
+            && !matches!(reply, Reply::Denied(_) | Reply::Expired | Reply::Busy(_) | Reply::Unknown)
+        {
             return Err(format!("a forged request was answered with {reply:?}"));
         }
         match reply {
@@ -125,7 +127,13 @@ impl Desk {
         Ok(())
     }
 
-    fn done(&mut self, ticket: &Ticket, key: Key, result: OneResult, tally: &mut Tally) -> Result<(), Broken> {
+    fn done(
+        &mut self,
+        ticket: &Ticket,
+        key: Key,
+        result: OneResult,
+        tally: &mut Tally,
+    ) -> Result<(), Broken> {
         let position = result.position.ok_or("an accepted transfer has a position")?;
         match self.fates.insert(key, Fate::Done(position)) {
             Some(Fate::Done(before)) if before != position => {
@@ -175,9 +183,24 @@ impl Desk {
             self.expired.push(key);
             return Ok(());
         }
+        if self.archived > 0 && code == ID_REUSED {
+            // What the id was used for lies in the archive, so a retry looks like another request.
+            match before {
+                Fate::Unknown => self.expired.push(key),
+                Fate::Open => _ = self.fates.insert(key, Fate::Nothing),
+                Fate::Done(position) if position >= self.archived && !in_chain => {
+                    return Err(format!("{:032x} was done at {position}, now its id is taken", key.0.0));
+                }
+                _ => tally.state(State::RefusedForTheArchive),
+            }
+            return Ok(());
+        }
         match before {
             Fate::Done(position) if !in_chain => {
-                return Err(format!("{:032x} was done at {position}, now it is refused with {code}", key.0.0));
+                return Err(format!(
+                    "{:032x} was done at {position}, now it is refused with {code}",
+                    key.0.0
+                ));
             }
             Fate::Refused(first) if !in_chain && first != code => {
                 return Err(format!("{:032x} was refused with {first}, now with {code}", key.0.0));
@@ -204,7 +227,12 @@ impl Desk {
         Ok(())
     }
 
-    fn command_answer(&mut self, ticket: Ticket, outcome: Result<Done, Rejection>, tally: &mut Tally) -> Result<(), Broken> {
+    fn command_answer(
+        &mut self,
+        ticket: Ticket,
+        outcome: Result<Done, Rejection>,
+        tally: &mut Tally,
+    ) -> Result<(), Broken> {
         let Asking::Order(order) = ticket.asking else {
             return Err("a command's result answers another request".to_owned());
         };
@@ -249,7 +277,9 @@ impl Desk {
                     return Err(format!("a trial balance does not sum to zero: {sums:?}"));
                 }
             }
-            Answer::Customer(view) if !matches!(ticket.asking, Asking::Read(Read::Customer(_) | Read::Document { .. })) => {
+            Answer::Customer(view)
+                if !matches!(ticket.asking, Asking::Read(Read::Customer(_) | Read::Document { .. })) =>
+            {
                 return Err(format!("customer {} answers another question", view.serial));
             }
             _ => {}
@@ -284,11 +314,9 @@ fn of_packed(bytes: &[u8; packed::RESULT_LENGTH]) -> Option<OneResult> {
 
 fn of_outcome(outcome: Outcome) -> OneResult {
     match outcome {
-        Ok(accepted) => OneResult {
-            code: 0,
-            position: Some(accepted.position),
-            told: Some(Box::new(accepted)),
-        },
+        Ok(accepted) => {
+            OneResult { code: 0, position: Some(accepted.position), told: Some(Box::new(accepted)) }
+        }
         Err(rejection) => OneResult { code: rejection.code(), position: None, told: None },
     }
 }

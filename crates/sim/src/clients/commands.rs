@@ -52,10 +52,15 @@ impl Desk {
 
     /// Some command.
     pub(crate) fn command(&mut self, scene: &Scene<'_>, keys: &dyn Keys) -> Option<Order> {
-        let by = [OPERATOR, OPERATOR, OPERATOR, SECOND, SERVICE, SERVICE, AUDITOR, CUSTOMER][self.dice.index(8)];
+        let by =
+            [OPERATOR, OPERATOR, OPERATOR, SECOND, SERVICE, SERVICE, AUDITOR, CUSTOMER][self.dice.index(8)];
         let model = scene.model;
-        let accounts: Vec<AccountRef> =
-            model.accounts.values().filter(|account| account.is_customer()).map(|account| account.reference).collect();
+        let accounts: Vec<AccountRef> = model
+            .accounts
+            .values()
+            .filter(|account| account.is_customer())
+            .map(|account| account.reference)
+            .collect();
         let account = self.dice.pick(&accounts).copied().unwrap_or_default();
         let customer = u32::try_from(self.dice.index(model.customers.len()) + 1).unwrap_or(1);
         let today = model.day.unwrap_or(Date::EPOCH);
@@ -108,7 +113,13 @@ impl Desk {
         let number = if today.is_some() { self.dice.below(80) } else { 100 + key.0 };
         document[..8].copy_from_slice(&number.to_le_bytes());
         let long_ago = today.filter(|_| self.dice.chance(2, 3)).map(|day| Date(day.0 - 1_000));
-        Some(Command::OpenCustomer(OpenCustomer { document, key_ref: key.0, line: 0, opened: long_ago, sealed }))
+        Some(Command::OpenCustomer(OpenCustomer {
+            document,
+            key_ref: key.0,
+            line: 0,
+            opened: long_ago,
+            sealed,
+        }))
     }
 
     fn some_account(&mut self, customer: u32, today: Date) -> Command {
@@ -150,7 +161,14 @@ impl Desk {
 }
 
 fn open_account(customer: u32, currency: Currency, opened: Option<Date>, floor: i64) -> Command {
-    Command::OpenAccount(OpenAccount { customer, product: 1, currency, opened, floor, daily_limit: UNLIMITED })
+    Command::OpenAccount(OpenAccount {
+        customer,
+        product: 1,
+        currency,
+        opened,
+        floor,
+        daily_limit: UNLIMITED,
+    })
 }
 
 /// What is sealed of a customer: no more than the number of their key.

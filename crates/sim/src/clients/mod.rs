@@ -160,6 +160,8 @@ pub(crate) struct Desk {
     sent: Vec<Batch>,
     /// The highest position that was told.
     told: u64,
+    /// Records before this position are in the archive.
+    pub(crate) archived: u64,
     /// Nothing is forged and nothing has a deadline.
     plainly: bool,
     /// Computes keys as the branch does.
@@ -182,6 +184,7 @@ impl Desk {
             orders: Vec::new(),
             sent: Vec::new(),
             told: 0,
+            archived: 0,
             plainly: false,
             words: Book::new(number, seed()),
             dice,
@@ -190,7 +193,10 @@ impl Desk {
 
     /// Whether something is still open: a request without an answer, or an answer that settles nothing.
     pub(crate) fn is_settled(&self) -> bool {
-        self.tickets.is_empty() && self.unknown.is_empty() && self.unknown_orders.is_empty() && self.expired.is_empty()
+        self.tickets.is_empty()
+            && self.unknown.is_empty()
+            && self.unknown_orders.is_empty()
+            && self.expired.is_empty()
     }
 
     /// Positions below this were told to somebody.
@@ -325,7 +331,12 @@ impl Desk {
     /// # Errors
     ///
     /// If that is not what clients were told before.
-    pub(crate) fn looked_up(&mut self, key: Key, position: Option<u64>, tally: &mut Tally) -> Result<(), Broken> {
+    pub(crate) fn looked_up(
+        &mut self,
+        key: Key,
+        position: Option<u64>,
+        tally: &mut Tally,
+    ) -> Result<(), Broken> {
         tally.state(State::ExpiredLookedUp);
         match (self.fates.get(&key), position) {
             (Some(Fate::Done(told)), found) if found != Some(*told) => {
@@ -348,12 +359,20 @@ fn confirmed(promise: &Promise, model: &Model) -> Result<bool, Broken> {
     match promise {
         Promise::Done { position, .. } if *position >= model.position => Ok(false),
         Promise::Done { key, position, told } => {
-            let fact = model.fact(key.0).filter(|fact| fact.position == *position && fact.moved.digest == key.1);
+            let fact =
+                model.fact(key.0).filter(|fact| fact.position == *position && fact.moved.digest == key.1);
             let Some(fact) = fact else {
-                return Err(format!("{:032x} was acknowledged at {position}, where something else is", key.0.0));
+                return Err(format!(
+                    "{:032x} was acknowledged at {position}, where something else is",
+                    key.0.0
+                ));
             };
             let same = told.as_ref().is_none_or(|told| is_told_right(told, fact));
-            if same { Ok(true) } else { Err(format!("acknowledged was {told:?}, recorded is {:?}", fact.moved)) }
+            if same {
+                Ok(true)
+            } else {
+                Err(format!("acknowledged was {told:?}, recorded is {:?}", fact.moved))
+            }
         }
         Promise::Refused { key, code } => match model.refused.get(&key.0) {
             Some(sticky) if sticky.digest == key.1 && sticky.code == *code => Ok(true),
@@ -391,5 +410,7 @@ fn check_view(view: &AccountView, model: &Model) -> Result<(), Broken> {
         return Ok(());
     }
     let AccountRef(number) = reference;
-    Err(format!("account {number:016x} was read at {position} as {account:?}, was {posted:?} and held {held:?}"))
+    Err(format!(
+        "account {number:016x} was read at {position} as {account:?}, was {posted:?} and held {held:?}"
+    ))
 }

@@ -97,7 +97,8 @@ impl Desk {
         now: Now,
         tally: &mut Tally,
     ) {
-        let length = if self.dice.chance(1, 2) { 96 * self.dice.between(1, 3) } else { self.dice.between(1, 200) };
+        let length =
+            if self.dice.chance(1, 2) { 96 * self.dice.between(1, 3) } else { self.dice.between(1, 200) };
         let mut bytes: Vec<u8> = (0..length).map(|_| self.dice.next().to_le_bytes()[0]).collect();
         // A flag that no client may set, so that chance never makes a transfer of it.
         if let Some(flags) = bytes.get_mut(47) {
@@ -135,7 +136,10 @@ impl Desk {
         keys
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place where everything about a request comes together")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place where everything about a request comes together"
+    )]
     fn submit<J: JournalStore, S: Storage>(
         &mut self,
         to: &Branch<J, S>,

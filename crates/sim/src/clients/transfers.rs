@@ -26,7 +26,8 @@ pub(crate) struct Scene<'a> {
 impl Desk {
     /// Transfers to be sent together.
     pub(crate) fn compose(&mut self, scene: &Scene<'_>) -> Batch {
-        let by = [SERVICE, SERVICE, OPERATOR, OPERATOR, SECOND, CUSTOMER, AUDITOR][self.weigh(&[8, 8, 8, 8, 4, 4, 1])];
+        let by = [SERVICE, SERVICE, OPERATOR, OPERATOR, SECOND, CUSTOMER, AUDITOR]
+            [self.weigh(&[8, 8, 8, 8, 4, 4, 1])];
         let count = [1, self.dice.between(2, 6), self.dice.between(12, 80)][self.weigh(&[24, 14, 1])];
         let packed = self.dice.chance(1, 2);
         let chain = (2..=4).contains(&count) && self.dice.chance(1, 3);
@@ -55,7 +56,8 @@ impl Desk {
         let head = AccountRef::head(scene.model.number, CASH, Currency::CNY);
         let lines = (0..90).map(|_| {
             let credit = self.account_of(scene, 2);
-            let transfer = Transfer { id: self.id(scene), debit: head, credit, amount: 1, ..Transfer::default() };
+            let transfer =
+                Transfer { id: self.id(scene), debit: head, credit, amount: 1, ..Transfer::default() };
             Line { transfer, text: String::new(), note: 4_096 }
         });
         Batch { by: OPERATOR, packed: false, lines: lines.collect() }
@@ -122,7 +124,8 @@ impl Desk {
 
     fn with_head(&mut self, scene: &Scene<'_>) -> Transfer {
         let mut transfer = self.plain(scene);
-        let currency = scene.model.accounts.get(&transfer.credit).map_or(Currency::CNY, |account| account.currency);
+        let currency =
+            scene.model.accounts.get(&transfer.credit).map_or(Currency::CNY, |account| account.currency);
         let code = if self.dice.chance(2, 3) { CASH } else { FEES };
         let head = AccountRef::head(scene.model.number, code, currency);
         if self.dice.chance(5, 6) {
@@ -142,8 +145,14 @@ impl Desk {
 
     /// Posts or voids a hold that is open, resolved, or none.
     fn resolution(&mut self, scene: &Scene<'_>) -> Transfer {
-        let holds: Vec<_> =
-            scene.model.facts.iter().rev().take(150).filter(|fact| fact.moved.kind == MovedKind::Held).collect();
+        let holds: Vec<_> = scene
+            .model
+            .facts
+            .iter()
+            .rev()
+            .take(150)
+            .filter(|fact| fact.moved.kind == MovedKind::Held)
+            .collect();
         let Some(hold) = self.dice.pick(&holds).map(|fact| fact.moved) else { return self.plain(scene) };
         self.resolve(hold.id, hold.amount, scene)
     }
@@ -160,7 +169,12 @@ impl Desk {
         if earlier.flags.has(Flags::PENDING) {
             self.resolve(earlier.id, earlier.amount, scene)
         } else {
-            Transfer { id: self.id(scene), flags: Flags::REVERSAL, related: earlier.id, ..Transfer::default() }
+            Transfer {
+                id: self.id(scene),
+                flags: Flags::REVERSAL,
+                related: earlier.id,
+                ..Transfer::default()
+            }
         }
     }
 
@@ -187,7 +201,12 @@ impl Desk {
         let side = [Flags::CLOSING_DEBIT, Flags::CLOSING_CREDIT][self.weigh(&[5, 1])];
         let shape = if self.dice.chance(1, 2) { Flags::BALANCING_DEBIT } else { Flags(0) };
         let amount = if shape == Flags(0) { self.dice.below(3) } else { 1_000_000 };
-        Transfer { flags: Flags::PENDING.with(side).with(shape), amount, timeout_seconds: 30, ..self.plain(scene) }
+        Transfer {
+            flags: Flags::PENDING.with(side).with(shape),
+            amount,
+            timeout_seconds: 30,
+            ..self.plain(scene)
+        }
     }
 
     fn reversal(&mut self, scene: &Scene<'_>, operates: bool) -> Transfer {
@@ -203,12 +222,15 @@ impl Desk {
     fn import(&mut self, scene: &Scene<'_>) -> Transfer {
         let mut transfer = self.plain(scene);
         transfer.debit = AccountRef::head(scene.model.number, CASH, Currency::CNY);
-        if let Some(fresh) = scene.model.accounts.values().rev().find(|account| account.is_customer() && !account.native) {
+        if let Some(fresh) =
+            scene.model.accounts.values().rev().find(|account| account.is_customer() && !account.native)
+        {
             transfer.credit = fresh.reference;
         }
         let today = scene.model.day.unwrap_or(Date::EPOCH);
         let business_date = Date(today.0 - i32::try_from(self.dice.below(300)).unwrap_or(0));
-        let time_us = u64::try_from(business_date.0).unwrap_or(0) * 86_400_000_000 + self.dice.below(1_000_000);
+        let time_us =
+            u64::try_from(business_date.0).unwrap_or(0) * 86_400_000_000 + self.dice.below(1_000_000);
         transfer.id = derive_id(&seed(), &self.dice.next().to_le_bytes());
         Transfer { flags: Flags::IMPORTED, imported: Some(Imported { time_us, business_date }), ..transfer }
     }
@@ -233,7 +255,8 @@ impl Desk {
             13 => transfer.debit = AccountRef(self.dice.next()),
             14 => transfer.flags = Flags::BANK,
             15 => {
-                (transfer.flags, transfer.related) = (Flags::POST, TransferId(7 << 76 | u128::from(self.dice.next())));
+                (transfer.flags, transfer.related) =
+                    (Flags::POST, TransferId(7 << 76 | u128::from(self.dice.next())));
             }
             _ => transfer.credit = AccountRef::default(),
         }

@@ -35,7 +35,8 @@ impl Model {
 
     fn judge_repetition(&self, transfer: &Transfer) -> Result<(), u16> {
         let earlier = self.fact(transfer.id).map(|fact| (fact.moved.digest, 1015));
-        let earlier = earlier.or_else(|| self.refused.get(&transfer.id).map(|sticky| (sticky.digest, sticky.code)));
+        let earlier =
+            earlier.or_else(|| self.refused.get(&transfer.id).map(|sticky| (sticky.digest, sticky.code)));
         match earlier {
             None => Ok(()),
             Some((digest, code)) if digest == transfer.digest => Err(code),
