@@ -276,7 +276,8 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         };
         let kept = snapshot::list(&workshop.snapshots).map_err(|error| chain(&error))?;
         // A damaged one is as good as none.
-        let mut sound = kept.iter().rev().filter(|(_, file)| snapshot::read(&workshop.snapshots, file).is_ok());
+        let mut sound =
+            kept.iter().rev().filter(|(_, file)| snapshot::read(&workshop.snapshots, file).is_ok());
         let Some((oldest, _)) = sound.next() else {
             return Err("there is no snapshot to open from".to_owned());
         };
