@@ -375,5 +375,11 @@ fn open_spans(folder: &SideFolder, records: &dyn Records, start: u64) -> Result<
             Err(error) => return Err(error),
         }
     }
+    let whole = spans.first().is_some_and(|span| span.extent.first == 0)
+        && spans.last().is_some_and(|span| span.extent.end >= start);
+    // Balances as of a date count from the beginning.
+    if start > 0 && !whole {
+        return Err(SideError::Unfounded { what: "history", start });
+    }
     Ok(spans)
 }

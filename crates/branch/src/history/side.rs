@@ -52,6 +52,17 @@ pub enum SideError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What was derived from archived positions is not all here, and the journal that is left cannot make it again.
+    #[error(
+        "the {what} does not cover all positions before {start}, whose records are archived: restore its files from a \
+         backup"
+    )]
+    Unfounded {
+        /// What is incomplete.
+        what: &'static str,
+        /// The first position that the journal still has.
+        start: u64,
+    },
     /// The record that a side file points at is in the archive.
     #[error("the record at position {position} is archived")]
     Archived {

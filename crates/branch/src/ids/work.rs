@@ -201,6 +201,12 @@ pub(super) fn open_runs(
     for run in chain.drain(broken.unwrap_or(chain.len())..) {
         folder.remove(run.name())?;
     }
+    let whole = chain.first().is_some_and(|run| run.extent.first == 0)
+        && chain.last().is_some_and(|run| run.extent.end >= start);
+    // To forget an id that was used would be to let it move money twice.
+    if start > 0 && !whole {
+        return Err(SideError::Unfounded { what: "index of ids", start });
+    }
     Ok(chain.into_iter().map(Arc::new).collect())
 }
 
