@@ -1,3 +1,5 @@
+//! Tests of the key slots: made, sealed, erased, found again.
+
 use super::*;
 use skerry_journal::RealStorage;
 use skerry_journal::storage::read_whole;

@@ -1,3 +1,5 @@
+//! Tests of the queue: turns, quotas, the operators' reserve.
+
 use super::*;
 
 fn principal(name: &str) -> Principal {

@@ -1,3 +1,5 @@
+//! Tests of bounded bodies and of what is said about wrong ones.
+
 use super::*;
 use serde::Deserialize;
 

@@ -1,3 +1,5 @@
+//! Tests of tokens: kept hashed, scoped, expired, revoked.
+
 use super::*;
 
 fn folder(name: &str) -> PathBuf {

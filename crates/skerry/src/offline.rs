@@ -95,7 +95,7 @@ fn verify_receipt(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value
 
 fn parse_bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim().as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()

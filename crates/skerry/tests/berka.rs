@@ -1,6 +1,8 @@
 //! A real bank's book goes through the bank and agrees with that bank's own balances. The data lies beside the
 //! repository and is not ours to ship; without it this test says so and passes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
+
 mod common;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! Machines that fail: each fault is a clear error that names file and position; what was acknowledged is not lost;
 //! nothing is skipped in silence.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

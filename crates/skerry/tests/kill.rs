@@ -4,6 +4,8 @@
 //! Killing a process never loses the page cache: that syncing is right is shown by the power cuts of `journal` and
 //! by the simulator. This shows that recovery is.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
+
 mod common;
 
 use std::collections::BTreeMap;

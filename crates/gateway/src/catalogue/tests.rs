@@ -1,3 +1,5 @@
+//! Tests that every problem has its number, name and page.
+
 use super::*;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Tests of amounts, dates, ids and numbers as they travel.
+
 use super::*;
 use proptest::prelude::*;
 

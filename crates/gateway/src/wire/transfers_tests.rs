@@ -1,3 +1,5 @@
+//! Tests of transfers as they travel.
+
 use super::*;
 use skerry_money::AccountNumber;
 

@@ -25,6 +25,9 @@ pub(crate) struct Found {
     pub(crate) examples: Vec<String>,
 }
 
+/// Closing balances by day, oldest first.
+type Closings = Vec<(Date, i128)>;
+
 /// How many account-days that are off are listed.
 const EXAMPLES: usize = 10;
 /// Accounts asked for at once.
@@ -89,7 +92,7 @@ pub(crate) async fn compare(
         .iter()
         .filter_map(|(account, days)| Some((*account, days.first()?.0, days.last()?.0)))
         .collect();
-    let mut running: JoinSet<anyhow::Result<(usize, Vec<(Date, i128)>)>> = JoinSet::new();
+    let mut running: JoinSet<anyhow::Result<(usize, Closings)>> = JoinSet::new();
     let mut found = Found::default();
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < AT_ONCE
@@ -123,7 +126,7 @@ pub(crate) async fn compare(
 }
 
 /// The closing balance of each day in the span on which the account moved, oldest first, plus what stood before.
-async fn daily(client: &Client, number: &str, from: Date, to: Date) -> anyhow::Result<Vec<(Date, i128)>> {
+async fn daily(client: &Client, number: &str, from: Date, to: Date) -> anyhow::Result<Closings> {
     let mut closings = Vec::new();
     let mut from = from.to_string();
     loop {

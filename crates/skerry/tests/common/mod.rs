@@ -1,5 +1,7 @@
 //! A real bank as a real process, in a temporary folder on a free port; ended and removed when the test ends.
 #![expect(dead_code, reason = "each test file uses what it needs of this")]
+#![expect(clippy::unwrap_used, reason = "a fixture that does not stand ends its test here")]
+#![expect(unreachable_pub, reason = "read in the test files that use it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
