@@ -56,6 +56,14 @@ fn one(ran: Result<Report, skerry_sim::Failure>, json: bool) -> anyhow::Result<E
             }
             Ok(ExitCode::SUCCESS)
         }
+        Err(failure) if json => {
+            println!(
+                "{}",
+                json!({"seed": failure.seed, "steps": failure.steps, "step": failure.step,
+                       "branch": failure.branch, "what": failure.what})
+            );
+            Ok(ExitCode::FAILURE)
+        }
         Err(failure) => {
             println!("{failure}");
             Ok(ExitCode::FAILURE)
