@@ -115,7 +115,7 @@ pub enum Reply {
     /// To [`Body::Transfers`], in order.
     Transfers(Vec<Outcome>),
     /// To [`Body::Command`].
-    Command(Result<Done, Rejection>),
+    Command(Result<Commanded, Rejection>),
     /// To [`Body::Read`].
     Answer(Answer),
     /// To [`Body::Checkpoint`]: one is under way; [`BranchHandle::checkpoint`](crate::BranchHandle::checkpoint) shows it.
@@ -130,6 +130,15 @@ pub enum Reply {
     Denied(Denied),
     /// The branch cannot take it now; nothing was done.
     Busy(Busy),
+}
+
+/// A command that was accepted, now or (a retry under the same key) earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commanded {
+    /// The answer.
+    pub done: Done,
+    /// Whether this is the answer to a retry.
+    pub repeated: bool,
 }
 
 /// Results of a packed batch.

@@ -51,7 +51,7 @@ fn ask(handle: &BranchHandle, body: Body) -> Reply {
 
 fn command(handle: &BranchHandle, command: Command) -> Done {
     match ask(handle, Body::Command { command: Box::new(command), key: None }) {
-        Reply::Command(Ok(done)) => done,
+        Reply::Command(Ok(commanded)) => commanded.done,
         other => panic!("{other:?}"),
     }
 }

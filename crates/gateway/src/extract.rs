@@ -16,6 +16,9 @@ use crate::{random, text};
 /// The header of idempotency keys.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The header that says `true` where the answer is a retry's: nothing was done this time.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
 impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 

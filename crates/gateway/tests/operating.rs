@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TestBank, id, transfer};
+use common::{Answer, TestBank, id, transfer};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,4 +360,44 @@ fn dangling(whole: &Value, part: &Value) {
         Value::Array(list) => list.iter().for_each(|one| dangling(whole, one)),
         _ => {}
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_command_says_that_nothing_was_done_this_time() {
+    let bank = TestBank::new(2);
+    let replayed = |answer: &Answer| answer.headers.get("idempotent-replayed").is_some();
+    let keyed = [("idempotency-key", "newcomer-1")];
+    let newcomer = json!({"name": "Customer 1", "document": {"kind": "id_card", "number": "retry-1"}});
+    let first = bank.call("POST", "/v1/customers", &newcomer, &keyed).await;
+    let again = bank.call("POST", "/v1/customers", &newcomer, &keyed).await;
+    assert_eq!((first.status.as_u16(), replayed(&first)), (201, false));
+    assert_eq!((again.status.as_u16(), replayed(&again)), (200, true));
+    assert_eq!(first.ok()["id"], again.ok()["id"]);
+
+    let path = format!("/v1/customers/{}/accounts", first.ok()["id"].as_str().unwrap());
+    let wish = json!({"product": "current", "currency": "CNY"});
+    let first = bank.call("POST", &path, &wish, &keyed).await;
+    assert_eq!(first.problem(), "key_reused", "one key, two requests");
+    let keyed = [("idempotency-key", "account-1")];
+    let first = bank.call("POST", &path, &wish, &keyed).await;
+    let again = bank.call("POST", &path, &wish, &keyed).await;
+    let other = bank.call("POST", &path, &wish, &[("idempotency-key", "account-2")]).await;
+    assert_eq!((first.status.as_u16(), replayed(&first)), (201, false));
+    assert_eq!((again.status.as_u16(), replayed(&again)), (200, true));
+    assert_eq!((other.status.as_u16(), replayed(&other)), (201, false), "another key is another account");
+    assert_eq!(first.ok()["number"], again.ok()["number"]);
+    assert_ne!(first.ok()["number"], other.ok()["number"]);
+
+    let freeze = format!("/v1/accounts/{}/freeze", first.ok()["number"].as_str().unwrap());
+    let why = json!({"sides": "debit", "reason": 3});
+    let keyed = [("idempotency-key", "freeze-1")];
+    let first = bank.call("POST", &freeze, &why, &keyed).await;
+    let again = bank.call("POST", &freeze, &why, &keyed).await;
+    assert_eq!((first.status.as_u16(), replayed(&first)), (200, false));
+    assert_eq!((again.status.as_u16(), replayed(&again)), (200, true));
+
+    let paid = transfer(&id(), "gl:1001", &bank.customer(1).await.1, "1.00");
+    let (first, again) =
+        (bank.post("/v1/transfers", paid.clone()).await, bank.post("/v1/transfers", paid).await);
+    assert_eq!((replayed(&first), replayed(&again)), (false, true), "transfers say it the same way");
 }

@@ -5,7 +5,7 @@ use skerry_book::{Actor, Cause, Command, Context, Event, Rejection, Role};
 use skerry_journal::Journal;
 
 use super::Work;
-use crate::api::{Denied, Reply, Scope};
+use crate::api::{Commanded, Denied, Reply, Scope};
 use crate::keys::KeyRef;
 
 impl<J: Journal> Work<J> {
@@ -28,7 +28,7 @@ impl<J: Journal> Work<J> {
         match self.book.decide(command, &context) {
             Ok(decision) => {
                 self.write(&decision.events, actor);
-                Reply::Command(Ok(decision.done))
+                Reply::Command(Ok(Commanded { done: decision.done, repeated: decision.repeated }))
             }
             Err(rejection) => Reply::Command(Err(self.count_refusal(rejection))),
         }

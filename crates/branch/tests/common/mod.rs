@@ -223,7 +223,7 @@ impl<S: Storage> Stepped<S> {
 
     pub(crate) fn command(&mut self, command: Command) -> Done {
         match self.ask(operator(), Body::Command { command: Box::new(command), key: None }) {
-            Reply::Command(Ok(done)) => done,
+            Reply::Command(Ok(commanded)) => commanded.done,
             other => panic!("{other:?}"),
         }
     }

@@ -12,10 +12,10 @@ use skerry_money::{AccountNumber, Balance, Currency, CustomerNumber};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{account_number, command, created, customer_number, json, json_keyed, page_limit, serial};
+use super::{account_number, command, created, customer_number, json, json_keyed, keyed, page_limit, serial};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
-use crate::extract::{IDEMPOTENCY_KEY, Maybe, Parameters, Posted};
+use crate::extract::{Maybe, Parameters, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::known::Fixed;
 use crate::problem::Problem;
@@ -43,6 +43,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
     params(("id" = String, Path, description = "The customer."), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, description = "Opened", body = AccountView),
+        (status = 200, description = "Opened before: the answer to a retry", body = AccountView),
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -64,15 +65,15 @@ async fn open(
     let asked =
         OpenAccount { customer: serial(customer)?, product, currency, opened: None, floor, daily_limit };
     let key = posted.key_or_new();
-    let done =
+    let commanded =
         command(&gateway, &caller, customer.branch(), posted.digest, Some(&key), Command::OpenAccount(asked))
             .await?;
-    let BookDone::Account(reference) = done else { return Err(Problem::numbered(catalogue::INTERNAL)) };
+    let BookDone::Account(reference) = commanded.done else {
+        return Err(Problem::numbered(catalogue::INTERNAL));
+    };
     let view = look_reference(&gateway, &caller, reference).await?;
     let location = format!("/v1/accounts/{}", view.number);
-    let mut response = created(StatusCode::CREATED, &view, &location);
-    response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
-    Ok(response)
+    Ok(keyed(created(StatusCode::CREATED, &view, &location), &key, commanded.repeated))
 }
 
 /// A product's number by its name.
@@ -359,10 +360,10 @@ where
     T: serde::de::DeserializeOwned,
 {
     let key = posted.key_or_new();
-    command(gateway, caller, number.branch(), posted.digest, Some(&key), wish).await?;
+    let commanded = command(gateway, caller, number.branch(), posted.digest, Some(&key), wish).await?;
     let reference = AccountRef::customer(number.branch(), number.serial());
     let view = look_reference(gateway, caller, reference).await?;
-    Ok(json_keyed(StatusCode::OK, &view, &key))
+    Ok(json_keyed(StatusCode::OK, &view, &key, commanded.repeated))
 }
 
 const fn sides(sides: SidesIn) -> Sides {

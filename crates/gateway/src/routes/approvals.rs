@@ -79,6 +79,7 @@ async fn list(State(gateway): State<Shared>, caller: Caller) -> Result<Response,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, description = "Proposed", body = Done),
+        (status = 200, description = "Proposed before: the answer to a retry", body = Done),
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -92,8 +93,9 @@ async fn propose(
         Propose { request: request_digest(&posted.body.request)?, matter: matter(&posted.body.matter)? };
     let key = posted.key_or_new();
     let branch = posted.body.branch;
-    command(&gateway, &caller, branch, posted.digest, Some(&key), Command::Propose(wish)).await?;
-    Ok(json_keyed(StatusCode::CREATED, &Done { done: true }, &key))
+    let proposed =
+        command(&gateway, &caller, branch, posted.digest, Some(&key), Command::Propose(wish)).await?;
+    Ok(json_keyed(StatusCode::CREATED, &Done { done: true }, &key, proposed.repeated))
 }
 
 /// An empty body.
@@ -148,6 +150,6 @@ async fn decide(
 ) -> Result<Response, Problem> {
     caller.may(Operation::Approve)?;
     let key = posted.key_or_new();
-    command(gateway, caller, branch, posted.digest, Some(&key), wish).await?;
-    Ok(json_keyed(StatusCode::OK, &Done { done: true }, &key))
+    let decided = command(gateway, caller, branch, posted.digest, Some(&key), wish).await?;
+    Ok(json_keyed(StatusCode::OK, &Done { done: true }, &key, decided.repeated))
 }

@@ -175,8 +175,8 @@ pub(super) async fn steer<T: serde::de::DeserializeOwned>(
     wish: Command,
 ) -> Result<Response, Problem> {
     let key = posted.key_or_new();
-    command(gateway, caller, branch, posted.digest, Some(&key), wish).await?;
-    Ok(json_keyed(StatusCode::OK, &Done { done: true }, &key))
+    let steered = command(gateway, caller, branch, posted.digest, Some(&key), wish).await?;
+    Ok(json_keyed(StatusCode::OK, &Done { done: true }, &key, steered.repeated))
 }
 
 /// An empty body.

@@ -6,16 +6,16 @@ use axum::response::{IntoResponse, Response};
 use skerry_book::actor::Role;
 use skerry_book::command::{ChangeCustomer, OpenCustomer};
 use skerry_book::{Command, Done, Event};
-use skerry_branch::api::{Answer, CustomerView as BookCustomer, Read};
+use skerry_branch::api::{Answer, Commanded, CustomerView as BookCustomer, Read};
 use skerry_branch::keys::{KeyError, KeyRef};
 use skerry_money::{CustomerNumber, Date};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{command, created, customer_number, json, json_keyed, serial};
+use super::{command, created, customer_number, json, json_keyed, keyed, serial};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
-use crate::extract::{IDEMPOTENCY_KEY, Key, Maybe, Posted};
+use crate::extract::{Key, Maybe, Posted};
 use crate::gateway::{Gateway, PLACES, Shared};
 use crate::problem::Problem;
 use crate::sealing::Personal;
@@ -39,6 +39,7 @@ const ACCOUNTS_MAX: usize = 1_000;
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, description = "Opened", body = CustomerDone),
+        (status = 200, description = "Opened before: the answer to a retry", body = CustomerDone),
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -60,9 +61,7 @@ async fn open(
     let placed = place(&gateway, &caller, posted.digest, &key, &newcomer).await?;
     let location = format!("/v1/customers/{}", placed.customer);
     let done = CustomerDone { id: Customer(placed.customer), branch: placed.customer.branch(), location };
-    let mut response = created(StatusCode::CREATED, &done, &done.location);
-    response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
-    Ok(response)
+    Ok(keyed(created(StatusCode::CREATED, &done, &done.location), &key, placed.repeated))
 }
 
 /// A customer to be placed.
@@ -76,8 +75,8 @@ pub(crate) struct Newcomer {
 /// Where a customer came to live.
 pub(crate) struct Placed {
     pub(crate) customer: CustomerNumber,
-    /// They were known before, under the same key.
-    pub(crate) known: bool,
+    /// It was done before, under the same key.
+    pub(crate) repeated: bool,
 }
 
 /// Opens a customer once in the whole bank.
@@ -111,9 +110,8 @@ pub(crate) async fn place(
         sealed: sealed.into_boxed_slice(),
     };
     match command(gateway, caller, branch, digest, Some(key), Command::OpenCustomer(wish)).await {
-        Ok(Done::Customer(serial)) => {
-            let customer = customer_of(branch, serial)?;
-            Ok(Placed { customer, known: home.is_some_and(|(_, known)| known == serial) })
+        Ok(Commanded { done: Done::Customer(serial), repeated }) => {
+            Ok(Placed { customer: customer_of(branch, serial)?, repeated })
         }
         Ok(_) => Err(Problem::numbered(catalogue::INTERNAL)),
         Err(problem) if problem.number() == DOCUMENT_KNOWN => match home {
@@ -311,9 +309,10 @@ async fn change(
         document: document.then_some(hmac),
         sealed: sealed.into_boxed_slice(),
     };
-    command(&gateway, &caller, branch, posted.digest, Some(&key), Command::ChangeCustomer(wish)).await?;
+    let changed =
+        command(&gateway, &caller, branch, posted.digest, Some(&key), Command::ChangeCustomer(wish)).await?;
     let done = CustomerDone { id: Customer(number), branch, location: format!("/v1/customers/{number}") };
-    Ok(json_keyed(StatusCode::OK, &done, &key))
+    Ok(json_keyed(StatusCode::OK, &done, &key, changed.repeated))
 }
 
 /// An empty body.
@@ -347,8 +346,6 @@ async fn erase(
     caller.may_for(number)?;
     let key = posted.key_or_new();
     let wish = Command::EraseCustomer(serial(number)?);
-    command(&gateway, &caller, number.branch(), posted.digest, Some(&key), wish).await?;
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
-    Ok(response)
+    let erased = command(&gateway, &caller, number.branch(), posted.digest, Some(&key), wish).await?;
+    Ok(keyed(StatusCode::NO_CONTENT.into_response(), &key, erased.repeated))
 }

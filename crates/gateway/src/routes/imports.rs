@@ -9,8 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use skerry_book::command::OpenAccount;
 use skerry_book::{Chart, Command, Done, derive_id};
-use skerry_branch::api::{Answer, Asked, Body, Read, Reply};
-use skerry_ledger::{AccountKind, Flags, Imported, Transfer, TransferId, UNLIMITED};
+use skerry_branch::api::{Asked, Body, Reply};
+use skerry_ledger::{Flags, Imported, Transfer, TransferId, UNLIMITED};
 use skerry_money::CustomerNumber;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -146,7 +146,7 @@ async fn customer(gateway: &Shared, caller: &Caller, item: ImportCustomer) -> Re
     let opened = item.opened.map(|day| day.0);
     let newcomer = Newcomer { personal, line: item.line, branch: item.branch, opened };
     match place(gateway, caller, digest, &key, &newcomer).await {
-        Ok(placed) => Ok(customer_result(placed.customer, placed.known)),
+        Ok(placed) => Ok(customer_result(placed.customer, placed.repeated)),
         Err(problem) if problem.number() == DOCUMENT_KNOWN => match problem.existing_id() {
             Some(Ok(number)) => Ok(customer_result(number, true)),
             _ => Err(problem),
@@ -175,40 +175,36 @@ async fn accounts(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
     let items = posted.body.accounts;
     let count = check_causes("accounts", items.iter().map(|item| item.cause.as_str()), ITEMS_MAX)?;
     let mut tally = Tally::new(count, &raw);
-    let mut known = BTreeMap::new();
+    let mut charts = BTreeMap::new();
     for branch in items.iter().map(|item| item.customer.0.branch()).collect::<BTreeSet<u16>>() {
-        known.insert(branch, before(&gateway, &caller, branch).await);
+        charts.insert(branch, chart(&gateway, &caller, branch).await);
     }
     let results =
-        join::all(items.iter().map(|item| account(&gateway, &caller, &known, item)), TOGETHER).await;
+        join::all(items.iter().map(|item| account(&gateway, &caller, &charts, item)), TOGETHER).await;
     for (item, result) in items.iter().zip(results) {
         tally.add(&item.cause, result);
     }
     Ok(json(StatusCode::OK, &tally.done))
 }
 
-/// A branch as it was before the call: its chart, and how many accounts it had.
-type Before = Result<(Box<Chart>, u64), Problem>;
+/// A branch's chart, or why there is none for this caller.
+type Charted = Result<Box<Chart>, Problem>;
 
-async fn before(gateway: &Gateway, caller: &Caller, branch: u16) -> Before {
+async fn chart(gateway: &Gateway, caller: &Caller, branch: u16) -> Charted {
     caller.may_in(branch)?;
-    let chart = super::accounts::chart(gateway, caller, branch).await?;
-    match gateway.bank.look(branch, caller, Read::Status).await? {
-        Some(Answer::Status(status)) => Ok((chart, u64::try_from(status.accounts).unwrap_or(u64::MAX))),
-        _ => Err(Problem::numbered(catalogue::INTERNAL)),
-    }
+    super::accounts::chart(gateway, caller, branch).await
 }
 
 async fn account(
     gateway: &Gateway,
     caller: &Caller,
-    known: &BTreeMap<u16, Before>,
+    charts: &BTreeMap<u16, Charted>,
     item: &ImportAccount,
 ) -> Result<ImportResult, Problem> {
     let customer = item.customer.0;
     let branch = customer.branch();
-    let (chart, before) = match known.get(&branch) {
-        Some(Ok(before)) => before,
+    let chart = match charts.get(&branch) {
+        Some(Ok(chart)) => chart,
         Some(Err(problem)) => return Err(problem.clone()),
         None => return Err(Problem::numbered(catalogue::INTERNAL)),
     };
@@ -227,12 +223,11 @@ async fn account(
     let parts = [&*item.cause, &*customer, &*item.product, currency.alpha(), &*opened, &*floor];
     let digest = item_digest("account", &parts);
     let key = Key::caused("account", &item.cause);
-    match command(gateway, caller, branch, digest, Some(&key), Command::OpenAccount(asked)).await? {
+    let opened = command(gateway, caller, branch, digest, Some(&key), Command::OpenAccount(asked)).await?;
+    match opened.done {
         Done::Account(reference) => {
             gateway.bank.known.keep(reference, Fixed { currency, owner });
-            // Serials are dense: what was opened in an earlier call has a serial that was given out by then.
-            let repeated =
-                matches!(reference.kind(), Some(AccountKind::Customer(serial)) if serial <= *before);
+            let repeated = opened.repeated;
             Ok(ImportResult { account: Some(AccountText(reference)), repeated, ..ImportResult::default() })
         }
         _ => Err(Problem::numbered(catalogue::INTERNAL)),

@@ -18,14 +18,14 @@ pub mod transfers;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use skerry_book::{Command, Done};
-use skerry_branch::api::{Body, Reply};
+use skerry_book::Command;
+use skerry_branch::api::{Body, Commanded, Reply};
 use skerry_money::{AccountNumber, CustomerNumber};
 
 use crate::auth::Caller;
 use crate::bank::rejected;
 use crate::catalogue;
-use crate::extract::{IDEMPOTENCY_KEY, Key};
+use crate::extract::{IDEMPOTENCY_KEY, Key, REPLAYED};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 
@@ -41,10 +41,25 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     response
 }
 
-/// The same with the idempotency key it was done under.
-pub(crate) fn json_keyed<T: Serialize>(status: StatusCode, value: &T, key: &Key) -> Response {
-    let mut response = json(status, value);
+/// The same with the idempotency key it was done under, and whether that was earlier.
+pub(crate) fn json_keyed<T: Serialize>(status: StatusCode, value: &T, key: &Key, repeated: bool) -> Response {
+    keyed(json(status, value), key, repeated)
+}
+
+/// An answer with the idempotency key it was done under; a retry's says so, and created nothing.
+pub(crate) fn keyed(mut response: Response, key: &Key, repeated: bool) -> Response {
     response.headers_mut().insert(IDEMPOTENCY_KEY, key.header());
+    replayed(response, repeated)
+}
+
+/// Says of an answer whether it is a retry's: nothing was created this time.
+pub(crate) fn replayed(mut response: Response, repeated: bool) -> Response {
+    if repeated {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        if response.status() == StatusCode::CREATED {
+            *response.status_mut() = StatusCode::OK;
+        }
+    }
     response
 }
 
@@ -88,11 +103,11 @@ pub(crate) async fn command(
     digest: [u8; 16],
     key: Option<&Key>,
     command: Command,
-) -> Result<Done, Problem> {
+) -> Result<Commanded, Problem> {
     caller.may_in(branch)?;
     let body = Body::Command { command: Box::new(command), key: key.map(Key::boxed) };
     match gateway.bank.ask(branch, caller, digest, body).await? {
-        Reply::Command(Ok(done)) => Ok(done),
+        Reply::Command(Ok(commanded)) => Ok(commanded),
         Reply::Command(Err(rejection)) => Err(rejected(rejection, None, digest)),
         _ => Err(Problem::numbered(catalogue::INTERNAL)),
     }

@@ -11,7 +11,7 @@ use skerry_money::Currency;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{created, json};
+use super::{created, json, replayed};
 use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
@@ -76,8 +76,7 @@ async fn one(
     match outcomes.first() {
         Some(Ok(accepted)) => {
             let done = done(&echo, branch, accepted);
-            let status = if accepted.repeated { StatusCode::OK } else { StatusCode::CREATED };
-            Ok(created(status, &done, &done.location))
+            Ok(replayed(created(StatusCode::CREATED, &done, &done.location), accepted.repeated))
         }
         Some(Err(rejection)) => Err(named(rejected(*rejection, currency, digest), echo.flags)),
         None => Err(Problem::numbered(catalogue::INTERNAL)),

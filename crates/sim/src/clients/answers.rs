@@ -1,7 +1,7 @@
 //! Replies: held against what clients were told before, and turned into promises that the model must confirm.
 
-use skerry_book::{Done, Rejection, packed};
-use skerry_branch::api::{Accepted, Answer, Outcome, Read, Reply};
+use skerry_book::{Rejection, packed};
+use skerry_branch::api::{Accepted, Answer, Commanded, Outcome, Read, Reply};
 
 use super::{AUDITOR, Asking, Batch, Desk, Fate, Order, Promise, Ticket, client};
 use crate::model::{Broken, Key};
@@ -230,15 +230,21 @@ impl Desk {
     fn command_answer(
         &mut self,
         ticket: Ticket,
-        outcome: Result<Done, Rejection>,
+        outcome: Result<Commanded, Rejection>,
         tally: &mut Tally,
     ) -> Result<(), Broken> {
         let Asking::Order(order) = ticket.asking else {
             return Err("a command's result answers another request".to_owned());
         };
         match outcome {
-            Ok(done) => {
+            Ok(Commanded { done, repeated }) => {
                 let again = self.orders.iter().any(|(earlier, _)| earlier.request == order.request);
+                if again && !repeated {
+                    return Err(format!("a command that was done before was done anew: {done:?}"));
+                }
+                if repeated && order.key.is_none() {
+                    return Err(format!("a command without a key is said to be a retry's: {done:?}"));
+                }
                 tally.state(if again { State::CommandDoneAgain } else { State::CommandDone });
                 match self.hashed_key(&order) {
                     Some(key) => {
