@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-book", &["skerry-ledger", "skerry-money"]),
     ("skerry-proof", &[]),
     ("skerry-journal", &["skerry-proof"]),
+    ("skerry-bus", &[]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
     ("skerry-gateway", &["skerry-book", "skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
     ("skerry-client", &[]),
