@@ -2,13 +2,20 @@
 //! back the same. The fuzzing engine calls them with new bytes, `cargo test` with the kept corpus.
 
 use skerry_book::{Seed, actor, packed, record};
+use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
 use skerry_gateway::wire::transfers::TransferIn;
 use skerry_money::{AccountNumber, Amount, Balance, Currency, CustomerNumber, Date};
 use skerry_proof::batch::{BatchHeader, HEADER_LENGTH};
 
 /// The edges, by name, for the corpus replay.
-pub const EDGES: &[(&str, fn(&[u8]))] =
-    &[("journal", journal), ("packed", packed), ("json", json), ("numbers", numbers), ("amounts", amounts)];
+pub const EDGES: &[(&str, fn(&[u8]))] = &[
+    ("journal", journal),
+    ("packed", packed),
+    ("json", json),
+    ("numbers", numbers),
+    ("amounts", amounts),
+    ("oidc", oidc),
+];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
 pub fn journal(bytes: &[u8]) {
@@ -88,5 +95,41 @@ pub fn amounts(bytes: &[u8]) {
     }
     if let Ok(balance) = Balance::parse(text, currency) {
         assert_eq!(balance.currency(), currency);
+    }
+}
+
+/// A bearer token that is not one of ours, a set of keys, and claims: the same bytes as each of the three.
+pub fn oidc(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Ok(token) = jwt::Token::parse(text) {
+            assert!(text.len() <= jwt::LENGTH_MAX && text.as_bytes().starts_with(token.message));
+            let signature = &text[token.message.len() + 1..];
+            assert_eq!(jwt::base64url(signature), Some(token.signature), "what was read is read again the same");
+            claims_of(&token.claims);
+        }
+    }
+    if let Ok(keys) = keys::parse(bytes) {
+        assert!(keys.len() <= keys::KEYS_MAX);
+        for key in keys {
+            assert!(!key.verifies(b"a message", bytes), "nobody signed this");
+        }
+    }
+    claims_of(bytes);
+}
+
+fn claims_of(bytes: &[u8]) {
+    let settings = OidcSettings {
+        issuer: "https://login.example".to_owned(),
+        audience: "bank".to_owned(),
+        jwks: "unused".into(),
+        algorithms: Vec::new(),
+        leeway_s: 60,
+        roles: vec![skerry_book::Role::Service, skerry_book::Role::Customer],
+        claims: ClaimNames::default(),
+    };
+    if let Ok(grant) = claims::read(bytes, &settings, 1_800_000_000) {
+        assert!(settings.roles.contains(&grant.role), "only roles that the issuer may give");
+        assert!(grant.expires_s.is_some_and(|ends| ends > 1_800_000_000), "what is taken ends, and not before now");
+        assert!(grant.role != skerry_book::Role::Customer || grant.customer.is_some(), "a customer is somebody");
     }
 }

@@ -72,6 +72,9 @@ pub struct Asked {
     pub reference: Box<str>,
     /// An encrypted note, or empty.
     pub note: Box<[u8]>,
+    /// A keyed digest of the note's plain text, which only the gateway knows; zeros if there is no note. Ciphertext is another
+    /// at every attempt, so this is what tells a retry from another transfer.
+    pub note_tag: [u8; 16],
 }
 
 /// What can be read from the book itself.

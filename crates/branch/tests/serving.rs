@@ -181,6 +181,7 @@ fn transfers_with_texts_keep_them_and_packed_retries_agree() {
         transfer: transfer(account(1), account(2), 6, bank.now.wall_us),
         reference: "an invoice whose number is longer than sixteen bytes".into(),
         note: Box::from(*b"ciphertext"),
+        note_tag: [3; 16],
     };
     let body = || Body::Transfers(vec![Asked { transfer: plain, ..Asked::default() }, long.clone()]);
     let first = bank.ask(operator(), body());

@@ -138,6 +138,9 @@ pub struct Transfer {
     /// Your own text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Free text for those who may read the account, sealed; up to 140 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The value date.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_date: Option<String>,

@@ -116,7 +116,8 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// 401 problems: none, unknown, expired, or bound to another certificate.
+    /// 401 problems: none, unknown, expired, bound to another certificate, or a JWT that does not hold; 403 if a JWT
+    /// grants nothing here.
     pub fn authenticate(
         headers: &HeaderMap,
         certificate: Option<ClientCertificate>,
@@ -143,6 +144,7 @@ impl Caller {
                 Ok(Self::granted(grant))
             }
             Presented::Expired => Err(Problem::numbered(catalogue::TOKEN_EXPIRED)),
+            Presented::Refused(refusal) => Err(refusal.problem()),
             Presented::Unknown => Err(unauthenticated("the token is not known")),
         }
     }
@@ -268,6 +270,12 @@ impl Caller {
     pub fn scope(&self) -> Scope {
         let serial = self.grant.customer.map(|customer| u32::try_from(customer.serial()).unwrap_or(u32::MAX));
         Scope { customer: serial }
+    }
+
+    /// Whether the caller may read names and notes where they may read what these belong to: auditors may not.
+    #[must_use]
+    pub fn may_read_personal_data(&self) -> bool {
+        self.grant.role != Role::Auditor
     }
 
     /// The customer that the token belongs to.

@@ -17,7 +17,6 @@ use hyper::body::Body as _;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::catalogue;
-use crate::config::SMALL_BODY;
 use crate::problem::Problem;
 
 /// Room for large bodies, shared by all connections.
@@ -68,17 +67,24 @@ pub struct Whole {
     _taken: Option<Taken>,
 }
 
-/// Reads a body of at most `most` bytes within `within`.
+/// Reads a body of at most `most` bytes within `within`. Its first `free` bytes belong to its connection; more, and it
+/// takes room.
 ///
 /// # Errors
 ///
 /// `body_too_large`, `busy` when there is no room for it, `request_timeout`, `body_cut_short`.
-pub async fn read(body: Body, most: usize, within: Duration, room: &Arc<Room>) -> Result<Whole, Problem> {
+pub async fn read(
+    body: Body,
+    most: usize,
+    free: usize,
+    within: Duration,
+    room: &Arc<Room>,
+) -> Result<Whole, Problem> {
     let hint = body.size_hint();
     if hint.lower() > u64::try_from(most).unwrap_or(u64::MAX) {
         return Err(too_large(most));
     }
-    match tokio::time::timeout(within, gather(body, most, room)).await {
+    match tokio::time::timeout(within, gather(body, most, free, room)).await {
         Ok(result) => result,
         Err(_) => Err(Problem::numbered(catalogue::REQUEST_TIMEOUT)
             .detail(format!("the body did not arrive within {} s", within.as_secs()))),
@@ -89,10 +95,10 @@ fn too_large(most: usize) -> Problem {
     Problem::numbered(catalogue::BODY_TOO_LARGE).detail(format!("at most {most} bytes are taken here"))
 }
 
-async fn gather(mut body: Body, most: usize, room: &Arc<Room>) -> Result<Whole, Problem> {
+async fn gather(mut body: Body, most: usize, free: usize, room: &Arc<Room>) -> Result<Whole, Problem> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(most).min(most);
     let mut taken: Option<Taken> = None;
-    let mut held = SMALL_BODY;
+    let mut held = free;
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(frame) = body.frame().await {

@@ -32,8 +32,8 @@ pub struct TlsConfig {
     pub partners: Option<PathBuf>,
 }
 
-/// Bounds. The memory of one connection is at most
-/// [`connection_bytes`](Limits::connection_bytes); bodies above [`SMALL_BODY`] come out of the common
+/// Bounds. The memory of one connection is at most [`connection_bytes`](Limits::connection_bytes), or
+/// [`http2_connection_bytes`](Limits::http2_connection_bytes); bodies above [`SMALL_BODY`] come out of the common
 /// [`bodies_bytes`](Limits::bodies_bytes) besides.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -62,8 +62,23 @@ pub struct Limits {
 /// A body up to this many bytes is within the memory stated for a connection.
 pub const SMALL_BODY: usize = 64 * 1024;
 
+/// What the task of one request takes.
+const TASK: usize = 16 * 1024;
+
 /// The read and write buffers of one connection.
 pub const CONNECTION_BUFFER: usize = 64 * 1024;
+
+/// Requests at once on one HTTP/2 connection.
+pub const HTTP2_STREAMS: u32 = 64;
+
+/// The header list of one request of HTTP/2; HTTP/1 is bounded by its buffer.
+pub const HTTP2_HEADER_BYTES: u32 = 16 * 1024;
+
+/// What may be on its way to us on one stream, and on all streams of a connection together.
+pub const HTTP2_WINDOWS: (u32, u32) = (64 * 1024, 256 * 1024);
+
+/// Streams that a client reset before we had begun with them; one more ends the connection.
+pub const HTTP2_RESETS: usize = 20;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -83,9 +98,18 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most that one connection can hold: buffers both ways, a small body and its task.
+    /// The most that one connection of HTTP/1 can hold: buffers both ways, a small body and its task.
     #[must_use]
     pub const fn connection_bytes(&self) -> usize {
-        2 * CONNECTION_BUFFER + SMALL_BODY + 16 * 1024
+        2 * CONNECTION_BUFFER + SMALL_BODY + TASK
+    }
+
+    /// The most that one connection of HTTP/2 can hold with all its streams at work: buffers both ways, the window, and headers
+    /// and a task for each stream. Its bodies, small ones too, come out of [`bodies_bytes`](Self::bodies_bytes).
+    #[must_use]
+    pub const fn http2_connection_bytes(&self) -> usize {
+        2 * CONNECTION_BUFFER
+            + HTTP2_WINDOWS.1 as usize
+            + HTTP2_STREAMS as usize * (HTTP2_HEADER_BYTES as usize + TASK)
     }
 }

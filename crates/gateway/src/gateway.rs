@@ -10,8 +10,10 @@ use tokio::sync::Mutex;
 use crate::bank::Bank;
 use crate::body::Room;
 use crate::config::Limits;
+use crate::digests::Digests;
 use crate::meters::Meters;
 use crate::newcomers::Newcomers;
+use crate::notes::NoteKeys;
 use crate::sealing::DocumentSecret;
 use crate::tokens::TokenStore;
 
@@ -47,6 +49,10 @@ pub struct Gateway {
     pub stopping: Arc<AtomicBool>,
     /// Where newcomers go, and the keys that lie ready for them.
     pub(crate) newcomers: Newcomers,
+    /// Digests of requests and notes.
+    pub(crate) digests: Digests,
+    /// Under which keys customers' notes lie.
+    pub(crate) note_keys: NoteKeys,
 }
 
 /// Locks for placing customers.
@@ -59,6 +65,7 @@ impl Gateway {
     /// A gateway to `bank`.
     #[must_use]
     pub fn new(bank: Bank, tokens: Arc<TokenStore>, secrets: Secrets, limits: Limits) -> Shared {
+        let digests = secrets.document.digests();
         Arc::new(Self {
             bank,
             tokens,
@@ -70,6 +77,8 @@ impl Gateway {
             placing: std::array::from_fn(|_| Mutex::new(())),
             stopping: Arc::new(AtomicBool::new(false)),
             newcomers: Newcomers::default(),
+            digests,
+            note_keys: NoteKeys::default(),
         })
     }
 }

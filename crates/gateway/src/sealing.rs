@@ -10,6 +10,8 @@ use sha2::Sha256;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use crate::digests::Digests;
+
 /// What identifies a person or company.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +72,12 @@ impl DocumentSecret {
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// Keys for digests of requests and notes, derived from the same secret.
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        Digests::new(&self.0)
     }
 
     /// HMAC-SHA-256 of kind and number, each in a form that does not depend on how it was typed.

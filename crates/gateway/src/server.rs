@@ -23,7 +23,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::auth::ClientCertificate;
 use crate::catalogue;
-use crate::config::{CONNECTION_BUFFER, GatewayConfig, Limits};
+use crate::config::{
+    CONNECTION_BUFFER, GatewayConfig, HTTP2_HEADER_BYTES, HTTP2_RESETS, HTTP2_STREAMS, HTTP2_WINDOWS, Limits,
+};
 use crate::problem::{Language, Problem};
 use crate::service::Front;
 use crate::tls::{self, TlsError};
@@ -171,10 +173,13 @@ where
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(64)
-        .max_header_list_size(16 * 1024)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024);
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(HTTP2_HEADER_BYTES)
+        .initial_stream_window_size(HTTP2_WINDOWS.0)
+        .initial_connection_window_size(HTTP2_WINDOWS.1)
+        .max_send_buf_size(CONNECTION_BUFFER)
+        .max_pending_accept_reset_streams(HTTP2_RESETS)
+        .max_local_error_reset_streams(HTTP2_RESETS);
     let mut connection = pin!(builder.serve_connection(io, front));
     let mut check = tokio::time::interval(limits.idle);
     check.tick().await;

@@ -2,17 +2,20 @@
 //!
 //! A token is `sk_<id>_<secret>`. The file `tokens.json` holds the id in the clear and the SHA-256 of
 //! the whole token; the text itself is shown once, when it is made. The id finds the record, the hash is
-//! compared in constant time. The file is replaced by rename and is readable by its owner only.
+//! compared in constant time. The file is replaced by rename, under a lock that all who change it take, and is readable
+//! by its owner only; what another process wrote to it is taken over within [`WATCH`].
+//!
+//! A bearer token that is not one of these is shown to [`oidc`](crate::oidc), if the bank trusts an issuer.
 //!
 //! It refuses to know HTTP; what a grant allows is decided in [`auth`](crate::auth).
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -21,7 +24,9 @@ use skerry_money::CustomerNumber;
 use subtle::ConstantTimeEq;
 
 use crate::auth::Operation;
+use crate::oidc::{Oidc, PRINCIPAL_PREFIX, Refusal};
 use crate::random;
+use crate::stamp::Stamp;
 use crate::text;
 
 /// What a token allows.
@@ -141,6 +146,8 @@ pub enum Presented {
     Expired,
     /// Not one of ours, or taken back.
     Unknown,
+    /// An identity provider's, and not good enough.
+    Refused(Refusal),
 }
 
 #[derive(Debug)]
@@ -158,18 +165,26 @@ struct TokenFile {
 
 const VERSION: u32 = 1;
 
+/// How all of the bank's own tokens begin.
+const PREFIX: &str = "sk_";
+
+/// How often a running bank looks whether its token file, or its issuer's keys, were replaced.
+pub const WATCH: Duration = Duration::from_millis(500);
+
 /// The tokens of a bank, in memory and in their file.
 #[derive(Debug)]
 pub struct TokenStore {
     path: PathBuf,
     known: RwLock<Arc<HashMap<[u8; 8], Known>>>,
     file: Mutex<Stored>,
+    oidc: Option<Oidc>,
 }
 
 #[derive(Debug)]
 struct Stored {
     records: Vec<TokenRecord>,
-    modified: Option<SystemTime>,
+    /// The state of the file that was last looked at, be it that it could not be read.
+    seen: Option<Stamp>,
 }
 
 impl TokenStore {
@@ -179,27 +194,62 @@ impl TokenStore {
     ///
     /// If the file cannot be read or is not a token file.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
-        let (records, modified) = read(path)?;
+        let (records, seen) = read(path)?;
         let known = index(path, &records)?;
         Ok(Self {
             path: path.to_owned(),
             known: RwLock::new(Arc::new(known)),
-            file: Mutex::new(Stored { records, modified }),
+            file: Mutex::new(Stored { records, seen }),
+            oidc: None,
         })
     }
 
-    /// Takes over what another process wrote to the file since. Cheap when nothing changed.
+    /// The same, which takes an issuer's tokens too.
+    #[must_use]
+    pub fn with_oidc(mut self, oidc: Oidc) -> Self {
+        self.oidc = Some(oidc);
+        self
+    }
+
+    /// Takes over what another process wrote to the file since; whether there was anything. Cheap when there was not.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read; the tokens known so far stay.
-    pub fn refresh(&self) -> Result<(), TokenError> {
+    /// If the file cannot be read, once for each state of it; the tokens known so far stay.
+    pub fn refresh(&self) -> Result<bool, TokenError> {
         let mut stored = self.lock();
-        let modified = fs::metadata(&self.path).and_then(|meta| meta.modified()).ok();
-        if modified == stored.modified {
-            return Ok(());
+        let now = Stamp::at(&self.path);
+        if now == stored.seen {
+            return Ok(false);
         }
-        self.reload(&mut stored)
+        stored.seen = now;
+        self.reload(&mut stored).map(|()| true)
+    }
+
+    /// Takes over what others change in the token file and in the issuer's key file, for as long as it is polled.
+    pub async fn watch(self: Arc<Self>) {
+        let mut look = tokio::time::interval(WATCH);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            let store = Arc::clone(&self);
+            if tokio::task::spawn_blocking(move || store.look()).await.is_err() {
+                return; // the runtime ends
+            }
+        }
+    }
+
+    fn look(&self) {
+        match self.refresh() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the token file was changed by another process and read again"),
+            Err(error) => tracing::error!(%error, "the tokens known before stay"),
+        }
+        match self.oidc.as_ref().map(Oidc::refresh) {
+            None | Some(Ok(false)) => {}
+            Some(Ok(true)) => tracing::info!("the issuer's keys were replaced and read again"),
+            Some(Err(error)) => tracing::error!(%error, "the keys read before stay"),
+        }
     }
 
     /// Makes a token and stores its hash. The text is returned once and never again.
@@ -210,7 +260,7 @@ impl TokenStore {
     pub fn create(&self, new: &NewToken, now_s: u64) -> Result<(String, TokenRecord), TokenError> {
         let id: [u8; 8] = random::bytes();
         let secret: [u8; 32] = random::bytes();
-        let token = format!("sk_{}_{}", text::hex(&id), text::hex(&secret));
+        let token = format!("{PREFIX}{}_{}", text::hex(&id), text::hex(&secret));
         let record = TokenRecord {
             id: text::hex(&id),
             principal: new.principal.clone(),
@@ -269,6 +319,11 @@ impl TokenStore {
     /// Looks `token` up. The time it takes does not depend on how much of a secret is right.
     #[must_use]
     pub fn present(&self, token: &str, now_s: u64) -> Presented {
+        if let Some(oidc) = &self.oidc
+            && !token.starts_with(PREFIX)
+        {
+            return oidc.present(token, now_s);
+        }
         let Some(id) = id_of(token) else { return Presented::Unknown };
         let known = Arc::clone(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner));
         let presented = hash(token);
@@ -287,10 +342,10 @@ impl TokenStore {
     }
 
     fn reload(&self, stored: &mut Stored) -> Result<(), TokenError> {
-        let (records, modified) = read(&self.path)?;
+        let (records, seen) = read(&self.path)?;
         let known = index(&self.path, &records)?;
         *self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(known);
-        *stored = Stored { records, modified };
+        *stored = Stored { records, seen };
         Ok(())
     }
 
@@ -300,6 +355,7 @@ impl TokenStore {
         edit: impl FnOnce(&mut Vec<TokenRecord>) -> Result<(), TokenError>,
     ) -> Result<(), TokenError> {
         let mut stored = self.lock();
+        let _alone = alone(&self.path)?;
         let (mut records, _) = read(&self.path)?;
         edit(&mut records)?;
         write(&self.path, &TokenFile { version: VERSION, tokens: records })?;
@@ -313,7 +369,7 @@ fn hash(token: &str) -> [u8; 32] {
 
 /// The id inside a token's text; `None` if it does not have our shape.
 fn id_of(token: &str) -> Option<[u8; 8]> {
-    let rest = token.strip_prefix("sk_")?;
+    let rest = token.strip_prefix(PREFIX)?;
     let (id, secret) = rest.split_once('_')?;
     if secret.len() != 64 {
         return None;
@@ -321,21 +377,38 @@ fn id_of(token: &str) -> Option<[u8; 8]> {
     text::unhex(id)
 }
 
-fn read(path: &Path) -> Result<(Vec<TokenRecord>, Option<SystemTime>), TokenError> {
+/// Held while the file is read, changed and replaced: two processes that change it do so one after the other.
+fn alone(path: &Path) -> Result<fs::File, TokenError> {
+    let lock = path.with_extension("lock");
+    let failed = |source| TokenError::File { action: "lock", path: lock.clone(), source };
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock)
+        .map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+fn read(path: &Path) -> Result<(Vec<TokenRecord>, Option<Stamp>), TokenError> {
     let failed = |source| TokenError::File { action: "read", path: path.to_owned(), source };
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
         Err(error) => return Err(failed(error)),
     };
-    let modified = fs::metadata(path).and_then(|meta| meta.modified()).map_err(failed)?;
+    let stamp = Stamp::of(&file.metadata().map_err(failed)?);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
     let file: TokenFile = serde_json::from_slice(&bytes)
         .map_err(|error| TokenError::Format { path: path.to_owned(), reason: error.to_string() })?;
     if file.version != VERSION {
         let reason = format!("version {} is not {VERSION}", file.version);
         return Err(TokenError::Format { path: path.to_owned(), reason });
     }
-    Ok((file.tokens, Some(modified)))
+    Ok((file.tokens, Some(stamp)))
 }
 
 fn write(path: &Path, file: &TokenFile) -> Result<(), TokenError> {
@@ -378,10 +451,15 @@ fn index(path: &Path, records: &[TokenRecord]) -> Result<HashMap<[u8; 8], Known>
 /// What a record grants, checked.
 fn grant(record: &TokenRecord) -> Result<Grant, TokenError> {
     let field = |field, reason| TokenError::Field { field, reason };
-    let principal =
-        Principal::new(&record.principal).filter(|principal| *principal != Principal::BANK).ok_or_else(
-            || field("principal", "must have 1 to 32 bytes, no control characters, and not be bank"),
-        )?;
+    let is_free = |principal: &Principal| {
+        *principal != Principal::BANK && !principal.as_str().starts_with(PRINCIPAL_PREFIX)
+    };
+    let principal = Principal::new(&record.principal).filter(is_free).ok_or_else(|| {
+        field(
+            "principal",
+            "must have 1 to 32 bytes, no control characters, not be bank and not begin with oidc:",
+        )
+    })?;
     let role = role_named(&record.role)
         .ok_or_else(|| field("role", "must be operator, service, auditor or customer"))?;
     let customer = match record.customer.as_deref().map(CustomerNumber::parse) {
@@ -413,7 +491,7 @@ fn grant(record: &TokenRecord) -> Result<Grant, TokenError> {
     })
 }
 
-fn role_named(name: &str) -> Option<Role> {
+pub(crate) fn role_named(name: &str) -> Option<Role> {
     [Role::Operator, Role::Service, Role::Auditor, Role::Customer]
         .into_iter()
         .find(|role| role.name() == name)

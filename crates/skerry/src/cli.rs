@@ -77,10 +77,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BranchCommand,
     },
-    /// Access tokens
+    /// Access tokens: through the running bank, or straight in its data folder
     Token {
         #[command(flatten)]
         remote: Remote,
+        /// Straight in this data folder, with no token and whether or not its bank runs; a running one follows within a second
+        #[arg(long, value_name = "PATH", global = true)]
+        data: Option<PathBuf>,
         #[command(subcommand)]
         command: TokenCommand,
     },
@@ -336,6 +339,9 @@ pub(crate) enum TransferCommand {
         /// Reference
         #[arg(long)]
         reference: Option<String>,
+        /// Free text, sealed under the paying customer's key: up to 140 characters
+        #[arg(long)]
+        note: Option<String>,
         /// YYYY-MM-DD
         #[arg(long)]
         value_date: Option<String>,

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::oidc::Oidc;
+
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +21,9 @@ pub(crate) struct Config {
     pub(crate) branch: Branch,
     pub(crate) quota: Quota,
     pub(crate) log: Log,
+    /// Absent: only the bank's own tokens are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) oidc: Option<Oidc>,
 }
 
 /// Who the bank is and how its days are cut. Fixed once the data folder exists.
@@ -233,6 +238,9 @@ impl Config {
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
         }
+        if let Some(oidc) = &self.oidc {
+            oidc.check()?;
+        }
         ensure!(
             self.server.tls_certificate.is_some() == self.server.tls_key.is_some(),
             "server.tls_certificate and server.tls_key go together"
@@ -292,7 +300,7 @@ fn clock_minutes(text: &str) -> Option<i16> {
     Some(hours * 60 + minutes)
 }
 
-fn range(key: &str, value: u64, least: u64, most: u64) -> anyhow::Result<()> {
+pub(crate) fn range(key: &str, value: u64, least: u64, most: u64) -> anyhow::Result<()> {
     ensure!((least..=most).contains(&value), "{key} must lie between {least} and {most}, not {value}");
     Ok(())
 }

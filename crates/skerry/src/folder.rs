@@ -5,6 +5,7 @@
 //!   bank.toml          who the bank is; written once, then only compared
 //!   operator.token     the first operator's token, mode 0600
 //!   tokens.json        hashes of all tokens
+//!   tokens.lock        held while these are changed
 //!   secrets/           32 random bytes each, in hex, mode 0600
 //!   keys/              a key per customer, wrapped
 //!   branches/0001/     journal, side files, snapshots
@@ -23,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 
+/// Hashes of all tokens.
+pub(crate) const TOKENS_FILE: &str = "tokens.json";
 /// The first operator's token.
 pub(crate) const TOKEN_FILE: &str = "operator.token";
 /// Who the bank is.

@@ -6,11 +6,13 @@ mod config;
 mod folder;
 mod import;
 mod offline;
+mod oidc;
 mod output;
 mod remote;
 mod sample;
 mod simulate;
 mod status;
+mod tokens;
 mod up;
 
 use std::process::ExitCode;
@@ -39,7 +41,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Customer { remote, command } => remote::customer(&remote, command, json)?,
         Command::Account { remote, command } => remote::account(&remote, command, json)?,
         Command::Transfer { remote, command } => remote::transfer(&remote, command, json)?,
-        Command::Token { remote, command } => remote::token(&remote, command, json)?,
+        Command::Token { data: Some(data), command, .. } => tokens::run(&data, command, json)?,
+        Command::Token { remote, command, .. } => remote::token(&remote, command, json)?,
         Command::TrialBalance { remote, date, by_value, branch } => {
             remote::trial_balance(&remote, date.as_deref(), by_value, branch, json)?;
         }

@@ -258,7 +258,7 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     for name in ["secrets", "keys"] {
         copy_tree(&data.join(name), &args.to.join(name))?;
     }
-    for name in ["tokens.json", folder::TOKEN_FILE] {
+    for name in [folder::TOKENS_FILE, folder::TOKEN_FILE] {
         if data.join(name).exists() {
             fs::copy(data.join(name), args.to.join(name))
                 .with_context(|| format!("could not copy {name}"))?;

@@ -207,6 +207,7 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
             id,
             code,
             reference,
+            note,
             value_date,
             pending,
             timeout,
@@ -219,6 +220,7 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
             let optional = [
                 ("code", code.map(Value::from)),
                 ("reference", reference.map(Value::from)),
+                ("note", note.map(Value::from)),
                 ("value_date", value_date.map(Value::from)),
                 ("pending", pending.then_some(Value::Bool(true))),
                 ("timeout", timeout.map(Value::from)),

@@ -1,5 +1,6 @@
 //! `skerry up`: opens the data folder and its branches, founds what is new, serves HTTP until told to stop, drains.
 
+mod descriptors;
 mod detach;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use skerry_gateway::bank::Bank as Seats;
 use skerry_gateway::config::{GatewayConfig, Limits, TlsConfig};
 use skerry_gateway::gateway::{Gateway, Secrets};
 use skerry_gateway::hosted::Hosted;
+use skerry_gateway::oidc::Oidc;
 use skerry_gateway::sealing::DocumentSecret;
 use skerry_gateway::seat::Seat;
 use skerry_gateway::server::Listening;
@@ -112,6 +114,7 @@ impl Bank {
     /// As [`run`].
     pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
         let folder = Folder::open(&config)?;
+        descriptors::raise(config.server.connections_max);
         let key = GatewayKey::new(folder.secrets.gateway);
         let signer: Arc<dyn Signer + Send + Sync> =
             Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
@@ -126,7 +129,7 @@ impl Bank {
         for branch in &branches {
             found_if_new(&config, &folder, &branch.handle(), &key)?;
         }
-        let tokens = Arc::new(TokenStore::open(&folder.root().join("tokens.json"))?);
+        let tokens = Arc::new(tokens(&config, &folder)?);
         let fresh = first_token(&folder, &tokens)?;
         let limits = limits(&config);
         let secrets = Secrets {
@@ -134,6 +137,7 @@ impl Bank {
             seed: Seed::new(folder.secrets.institution),
         };
         let gateway = Gateway::new(Seats::new(seats, key, limits.request), tokens, secrets, limits);
+        let watched = Arc::clone(&gateway.tokens);
         let front = skerry_gateway::app::front(&gateway);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -144,6 +148,7 @@ impl Bank {
         let listening = runtime.block_on(Listening::bind(&gateway_config(&config, limits)))?;
         let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
         let server = format!("{scheme}://{}", listening.address());
+        runtime.spawn(watched.watch());
         let (stop, stopped) = oneshot::channel();
         let served = runtime.spawn(listening.serve(front, async {
             // A dropped sender stops the bank too.
@@ -315,6 +320,15 @@ fn ask(handle: &BranchHandle, key: &GatewayKey, command: Command) -> anyhow::Res
     };
     handle.submit(request)?;
     receiver.recv_timeout(Duration::from_secs(60)).context("the branch did not answer")
+}
+
+/// The bank's own tokens, and an issuer's if one is configured.
+fn tokens(config: &Config, folder: &Folder) -> anyhow::Result<TokenStore> {
+    let tokens = TokenStore::open(&folder.root().join(folder::TOKENS_FILE))?;
+    match &config.oidc {
+        None => Ok(tokens),
+        Some(oidc) => Ok(tokens.with_oidc(Oidc::open(oidc.settings()?)?)),
+    }
 }
 
 /// Makes the first operator's token if there is none; whether this is the bank's first start.

@@ -405,14 +405,20 @@ fn unpack(bytes: &[u8], seed: &skerry_book::Seed, out: &mut Vec<Transfer>) -> Re
     Ok(())
 }
 
-/// The transfer with what its texts leave in the fixed part. A note is ciphertext, another at every attempt, so it
-/// does not count towards the digest.
+/// The transfer with what its texts leave in the fixed part. A note is ciphertext, another at every attempt: what counts
+/// towards the digest is its tag.
 fn prepare(asked: &Asked, book: &Book) -> Transfer {
     let mut transfer = asked.transfer;
     if !asked.reference.is_empty() {
         transfer.reference = book.reference_hash(&asked.reference);
     }
-    transfer.digest = packed::digest(&transfer, asked.reference.as_bytes(), book.seed());
+    transfer.digest = if asked.note_tag == [0; 16] {
+        packed::digest(&transfer, asked.reference.as_bytes(), book.seed())
+    } else {
+        // A reference has no NUL, so the two parts cannot be taken for one.
+        let texts = [asked.reference.as_bytes(), &[0], &asked.note_tag].concat();
+        packed::digest(&transfer, &texts, book.seed())
+    };
     transfer
 }
 

@@ -43,6 +43,14 @@ numbers! {
     HISTORY_UNAVAILABLE = 5039, "The history is not that far yet.";
     BRANCH_NOT_FOUND = 5040, "No such branch.";
     PERSONAL_DATA_UNAVAILABLE = 5041, "The key file cannot be reached.";
+    JWT_MALFORMED = 5060, "Not a JWT that we read.";
+    JWT_ALGORITHM_REFUSED = 5061, "Signed in a way that is not taken.";
+    JWT_KEY_UNKNOWN = 5062, "No key of the issuer's has this id.";
+    JWT_SIGNATURE_WRONG = 5063, "The signature does not hold.";
+    JWT_ISSUER_WRONG = 5064, "Another issuer.";
+    JWT_AUDIENCE_WRONG = 5065, "Another audience.";
+    JWT_NOT_YET_VALID = 5066, "Its time has not begun.";
+    JWT_CLAIM_REFUSED = 5067, "A claim is missing or wrong.";
     INTERNAL = 5099, "Our fault.";
 }
 
@@ -65,7 +73,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "令牌已过期",
         Nothing,
         "The token was made with a lifetime, which is over.",
-        "Make a new one: `skerry token create`.",
+        "Make a new one with `skerry token create`, or fetch a fresh one from the identity provider that made it.",
     )),
     of((
         FORBIDDEN,
@@ -376,6 +384,86 @@ pub(super) const ENTRIES: &[Entry] = &[
         Nothing,
         "The file of customers' keys could not be read or written.",
         "`skerry status` and the log name the file; mend it, then try again.",
+    )),
+    of((
+        JWT_MALFORMED,
+        "jwt_malformed",
+        401,
+        "The token is not a JWT that can be read",
+        "无法解析该 JWT 令牌",
+        Nothing,
+        "The bearer token does not begin with `sk_`, so it is taken for a JWT of the configured identity provider; the detail says where it breaks the form (RFC 7515, RFC 7519), or that it is longer than 8 KiB.",
+        "Send the access token as the identity provider gave it, whole and unchanged.",
+    )),
+    of((
+        JWT_ALGORITHM_REFUSED,
+        "jwt_algorithm_refused",
+        401,
+        "The token is signed in a way that is not taken",
+        "不接受该令牌的签名算法",
+        Nothing,
+        "The `alg` of the token's header is not in `oidc.algorithms`. `none` and HMAC (`HS256` and its like) are never taken.",
+        "Let the identity provider sign with RS256, ES256 or EdDSA, and list it in `oidc.algorithms` of skerry.toml.",
+    )),
+    of((
+        JWT_KEY_UNKNOWN,
+        "jwt_key_unknown",
+        401,
+        "The token's key is not known",
+        "未知的令牌签名密钥",
+        Nothing,
+        "The file `oidc.jwks` has no key with the token's `kid` for its algorithm; or the token names none and there are several.",
+        "Fetch the issuer's key set again into the file; the bank reads it as soon as it is replaced.",
+    )),
+    of((
+        JWT_SIGNATURE_WRONG,
+        "jwt_signature_wrong",
+        401,
+        "The token's signature does not hold",
+        "令牌签名无效",
+        Nothing,
+        "The signature was not made over these bytes by the key that the token names.",
+        "Fetch a new token. If it repeats, the key file may belong to another issuer.",
+    )),
+    of((
+        JWT_ISSUER_WRONG,
+        "jwt_issuer_wrong",
+        401,
+        "The token comes from another issuer",
+        "令牌的签发方不符",
+        Nothing,
+        "The claim `iss` is not `oidc.issuer`, to the letter.",
+        "Compare `iss` with `oidc.issuer` in skerry.toml; a slash at the end counts.",
+    )),
+    of((
+        JWT_AUDIENCE_WRONG,
+        "jwt_audience_wrong",
+        401,
+        "The token was made for another audience",
+        "令牌的受众不符",
+        Nothing,
+        "The claim `aud` does not name `oidc.audience`: the token was made for another service.",
+        "Ask the identity provider for a token for this bank.",
+    )),
+    of((
+        JWT_NOT_YET_VALID,
+        "jwt_not_yet_valid",
+        401,
+        "The token is not valid yet",
+        "令牌尚未生效",
+        Nothing,
+        "The claim `nbf` lies in the future by more than `oidc.leeway_seconds`.",
+        "Wait, or set the clocks of the bank and the identity provider.",
+    )),
+    of((
+        JWT_CLAIM_REFUSED,
+        "jwt_claim_refused",
+        403,
+        "The token grants nothing here",
+        "令牌未授予本行的任何权限",
+        Nothing,
+        "The token is genuine, and a claim that says what its holder may do is missing, cannot be read, or names a role that the issuer may not give. The detail names the claim. There is no default role.",
+        "Let the identity provider set the claim; docs/configuration.md, section OIDC, lists names and forms.",
     )),
     of((
         INTERNAL,

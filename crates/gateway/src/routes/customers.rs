@@ -207,7 +207,7 @@ async fn get(
     let number = customer_number(&id)?;
     caller.may_for(number)?;
     let found = find(&gateway, &caller, number).await?;
-    let may_see_names = caller.role() != Role::Auditor && !found.customer.erased;
+    let may_see_names = caller.may_read_personal_data() && !found.customer.erased;
     let personal = if may_see_names { unseal(&gateway, number.branch(), &found).await? } else { None };
     let (name, document, contacts) = match personal {
         Some(personal) => (Some(personal.name), Some(personal.document), Some(personal.contacts)),

@@ -19,7 +19,9 @@ use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::extract::Parameters;
 use crate::gateway::{Gateway, Shared};
+use crate::notes::{self, Texts};
 use crate::problem::Problem;
+use crate::seat::Seat;
 use crate::wire::accounts::{BalanceView, DayBalance, DaysView, EntriesPage, Entry};
 use crate::wire::scalars::{AccountText, CurrencyText, Day, Id, Instant, Money};
 use crate::wire::transfers::{Side, TransfersPage};
@@ -95,8 +97,26 @@ async fn entries(
     // Nothing found may mean no such account, or another customer's: beside the writer nobody else checks.
     super::accounts::look_fixed(&gateway, &caller, account).await?;
     let query = query(&gateway, &asked, Some(account))?;
-    let page = gateway.bank.query(account.branch(), move |seat| seat.page(&query)).await?;
-    Ok(json(StatusCode::OK, &page_view(&page, account)))
+    let (page, texts) = page(&gateway, &caller, account.branch(), query).await?;
+    Ok(json(StatusCode::OK, &page_view(&page, &texts, account)))
+}
+
+/// A page and the texts of its transfers, as the caller may read them.
+async fn page(
+    gateway: &Shared,
+    caller: &Caller,
+    branch: u16,
+    query: Query,
+) -> Result<(Page, Vec<Texts>), Problem> {
+    let may_read = caller.may_read_personal_data();
+    let read = move |seat: &dyn Seat| {
+        let page = seat.page(&query)?;
+        let texts =
+            page.entries.iter().map(|entry| notes::texts(seat, entry.position, entry.moved.flags, may_read));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        Ok((page, texts))
+    };
+    gateway.bank.query(branch, read).await
 }
 
 fn query(gateway: &Gateway, asked: &EntriesQuery, account: Option<AccountRef>) -> Result<Query, Problem> {
@@ -168,16 +188,17 @@ fn reference_key(gateway: &Gateway, text: &str) -> [u8; 16] {
     key
 }
 
-fn page_view(page: &Page, account: AccountRef) -> EntriesPage {
+fn page_view(page: &Page, texts: &[Texts], account: AccountRef) -> EntriesPage {
+    let entries = page.entries.iter().zip(texts);
     EntriesPage {
-        entries: page.entries.iter().map(|entry| entry_view(entry, account)).collect(),
+        entries: entries.map(|(entry, texts)| entry_view(entry, texts, account)).collect(),
         next: page.next.map(|cursor| cursor.to_string()),
         previous: page.previous.map(|cursor| cursor.to_string()),
         as_of: page.as_of,
     }
 }
 
-fn entry_view(entry: &Found, account: AccountRef) -> Entry {
+fn entry_view(entry: &Found, texts: &Texts, account: AccountRef) -> Entry {
     let moved = &entry.moved;
     let other = if account == moved.credit { moved.debit } else { moved.credit };
     Entry {
@@ -191,7 +212,9 @@ fn entry_view(entry: &Found, account: AccountRef) -> Entry {
         status: super::transfers::status(moved.kind),
         counterparty: AccountText(other),
         code: moved.code,
-        reference: super::lookups::reference(moved),
+        reference: texts.reference.clone().or_else(|| super::lookups::reference(moved)),
+        note: texts.note(),
+        note_status: texts.note_status(),
         related: (moved.related != TransferId::NONE).then_some(Id(moved.related.0)),
         booked_at: Instant(moved.time_us),
         business_date: Day(moved.business_date),
@@ -376,9 +399,12 @@ async fn search(
         ..EntriesQuery::default()
     };
     let query = query(&gateway, &filters, None)?;
-    let page = gateway.bank.query(asked.branch, move |seat| seat.page(&query)).await?;
+    let (page, texts) = page(&gateway, &caller, asked.branch, query).await?;
+    let found = page.entries.iter().zip(&texts);
     let view = TransfersPage {
-        transfers: page.entries.iter().map(|entry| super::lookups::view(asked.branch, entry, None)).collect(),
+        transfers: found
+            .map(|(entry, texts)| super::lookups::view(asked.branch, entry, None, texts))
+            .collect(),
         next: page.next.map(|cursor| cursor.to_string()),
         previous: page.previous.map(|cursor| cursor.to_string()),
         as_of: page.as_of,

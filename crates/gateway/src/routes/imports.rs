@@ -63,16 +63,10 @@ fn check_causes<'a>(
 }
 
 /// The digest under which an item's key is kept: the item's own, not that of the request it happened to come in.
-fn item_digest(kind: &str, parts: &[&str]) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(kind.as_bytes());
-    for part in parts {
-        hasher.update(&part.len().to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    digest
+fn item_digest(gateway: &Gateway, kind: &str, parts: &[&str]) -> [u8; 16] {
+    let mut all = vec![&b"import item"[..], kind.as_bytes()];
+    all.extend(parts.iter().map(|part| part.as_bytes()));
+    gateway.digests.request(&all)
 }
 
 /// Adds results up.
@@ -139,8 +133,11 @@ const TOGETHER: usize = 128;
 async fn customer(gateway: &Shared, caller: &Caller, item: ImportCustomer) -> Result<ImportResult, Problem> {
     let opened = item.opened.map(|day| day.to_string()).unwrap_or_default();
     let document = &item.document;
-    let digest =
-        item_digest("customer", &[&item.cause, &item.name, &document.kind, &document.number, &opened]);
+    let digest = item_digest(
+        gateway,
+        "customer",
+        &[&item.cause, &item.name, &document.kind, &document.number, &opened],
+    );
     let key = Key::caused("customer", &item.cause);
     let personal = Personal { name: item.name, document: item.document, contacts: item.contacts };
     let opened = item.opened.map(|day| day.0);
@@ -221,7 +218,7 @@ async fn account(
     let opened = item.opened.map(|day| day.to_string()).unwrap_or_default();
     let (customer, floor) = (customer.to_string(), asked.floor.to_string());
     let parts = [&*item.cause, &*customer, &*item.product, currency.alpha(), &*opened, &*floor];
-    let digest = item_digest("account", &parts);
+    let digest = item_digest(gateway, "account", &parts);
     let key = Key::caused("account", &item.cause);
     let opened = command(gateway, caller, branch, digest, Some(&key), Command::OpenAccount(asked)).await?;
     match opened.done {
@@ -335,7 +332,7 @@ fn imported(gateway: &Gateway, item: &ImportTransfer) -> Result<(u16, Asked), Pr
         imported: Some(Imported { time_us: item.time.0, business_date: item.business_date.0 }),
         digest: 0,
     };
-    let mut asked = Asked { transfer, reference: Box::default(), note: Box::default() };
+    let mut asked = Asked { transfer, ..Asked::default() };
     set_reference(&mut asked, item.reference.as_deref().unwrap_or(""))?;
     Ok((branch, asked))
 }

@@ -12,7 +12,9 @@ use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::gateway::Shared;
+use crate::notes::{self, Texts};
 use crate::problem::Problem;
+use crate::seat::Seat;
 use crate::text;
 use crate::wire::reports::ReceiptView;
 use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
@@ -60,11 +62,16 @@ async fn by_account(
     caller: Caller,
     Path((number, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (branch, found) = find(&gateway, &caller, &number, &id).await?;
-    Ok(json(StatusCode::OK, &found_view(branch, &found)))
+    let (branch, found, texts) = find(&gateway, &caller, &number, &id).await?;
+    Ok(json(StatusCode::OK, &found_view(branch, &found, &texts)))
 }
 
-async fn find(gateway: &Shared, caller: &Caller, number: &str, id: &str) -> Result<(u16, Found), Problem> {
+async fn find(
+    gateway: &Shared,
+    caller: &Caller,
+    number: &str,
+    id: &str,
+) -> Result<(u16, Found, Texts), Problem> {
     caller.may(Operation::TransfersRead)?;
     let branch = debit_branch(number)?;
     caller.may_in(branch)?;
@@ -74,10 +81,26 @@ async fn find(gateway: &Shared, caller: &Caller, number: &str, id: &str) -> Resu
         let account = AccountRef::customer(number.branch(), number.serial());
         super::accounts::look_fixed(gateway, caller, account).await?;
     }
-    let found = gateway.bank.query(branch, move |seat| seat.transfer(TransferId(id))).await?;
-    let found = found.filter(|found| is_debit(number, found.entry.moved.debit));
-    let found = found.ok_or_else(|| Problem::numbered(catalogue::NOT_FOUND).field("id"))?;
-    Ok((branch, found))
+    let found = with_texts(gateway, caller, branch, id).await?;
+    let found = found.filter(|(found, _)| is_debit(number, found.entry.moved.debit));
+    let (found, texts) = found.ok_or_else(|| Problem::numbered(catalogue::NOT_FOUND).field("id"))?;
+    Ok((branch, found, texts))
+}
+
+/// A transfer of `branch` with its texts, as the caller may read them.
+async fn with_texts(
+    gateway: &Shared,
+    caller: &Caller,
+    branch: u16,
+    id: u128,
+) -> Result<Option<(Found, Texts)>, Problem> {
+    let may_read = caller.may_read_personal_data();
+    let find = move |seat: &dyn Seat| {
+        let Some(found) = seat.transfer(TransferId(id))? else { return Ok(None) };
+        let texts = notes::texts(seat, found.entry.position, found.entry.moved.flags, may_read)?;
+        Ok(Some((found, texts)))
+    };
+    gateway.bank.query(branch, find).await
 }
 
 /// Find a transfer anywhere
@@ -104,8 +127,8 @@ async fn by_id(
         if caller.may_in(branch).is_err() {
             continue;
         }
-        match gateway.bank.query(branch, move |seat| seat.transfer(TransferId(id))).await {
-            Ok(Some(found)) => return Ok(json(StatusCode::OK, &found_view(branch, &found))),
+        match with_texts(&gateway, &caller, branch, id).await {
+            Ok(Some((found, texts))) => return Ok(json(StatusCode::OK, &found_view(branch, &found, &texts))),
             Ok(None) => {}
             Err(problem) => trouble = Some(problem),
         }
@@ -131,7 +154,7 @@ async fn receipt(
     caller: Caller,
     Path((number, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (branch, found) = find(&gateway, &caller, &number, &id).await?;
+    let (branch, found, texts) = find(&gateway, &caller, &number, &id).await?;
     let position = found.entry.position;
     let seat = gateway.bank.seat(branch)?;
     if !seat.is_covered(position) {
@@ -146,17 +169,19 @@ async fn receipt(
         position,
         status: "signed, not anchored",
         receipt: text::hex(&bytes),
+        note: texts.note(),
+        note_status: texts.note_status(),
         public_key: seat.public_key().map(|key| text::hex(&key)),
     };
     Ok(json(StatusCode::OK, &view))
 }
 
-fn found_view(branch: u16, found: &Found) -> TransferView {
-    view(branch, &found.entry, found.resolved_by.as_ref())
+fn found_view(branch: u16, found: &Found, texts: &Texts) -> TransferView {
+    view(branch, &found.entry, found.resolved_by.as_ref(), texts)
 }
 
 /// A transfer with what resolved it, if it is a hold.
-pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>) -> TransferView {
+pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>, texts: &Texts) -> TransferView {
     let Entry { position, moved, .. } = entry;
     let status = match (moved.kind, resolved_by.map(|entry| entry.moved.kind)) {
         (MovedKind::Held, Some(resolved)) => super::transfers::status(resolved),
@@ -170,7 +195,9 @@ pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>) -> T
         credit: AccountText(moved.credit),
         amount: money,
         code: moved.code,
-        reference: reference(moved),
+        reference: texts.reference.clone().or_else(|| reference(moved)),
+        note: texts.note(),
+        note_status: texts.note_status(),
         related: (moved.related != TransferId::NONE).then_some(Id(moved.related.0)),
         expires: (status == Status::Pending && moved.expires_s != 0)
             .then(|| Instant(u64::from(moved.expires_s) * 1_000_000)),

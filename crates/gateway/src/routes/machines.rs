@@ -108,6 +108,11 @@ fn write_bounds(gateway: &Gateway, out: &mut Exposition) {
     let bounds = [
         ("skerry_http_connections_max", "Connections at once.", limits.connections),
         ("skerry_http_connection_bytes_max", "The most memory of one connection.", limits.connection_bytes()),
+        (
+            "skerry_http2_connection_bytes_max",
+            "The most memory of one HTTP/2 connection with all its streams at work.",
+            limits.http2_connection_bytes(),
+        ),
         ("skerry_http_body_small_bytes", "Bodies above this many bytes take of the common room.", SMALL_BODY),
         ("skerry_http_bodies_bytes_max", "The common room of large bodies.", limits.bodies_bytes),
         ("skerry_http_bodies_bytes", "What large bodies take of it now.", gateway.room.taken()),

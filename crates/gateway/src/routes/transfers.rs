@@ -18,6 +18,7 @@ use crate::catalogue;
 use crate::derived;
 use crate::extract::{Key, Maybe, Posted, Raw, is_packed};
 use crate::gateway::{Gateway, Shared};
+use crate::notes;
 use crate::problem::{Language, Problem};
 use crate::text;
 use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
@@ -59,7 +60,12 @@ async fn transfer(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
         (None, Some(key)) => Some(derived::by_key(&gateway, &caller, branch, key, 0).await?),
         _ => None,
     };
-    let (asked, echo) = wish.asked(branch, id)?;
+    let (mut asked, echo) = wish.asked(branch, id)?;
+    if let Some(note) = &wish.note {
+        let notes = vec![(0, note.clone())];
+        let sealing = notes::seal(&gateway, &caller, branch, std::slice::from_mut(&mut asked), notes);
+        sealing.await.map_err(|(_, problem)| problem)?;
+    }
     one(&gateway, &caller, branch, raw.digest, asked, echo).await
 }
 
@@ -189,10 +195,11 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
             Some(part) => part,
             None => {
                 caller.may_in(branch).map_err(at)?;
-                parts.push(Part { branch, indexes: Vec::new(), asked: Vec::new(), echoes: Vec::new() });
+                parts.push(Part::of(branch));
                 parts.last_mut().expect("one was just pushed")
             }
         };
+        part.notes.extend(wish.note.clone().map(|note| (part.asked.len(), note)));
         part.indexes.push(index);
         part.asked.push(asked);
         part.echoes.push(echo);
@@ -201,6 +208,9 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
     let language = accept.and_then(|value| value.to_str().ok()).map_or(Language::English, Language::of);
     let mut results: Vec<Option<BatchResult>> = wishes.iter().map(|_| None).collect();
     let mut accepted = 0;
+    for part in &mut parts {
+        part.seal(gateway, caller).await?;
+    }
     for part in parts {
         accepted += part.decide(gateway, caller, raw.digest, language, &mut results).await;
     }
@@ -220,9 +230,23 @@ struct Part {
     indexes: Vec<usize>,
     asked: Vec<Asked>,
     echoes: Vec<Echo>,
+    /// By index into `asked`.
+    notes: Vec<(usize, String)>,
 }
 
 impl Part {
+    const fn of(branch: u16) -> Self {
+        Self { branch, indexes: Vec::new(), asked: Vec::new(), echoes: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Seals the notes; a note that cannot be sealed is a problem of the whole batch, of which nothing was tried.
+    async fn seal(&mut self, gateway: &Shared, caller: &Caller) -> Result<(), Problem> {
+        let notes = std::mem::take(&mut self.notes);
+        let sealing = notes::seal(gateway, caller, self.branch, &mut self.asked, notes);
+        let index = |nth: usize| self.indexes.get(nth).copied().unwrap_or(nth);
+        sealing.await.map_err(|(nth, problem)| problem.at("transfers", index(nth)))
+    }
+
     /// Asks the branch and fills in the results; a branch that does not answer is a problem of each of its transfers.
     async fn decide(
         self,
@@ -380,6 +404,7 @@ async fn deed(
         amount: wish.amount,
         code: wish.code,
         reference: wish.reference.clone(),
+        note: None,
         value_date: wish.value_date,
         pending: false,
         timeout: 0,

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::scalars::{AccountText, CurrencyText, Customer, Day, Id, Instant, Money, SignedMoneyIn};
 use super::transfers::{Side, Status};
+use crate::notes::Unshown;
 
 /// A new account.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -163,9 +164,16 @@ pub struct Entry {
     pub counterparty: AccountText,
     /// The client's classification.
     pub code: u16,
-    /// The client's text, as far as the record holds it.
+    /// The client's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// The note; absent if there is none, `null` if `note_status` says why it is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub note: Option<Option<String>>,
+    /// Why a note that is there is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note_status: Option<Unshown>,
     /// The hold resolved or the transfer reversed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub related: Option<Id>,

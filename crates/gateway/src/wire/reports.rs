@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::scalars::{AccountText, CurrencyText, Customer, Day, Id, Instant, Money};
 use crate::auth::Operation;
+use crate::notes::Unshown;
 use crate::tokens::TokenRecord;
 
 /// All branches.
@@ -409,6 +410,14 @@ pub struct ReceiptView {
     pub status: &'static str,
     /// The receipt in hexadecimal, for `skerry verify`.
     pub receipt: String,
+    /// The transfer's note, which the receipt holds sealed; absent if there is none, `null` if `note_status` says why it is not
+    /// shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub note: Option<Option<String>>,
+    /// Why a note that is there is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note_status: Option<Unshown>,
     /// The Ed25519 key that signed it, in hexadecimal: compare it with the one the bank publishes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,

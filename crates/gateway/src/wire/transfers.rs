@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::scalars::{AccountText, Day, Id, Instant, Money, MoneyIn, Party};
 use crate::catalogue;
+use crate::notes::{self, Unshown};
 use crate::problem::Problem;
 
 /// The longest reference, in bytes of UTF-8.
@@ -46,6 +47,11 @@ pub struct TransferIn {
     #[serde(default)]
     #[schema(max_length = 140)]
     pub reference: Option<String>,
+    /// Free text for those who may read the account, up to 140 characters. It is sealed under the paying customer's key (the
+    /// paid one's, if a head pays) and is unreadable once that customer is erased.
+    #[serde(default)]
+    #[schema(max_length = 140)]
+    pub note: Option<String>,
     /// The value date, within 400 days of the business date.
     #[serde(default)]
     pub value_date: Option<Day>,
@@ -139,8 +145,11 @@ impl TransferIn {
             imported: None,
             digest: 0,
         };
-        let mut asked = Asked { transfer, reference: Box::default(), note: Box::default() };
+        let mut asked = Asked { transfer, ..Asked::default() };
         set_reference(&mut asked, self.reference.as_deref().unwrap_or(""))?;
+        if let Some(note) = &self.note {
+            notes::check(note, flags)?;
+        }
         let echo = Echo { id, debit: transfer.debit, credit: transfer.credit, flags };
         Ok((asked, echo))
     }
@@ -310,6 +319,13 @@ pub struct TransferView {
     /// The client's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// The note; absent if there is none, `null` if `note_status` says why it is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub note: Option<Option<String>>,
+    /// Why a note that is there is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note_status: Option<Unshown>,
     /// The hold resolved or the transfer reversed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub related: Option<Id>,

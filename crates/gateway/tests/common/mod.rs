@@ -21,6 +21,7 @@ use skerry_book::{Actor, Cause, Command, Seed};
 use skerry_branch::api::{Body as Ask, GatewayKey, Reply, Request as Wish, Scope};
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchThread, Options, Parts};
+use skerry_gateway::oidc::Oidc;
 use skerry_gateway::sealing::DocumentSecret;
 use skerry_gateway::seat::Seat;
 use skerry_gateway::service::Front;
@@ -75,6 +76,16 @@ impl TestBank {
     }
 
     pub(crate) fn with_limits(branches: u16, limits: Limits) -> Self {
+        Self::built(branches, limits, |_| None)
+    }
+
+    /// With an issuer, whose settings may name files in the bank's folder.
+    pub(crate) fn with_oidc(branches: u16, oidc: impl FnOnce(&std::path::Path) -> Oidc) -> Self {
+        let limits = Limits { request: Duration::from_secs(30), ..Limits::default() };
+        Self::built(branches, limits, |folder| Some(oidc(folder)))
+    }
+
+    fn built(branches: u16, limits: Limits, oidc: impl FnOnce(&std::path::Path) -> Option<Oidc>) -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("skerry-gateway-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
@@ -83,7 +94,11 @@ impl TestBank {
         let threads: Vec<BranchThread> = (1..=branches).map(|number| branch(&folder, number, &key)).collect();
         let seats =
             threads.iter().map(|thread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>).collect();
-        let tokens = Arc::new(TokenStore::open(&folder.join("tokens.json")).unwrap());
+        let tokens = TokenStore::open(&folder.join("tokens.json")).unwrap();
+        let tokens = Arc::new(match oidc(&folder) {
+            Some(oidc) => tokens.with_oidc(oidc),
+            None => tokens,
+        });
         let new = NewToken { principal: "chief".into(), role: "operator".into(), ..NewToken::default() };
         let (operator, _) = tokens.create(&new, 1_000).unwrap();
         let secrets = Secrets { document: DocumentSecret::new([6; 32]), seed: Seed::new([9; 32]) };

@@ -222,6 +222,7 @@ fn asked_body(batch: &Batch) -> Body {
                 transfer: line.transfer,
                 reference: line.text.as_str().into(),
                 note: vec![0x5e; line.note].into(),
+                note_tag: [u8::from(line.note > 0); 16],
             })
             .collect(),
     )
