@@ -22,6 +22,13 @@ pub struct Metrics {
     pub durable_us: Histogram,
     /// From taking a request to its reply.
     pub reply_us: Histogram,
+    /// In which nothing was taken because derived files were behind.
+    pub behind_us_total: u64,
+    /// The longest such time.
+    pub behind_us_max: u64,
+    behind_since_us: Option<u64>,
+    /// Records replayed at the opening: those after the snapshot that it began from.
+    pub replayed: u64,
     /// Snapshots written.
     pub snapshots: u64,
     /// Snapshots that failed.
@@ -30,6 +37,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Of a branch that has just replayed so many records.
+    pub(crate) fn opened(replayed: u64) -> Self {
+        Self { replayed, ..Self::default() }
+    }
+
     pub(crate) fn sealed(&mut self, batch: &SealedBatch, now: Now) {
         let records = u64::from(batch.header().record_count);
         self.batches += 1;
@@ -47,6 +59,20 @@ impl Metrics {
 
     pub(crate) fn replied(&mut self, now: Now, taken_us: u64) {
         self.reply_us.record(now.monotonic_us.saturating_sub(taken_us));
+    }
+
+    /// Counts the time in which the writer waits for derived files.
+    pub(crate) fn behind(&mut self, is_behind: bool, now: Now) {
+        match (is_behind, self.behind_since_us) {
+            (true, None) => self.behind_since_us = Some(now.monotonic_us),
+            (false, Some(since)) => {
+                let waited = now.monotonic_us.saturating_sub(since);
+                self.behind_us_total += waited;
+                self.behind_us_max = self.behind_us_max.max(waited);
+                self.behind_since_us = None;
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn snapshot(&mut self, result: &Result<u64, String>) {

@@ -215,7 +215,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         book: base.book,
         ids,
         meters: Meters::default(),
-        metrics: Metrics::default(),
+        metrics: Metrics::opened(found.replayed),
         scratch: Scratch::default(),
     };
     Ok(Opened { work, workshop, found })

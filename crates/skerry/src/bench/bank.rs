@@ -14,6 +14,19 @@ use super::machine::{Usage, usage};
 
 /// How long a bank may take to answer after its start, and to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two questions whether it is ready.
+const POLL: Duration = Duration::from_millis(5);
+/// Its configuration, within the folder that is made for it.
+const CONFIGURATION: &str = "skerry.toml";
+
+/// How a bank ends before it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As an operator stops it.
+    Stop,
+    /// As a crash does.
+    Kill,
+}
 
 /// A bank to measure.
 #[derive(Debug)]
@@ -43,10 +56,28 @@ impl Bank {
     ///
     /// It does not come up; the error ends with the last it said.
     pub(super) async fn start(folder: &Path, branches: u16, keep: bool) -> anyhow::Result<Self> {
-        Self::start_in(fresh_folder(folder, "skerry-bench-bank")?, branches, keep).await
+        Self::start_with(folder, branches, keep, None).await
     }
 
-    /// Stops a bank of our own and starts it again on the same data. Says how long it took to be ready.
+    /// The same, with the text of its `skerry.toml`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub(super) async fn start_with(
+        folder: &Path,
+        branches: u16,
+        keep: bool,
+        configuration: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let folder = fresh_folder(folder, "skerry-bench-bank")?;
+        // Always there, so that a file in the working folder is never taken for ours.
+        std::fs::write(folder.join(CONFIGURATION), configuration.unwrap_or_default())
+            .context("could not write the bank's configuration")?;
+        Self::start_in(folder, branches, keep).await
+    }
+
+    /// Ends a bank of our own and starts it again on the same data. Says how long it took to be ready.
     ///
     /// # Errors
     ///
@@ -54,11 +85,15 @@ impl Bank {
     pub(super) async fn restart(
         mut self,
         branches: u16,
+        ending: Ending,
         between: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<(Self, Duration)> {
         let mut own = self.own.take().context("only a bank of our own can be restarted")?;
         let (folder, keep) = (std::mem::take(&mut own.folder), own.keep);
-        end(&mut own).await?;
+        match ending {
+            Ending::Stop => end(&mut own).await?,
+            Ending::Kill => own.child.kill().context("could not kill the bank")?,
+        }
         own.child.wait().context("could not wait for the bank")?;
         between()?;
         let started = Instant::now();
@@ -73,6 +108,8 @@ impl Bank {
         let program = std::env::current_exe().context("could not find this program")?;
         let child = Command::new(program)
             .arg("up")
+            .arg("--config")
+            .arg(folder.join(CONFIGURATION))
             .arg("--data")
             .arg(&data)
             .args(["--listen", &authority, "--branches", &branches.to_string(), "--log", "warn"])
@@ -161,7 +198,7 @@ impl Own {
                 return Ok(());
             }
             ensure!(started.elapsed() < PATIENCE, "the bank is not ready: {}", self.last_words());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 

@@ -13,6 +13,7 @@ mod lane;
 mod ledger;
 mod load;
 mod machine;
+mod opening;
 mod peers;
 mod picks;
 mod query;
@@ -31,6 +32,8 @@ pub(crate) enum BenchCommand {
     Ledger(ledger::LedgerArgs),
     /// Measure a branch in this process, stage by stage, beside the bare loop
     Engine(engine::EngineArgs),
+    /// Kill banks and see how soon they are back; take snapshots under load
+    Open(opening::OpenArgs),
     /// Measure questions about history: entries, balances, references
     Query(query::QueryArgs),
 }
@@ -44,6 +47,7 @@ pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<(
     match command {
         BenchCommand::Ledger(args) => ledger::run(args, json),
         BenchCommand::Engine(args) => engine::run(args, json),
+        BenchCommand::Open(args) => opening::run(args, json),
         BenchCommand::Query(args) => query::run(args, json),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::bank::Bank;
+use super::bank::{Bank, Ending};
 use super::batch::Field;
 use super::lane::Lane;
 use super::load::{Loaded, Mode, Plan, load, problem_text};
@@ -116,7 +116,7 @@ async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
     all_accepted(&loaded)?;
     let mut ready_after_seconds = None;
     if args.cold {
-        let (again, took) = bank.restart(1, forget_files).await?;
+        let (again, took) = bank.restart(1, Ending::Stop, forget_files).await?;
         (bank, ready_after_seconds) = (again, Some(took.as_secs_f64()));
     }
     let watch = Watch::start();
