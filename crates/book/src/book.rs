@@ -27,6 +27,8 @@ pub struct Book {
     pub(crate) customers: Customers,
     pub(crate) keys: Keys,
     pub(crate) life: Life,
+    /// An image under way, with everything but the ledger.
+    pub(crate) marking: Option<alloc::boxed::Box<crate::BookImage>>,
 }
 
 /// What is small: copied whole into every image.
@@ -69,6 +71,7 @@ impl Book {
             customers: Customers::default(),
             keys: Keys::default(),
             life: Life::default(),
+            marking: None,
         }
     }
 

@@ -16,6 +16,7 @@
 
 mod life;
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -79,6 +80,27 @@ impl Book {
     /// Marks this moment. Costs a pointer per page of accounts, customers and keys.
     #[must_use]
     pub fn freeze(&self) -> BookImage {
+        self.image_with(self.ledger.freeze())
+    }
+
+    /// Begins an image of this moment that costs little at any one time: a pointer per page of customers and keys now,
+    /// the accounts in slices by [`advance_image`](Self::advance_image). One that is under way is dropped.
+    pub fn begin_image(&mut self) {
+        self.ledger.begin_image();
+        // Whatever is not the ledger's is small enough to be taken at once; its ledger follows.
+        let empty = Ledger::new(self.branch, self.seed.pair()).freeze();
+        self.marking = Some(Box::new(self.image_with(empty)));
+    }
+
+    /// Goes on with the image, by up to `pages` pages of 4 accounts. Returns it once it is whole; `None` if it is not,
+    /// or if none was begun.
+    pub fn advance_image(&mut self, pages: usize) -> Option<BookImage> {
+        let ledger = self.ledger.advance_image(pages)?;
+        let image = self.marking.take()?;
+        Some(BookImage { ledger, ..*image })
+    }
+
+    fn image_with(&self, ledger: LedgerImage) -> BookImage {
         BookImage {
             branch: self.branch,
             life: self.life.clone(),
@@ -86,7 +108,7 @@ impl Book {
             next: self.customers.next.clone(),
             keys: self.keys.queue.clone(),
             permanent: self.keys.permanent.clone(),
-            ledger: self.ledger.freeze(),
+            ledger,
         }
     }
 
@@ -118,7 +140,7 @@ impl Book {
         if ledger.branch() != branch || ledger.customer_count() != customers.next.len() {
             return Err(ReadError::Corrupt("the ledger of the same branch and accounts"));
         }
-        Ok(Self { seed, branch, ledger, customers, keys, life })
+        Ok(Self { seed, branch, ledger, customers, keys, life, marking: None })
     }
 }
 

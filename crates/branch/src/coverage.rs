@@ -33,6 +33,8 @@ skerry_journal::coverage_marks! {
     NodesAnew,
     /// A checkpoint or snapshot waited for its batch to become durable.
     MarkWaited,
+    /// The image of a snapshot took more than one turn.
+    FrozenInSlices,
     /// A checkpoint could not be kept.
     CheckpointFailed,
     /// A snapshot could not be written.

@@ -87,13 +87,15 @@ pub enum Lane {
     Feed,
     /// Signing and erasing: short.
     Desk,
-    /// Big files.
+    /// Files that the writer waits for when they fall behind.
     Files,
+    /// Snapshots: big, and nobody waits for them.
+    Snapshots,
 }
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 3] = [Self::Feed, Self::Desk, Self::Files];
+    pub const ALL: [Self; 4] = [Self::Feed, Self::Desk, Self::Files, Self::Snapshots];
 }
 
 impl<R> Job<R> {
@@ -103,7 +105,8 @@ impl<R> Job<R> {
         match self {
             Self::Feed(_) | Self::CatchUp(_) => Lane::Feed,
             Self::Sign(_) | Self::Erase(_) => Lane::Desk,
-            Self::Ids(_) | Self::Span(_) | Self::Snapshot(_) => Lane::Files,
+            Self::Ids(_) | Self::Span(_) => Lane::Files,
+            Self::Snapshot(_) => Lane::Snapshots,
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Options {
     pub snapshot_records: u64,
     /// Snapshots kept.
     pub snapshots_kept: usize,
+    /// Pages of a snapshot's image that are taken in one turn, four accounts each: below a millisecond for the usual 4,096.
+    pub freeze_pages: usize,
     /// Hold expiries journaled in one batch at most.
     pub expiries_per_batch: u32,
     /// Bounds of the id index.
@@ -54,6 +56,7 @@ impl Options {
             checkpoint_us: 10 * 60 * 1_000_000,
             snapshot_records: 4_000_000,
             snapshots_kept: 2,
+            freeze_pages: 4_096,
             expiries_per_batch: 1024,
             ids: IdsConfig::new(secret),
             history: HistoryConfig::new(branch, secret),

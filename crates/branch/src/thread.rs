@@ -1,7 +1,7 @@
 //! The branch on threads: one that writes, one per lane of jobs.
 //!
 //! ```text
-//! BranchHandle ── queue ──► writer thread ── jobs ──► feed · desk · files
+//! BranchHandle ── queue ──► writer thread ── jobs ──► feed · desk · files · snapshots
 //!       ▲                      ▲   │                       │
 //!       └──── replies ─────────┼───┘◄────── results ───────┘
 //!                 journal's wake
@@ -32,6 +32,9 @@ pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
 const TICK: Duration = Duration::from_millis(100);
 /// Figures are renewed at most so often.
 const FIGURES: Duration = Duration::from_millis(200);
+/// How nice the thread is that writes snapshots (nice(1)).
+#[cfg(target_os = "linux")]
+const STEP_BACK: i32 = 10;
 
 /// The threads of a branch; dropping it closes the branch and waits for them.
 pub struct BranchThread {
@@ -231,6 +234,9 @@ where
             let waker = self.shared.wake.clone();
             let name = format!("branch-{}-{lane:?}", self.shared.number).to_lowercase();
             let thread = std::thread::Builder::new().name(name).spawn(move || {
+                if lane == Lane::Snapshots {
+                    step_back();
+                }
                 for job in jobs {
                     let what = format!("{job:?}");
                     let run = std::panic::AssertUnwindSafe(|| workshop.run(job));
@@ -391,5 +397,13 @@ where
                 let _ = self.woken.recv_timeout(TICK);
             }
         }
+    }
+}
+
+/// Lets the threads that somebody waits for go first.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), STEP_BACK) {
+        tracing::debug!("could not lower the priority of a background thread: {error}");
     }
 }

@@ -59,7 +59,7 @@ impl Client {
 }
 
 fn snappy() -> Options {
-    Options { snapshot_records: 40, checkpoint_us: 3_000_000, ..options() }
+    Options { snapshot_records: 40, freeze_pages: 1, checkpoint_us: 3_000_000, ..options() }
 }
 
 /// One life after another on one disk, each ended by a power cut at a random moment.

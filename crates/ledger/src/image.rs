@@ -13,6 +13,7 @@
 //!        then each by slot: slot u16, debits u128, credits u128
 //! ```
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -64,9 +65,29 @@ impl Ledger {
     /// before its first change, so the first batches afterwards take longer.
     #[must_use]
     pub fn freeze(&self) -> LedgerImage {
+        LedgerImage { customers: self.customers.clone(), ..self.surroundings() }
+    }
+
+    /// Begins an image of this moment that costs little at any one time: [`advance_image`](Self::advance_image) until it
+    /// is whole. One that is under way is dropped.
+    pub fn begin_image(&mut self) {
+        self.customers.begin_mark();
+        self.marking = Some(Box::new(self.surroundings()));
+    }
+
+    /// Goes on with the image, by up to `pages` pages of 4 accounts. Returns it once it is whole; `None` if it is not,
+    /// or if none was begun.
+    pub fn advance_image(&mut self, pages: usize) -> Option<LedgerImage> {
+        let customers = self.customers.advance_mark(pages)?;
+        let image = self.marking.take()?;
+        Some(LedgerImage { customers, ..*image })
+    }
+
+    /// An image without customers' accounts.
+    fn surroundings(&self) -> LedgerImage {
         LedgerImage {
             branch: self.branch,
-            customers: self.customers.clone(),
+            customers: Accounts::new(),
             heads: self.heads.clone(),
             head_refs: self.head_refs.as_slice().into(),
             slab: self.holds.slab().clone(),

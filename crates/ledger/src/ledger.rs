@@ -8,6 +8,7 @@ use skerry_money::Date;
 
 use crate::account::{Account, Change, counts_daily};
 use crate::holds::{Hold, Holds, Place, Stored};
+use crate::image::LedgerImage;
 use crate::operations::HeadSlot;
 use crate::paged::PagedVec;
 use crate::past::{Earlier, Past};
@@ -35,6 +36,8 @@ pub struct Ledger {
     pub(crate) trial: Trial,
     pub(crate) live: Option<Date>,
     pub(crate) imported_through: Option<Date>,
+    /// An image under way, with everything but the customers' accounts.
+    pub(crate) marking: Option<alloc::boxed::Box<LedgerImage>>,
 }
 
 impl Ledger {
@@ -52,6 +55,7 @@ impl Ledger {
             trial: Trial::new(),
             live: None,
             imported_through: None,
+            marking: None,
         }
     }
 

@@ -23,6 +23,9 @@ use skerry_proof::{Ed25519Signer, Signer};
 use crate::dice::Dice;
 use crate::model::Broken;
 
+/// Lanes of background jobs.
+const LANES: usize = Lane::ALL.len();
+
 /// The institution's secrets; one bank for all runs.
 pub(crate) fn seed() -> Seed {
     Seed::new([11; 32])
@@ -65,11 +68,11 @@ pub(crate) struct Site<D: Storage> {
     /// None while no process runs.
     branch: Option<BranchOn<D>>,
     pub(crate) keys: Option<Arc<SlotKeys<FaultStorage>>>,
-    jobs: [VecDeque<Job<LocalReader<D>>>; 3],
+    jobs: [VecDeque<Job<LocalReader<D>>>; LANES],
     /// Results on their way back.
     done: VecDeque<JobDone>,
     /// Lanes of jobs do nothing before these steps.
-    pub(crate) stalled_until: [u64; 3],
+    pub(crate) stalled_until: [u64; LANES],
     /// The machine's wall clock against the world's.
     pub(crate) skew_us: i64,
     dice: Dice,
@@ -102,7 +105,7 @@ impl<D: Storage> Site<D> {
             keys: None,
             jobs: Default::default(),
             done: VecDeque::new(),
-            stalled_until: [0; 3],
+            stalled_until: [0; LANES],
             skew_us: 0,
             dice,
             excuses: 0,
@@ -314,7 +317,7 @@ impl<D: Storage> Site<D> {
         for _ in 0..20_000 {
             let turned = self.turn(world);
             let stepped = self.step_journal();
-            let worked = self.work(world, 0, [true; 3]) | self.finish_jobs(world);
+            let worked = self.work(world, 0, [true; LANES]) | self.finish_jobs(world);
             if !self.is_open() {
                 return Ok(false);
             }
@@ -358,7 +361,7 @@ impl<D: Storage> Site<D> {
     }
 
     /// Runs a job of `lane`, or of the next lane that is awake and has one. Its result stays on its way.
-    fn work(&mut self, world: Now, lane: usize, awake: [bool; 3]) -> bool {
+    fn work(&mut self, world: Now, lane: usize, awake: [bool; LANES]) -> bool {
         let Some(branch) = self.branch.as_mut() else { return false };
         while let Some(job) = branch.take_job() {
             let lane = Lane::ALL.iter().position(|lane| *lane == job.lane()).unwrap_or(0);
@@ -421,6 +424,7 @@ fn options(number: u16, sabotage: Sabotage, dice: &mut Dice) -> Options {
     options.in_flight_max = dice.index(3) + 1;
     options.checkpoint_us = dice.between(10, 600) * 1_000_000;
     options.snapshot_records = dice.between(60, 500);
+    options.freeze_pages = 2;
     options.snapshots_kept = dice.index(3) + 1;
     options.expiries_per_batch = 2;
     options.ids.memtable_ids = dice.index(60) + 16;

@@ -1,7 +1,7 @@
 //! Snapshots: the state of a branch at one place of its journal, in one file.
 //!
-//! The image is frozen on the writer's thread (clones of page pointers: the writer copies a page before its
-//! first change after that) and written by a background job, only after everything in it is durable. The
+//! The image is frozen on the writer's thread (clones of page pointers, some in each turn; the writer keeps and copies a
+//! page before its first change after the mark) and written by a background job, only after everything in it is durable. The
 //! file says which place it stands for; ahead of the journal or off its hash, it is thrown away.
 //!
 //! ```text

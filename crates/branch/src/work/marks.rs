@@ -42,6 +42,8 @@ pub(crate) struct Marks {
     snapshot_wanted: bool,
     snapshot_position: u64,
     snapshot_under_way: bool,
+    /// A snapshot whose image is being taken, and how many batches it stands for.
+    freezing: Option<Box<(u64, Mark, Checkpoint)>>,
     erasing: Vec<KeyRef>,
 }
 
@@ -63,6 +65,7 @@ impl Marks {
             snapshot_wanted: false,
             snapshot_position,
             snapshot_under_way: false,
+            freezing: None,
             erasing: Vec::new(),
         }
     }
@@ -204,16 +207,35 @@ impl<J: Journal> Work<J> {
             business_date: stated.business_date,
             extra: peaks,
         };
-        let wanted = Wanted::Snapshot(Box::new((mark, self.book.freeze(), stated)));
+        self.book.begin_image();
         let marks = &mut self.marks;
         marks.snapshot_wanted = false;
         marks.snapshot_under_way = true;
         marks.snapshot_position = self.sealed.position.0;
+        marks.freezing = Some(Box::new((self.sealed.batch, mark, stated)));
+        self.freeze();
+    }
+
+    /// Goes on with the image of a snapshot. Returns whether there was anything to do.
+    pub(super) fn freeze(&mut self) -> bool {
+        if self.marks.freezing.is_none() {
+            return false;
+        }
+        let Some(image) = self.book.advance_image(self.options.freeze_pages) else {
+            crate::coverage::Mark::FrozenInSlices.hit();
+            return true;
+        };
+        let Some(frozen) = self.marks.freezing.take() else { return true };
+        let (batch, mark, stated) = *frozen;
+        let wanted = Wanted::Snapshot(Box::new((mark, image, stated)));
         if self.options.sabotage.hasty_derived() {
             self.jobs.push_back(job(wanted));
         } else {
-            marks.waiting.push_back((self.sealed.batch, wanted));
+            self.marks.waiting.push_back((batch, wanted));
+            let durable = self.journal.head().batch;
+            self.marks.durable(durable, &mut self.jobs);
         }
+        true
     }
 
     fn state_checkpoint(&self) -> Checkpoint {

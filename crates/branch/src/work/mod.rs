@@ -141,7 +141,12 @@ impl<J: Journal> Work<J> {
         queue: &SharedQueue,
         ticks: &dyn Fn() -> u64,
     ) -> Result<bool, Fault> {
+        let jobs = self.jobs.len();
         let mut done = self.poll(now, queue)?;
+        if self.jobs.len() > jobs {
+            // Others can go on with what is durable while this thread serves: statements wait for the history.
+            return Ok(true);
+        }
         match self.clock.stamp(now) {
             Ok(time_us) => {
                 self.jumped = None;
@@ -158,6 +163,7 @@ impl<J: Journal> Work<J> {
             }
         }
         done |= self.seal_when_due(now)?;
+        done |= self.freeze();
         self.mark_idle(now);
         done |= self.release(now, queue);
         self.find_work();

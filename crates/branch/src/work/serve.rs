@@ -26,6 +26,7 @@ impl<J: Journal> Work<J> {
         ticks: &dyn Fn() -> u64,
     ) -> Result<bool, Fault> {
         let mut done = false;
+        self.metrics.behind(self.is_behind(), now);
         while !self.must_seal && self.waiting.is_none() && !self.is_behind() {
             if self.intake.is_empty() {
                 let mut taken = std::mem::take(&mut self.scratch.taken);
