@@ -174,7 +174,6 @@ async fn a_running_bank_follows_its_files() {
             },
             1_000,
         )
-        .map(|(token, record)| (token, record))
         .unwrap();
     // Another process revokes the token and takes the issuer's key away.
     let elsewhere = skerry_gateway::TokenStore::open(&bank.folder.join("tokens.json")).unwrap();
