@@ -13,7 +13,7 @@
 //! ```
 //!
 //! All of it behind one seam, [`Bus`], which is submitted to and polled. [`LocalExchange`] connects the threads of one
-//! process; a fault-injecting wrapper loses, doubles, delays, reorders and cuts off from a seed; one contract suite is what
+//! process; [`FaultyBus`] loses, doubles, delays, reorders and cuts off from a seed; [`contract::check_contract`] is what
 //! every implementation must pass.
 //!
 //! # Invariants
@@ -23,10 +23,12 @@
 //! - What one order of calls with one clock brings forth does not depend on chance or on hashing.
 
 pub mod breaker;
+pub mod contract;
 pub mod desk;
 pub mod due;
 pub mod error;
 pub mod event;
+mod faults;
 pub mod inbox;
 mod local;
 pub mod message;
@@ -40,6 +42,7 @@ mod wait;
 pub use breaker::{BreakerOptions, BreakerState};
 pub use error::{ConnectError, Full, OrderFault, RefusedKind, RequestFault};
 pub use event::{BusStats, Event};
+pub use faults::{FaultRates, FaultyBus, Weather};
 pub use local::{LocalBus, LocalExchange};
 pub use message::{Extra, HeaderError, Headers, Message};
 pub use options::{
