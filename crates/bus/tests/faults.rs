@@ -47,7 +47,7 @@ fn turn(buses: &mut [Faulty], now: u64, seen: &mut Seen) {
                 }
                 Event::Delivered { delivery, attempt, message, .. } => {
                     let text = String::from_utf8_lossy(&message.payload).into_owned();
-                    let fails = attempt == 1 && text.len() % 3 == 0;
+                    let fails = attempt == 1 && text.len().is_multiple_of(3);
                     if !fails {
                         let group = me.split('-').next().unwrap_or_default().to_owned();
                         seen.handled.entry(group).or_default().push(text);

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-proof", &[]),
     ("skerry-journal", &["skerry-proof"]),
     ("skerry-bus", &[]),
+    ("skerry-nats", &["skerry-bus"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
     ("skerry-gateway", &["skerry-book", "skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
     ("skerry-client", &[]),
@@ -40,8 +41,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates that must stay free of clocks, files and threads.
 const PURE: &[&str] = &["money", "ledger", "book", "proof"];
 
-/// Where tokio may appear: the gateway, the client and the command line.
-const TOKIO_ALLOWED: &[&str] = &["skerry-gateway", "skerry-client", "skerry"];
+/// Where tokio may appear: the gateway, the client, the command line, and the thread that speaks to NATS.
+const TOKIO_ALLOWED: &[&str] = &["skerry-nats", "skerry-gateway", "skerry-client", "skerry"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
