@@ -2,6 +2,7 @@
 //! back the same. The fuzzing engine calls them with new bytes, `cargo test` with the kept corpus.
 
 use skerry_book::{Seed, actor, packed, record};
+use skerry_bus::{Extra, Name, Pattern, Subject, TraceContext};
 use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
 use skerry_gateway::wire::transfers::TransferIn;
 use skerry_money::{AccountNumber, Amount, Balance, Currency, CustomerNumber, Date};
@@ -15,6 +16,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("numbers", numbers),
     ("amounts", amounts),
     ("oidc", oidc),
+    ("bus", bus),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -132,4 +134,30 @@ fn claims_of(bytes: &[u8]) {
         assert!(grant.expires_s.is_some_and(|ends| ends > 1_800_000_000), "what is taken ends, and not before now");
         assert!(grant.role != skerry_book::Role::Customer || grant.customer.is_some(), "a customer is somebody");
     }
+}
+
+/// What the bus reads from outside: a subject, a pattern, a name and a trace, a line each, then headers with a colon.
+pub fn bus(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.split('\n');
+    let subject = lines.next().and_then(|line| Subject::new(line).ok());
+    let pattern = lines.next().and_then(|line| Pattern::new(line).ok());
+    if let (Some(subject), Some(pattern)) = (subject, pattern) {
+        let heard = pattern.hears(&subject);
+        assert_eq!(heard, pattern.overlaps(&Pattern::from(subject)), "{subject} {pattern}");
+        assert!(Pattern::all().hears(&subject) && Pattern::from(subject).hears(&subject));
+    }
+    if let Some(name) = lines.next().and_then(|line| Name::new(line).ok()) {
+        assert!(Subject::new(name.as_str()).is_ok(), "a name is a token");
+    }
+    if let Some(trace) = lines.next().and_then(TraceContext::parse) {
+        assert_eq!(TraceContext::parse(&trace.to_string()), Some(trace));
+    }
+    let mut extra = Extra::default();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if extra.insert(name, value).is_ok() {
+            assert_eq!(extra.get(name), Some(value));
+        }
+    }
+    assert_eq!(extra.bytes(), extra.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>());
 }
