@@ -1,5 +1,5 @@
 //! Messages a second between two threads of one process, by each of the three ways. Run with `--release`, on a quiet
-//! machine: `cargo run --release --package skerry-bus --example throughput -- 5000000`.
+//! machine: `cargo run --release --package skerry-bus --example bus_throughput -- 5000000`.
 
 use std::time::Instant;
 

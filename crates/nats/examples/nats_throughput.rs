@@ -1,5 +1,5 @@
 //! Messages a second over a NATS server that is there already, asked and stored. Run with `--release`, on a quiet machine:
-//! `cargo run --release --package skerry-nats --example throughput -- nats://127.0.0.1:4222 100000`.
+//! `cargo run --release --package skerry-nats --example nats_throughput -- nats://127.0.0.1:4222 100000`.
 
 use std::time::{Duration, Instant};
 
