@@ -263,13 +263,19 @@ pub fn encode(transfer: &Transfer, bytes: &mut [u8; TRANSFER_LENGTH]) {
         .finish();
 }
 
-/// The digest of a transfer that did not come packed. The text of a tail (long reference, sealed note) is mixed in.
+/// The digest of a transfer that did not come packed. A long reference is mixed in, and so is the tag of a note: the
+/// note itself is ciphertext, another at every attempt. A tag of zeros is no note.
 #[must_use]
-pub fn digest(transfer: &Transfer, tail: &[u8], seed: &Seed) -> u64 {
+pub fn digest(transfer: &Transfer, reference: &[u8], note_tag: &[u8; 16], seed: &Seed) -> u64 {
     let mut bytes = [0; TRANSFER_LENGTH];
     encode(transfer, &mut bytes);
     let digest = seed.digest(&bytes);
-    if tail.is_empty() { digest } else { digest.rotate_left(1) ^ seed.digest(tail) }
+    match (reference.is_empty(), *note_tag == [0; 16]) {
+        (true, true) => digest,
+        (false, true) => digest.rotate_left(1) ^ seed.digest(reference),
+        // A reference has no NUL, so the two parts cannot be taken for one.
+        (_, false) => digest.rotate_left(1) ^ seed.digest(&[reference, &[0], note_tag].concat()),
+    }
 }
 
 /// One line of the answer.

@@ -105,7 +105,7 @@ fn import() -> impl Strategy<Value = Transfer> {
 }
 
 fn digest(transfer: &Transfer) -> u64 {
-    skerry_book::packed::digest(transfer, &[], &skerry_book::Seed::new(SEED))
+    skerry_book::packed::digest(transfer, &[], &[0; 16], &skerry_book::Seed::new(SEED))
 }
 
 fn command() -> impl Strategy<Value = Command> {

@@ -219,7 +219,7 @@ impl Story {
                 _ => transfer.flags = transfer.flags.with(flag(word)),
             }
         }
-        transfer.digest = skerry_book::packed::digest(&transfer, &[], self.world.book.seed());
+        transfer.digest = skerry_book::packed::digest(&transfer, &[], &[0; 16], self.world.book.seed());
         match self.world.transfer(&transfer) {
             Ok(_) => "ok".to_owned(),
             Err(rejection) => named(rejection),

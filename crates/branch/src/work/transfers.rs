@@ -412,13 +412,7 @@ fn prepare(asked: &Asked, book: &Book) -> Transfer {
     if !asked.reference.is_empty() {
         transfer.reference = book.reference_hash(&asked.reference);
     }
-    transfer.digest = if asked.note_tag == [0; 16] {
-        packed::digest(&transfer, asked.reference.as_bytes(), book.seed())
-    } else {
-        // A reference has no NUL, so the two parts cannot be taken for one.
-        let texts = [asked.reference.as_bytes(), &[0], &asked.note_tag].concat();
-        packed::digest(&transfer, &texts, book.seed())
-    };
+    transfer.digest = packed::digest(&transfer, asked.reference.as_bytes(), &asked.note_tag, book.seed());
     transfer
 }
 

@@ -118,7 +118,7 @@ impl Desk {
             if !line.text.is_empty() {
                 transfer.reference = self.words.reference_hash(&line.text);
             }
-            transfer.digest = packed::digest(&transfer, line.text.as_bytes(), &seed());
+            transfer.digest = packed::digest(&transfer, line.text.as_bytes(), &note_tag(line.note), &seed());
             if batch.packed {
                 // What has no packed form is not what the branch is asked.
                 let mut record = [0; packed::TRANSFER_LENGTH];
@@ -204,6 +204,11 @@ impl Desk {
     }
 }
 
+/// What stands for a note in the digest: any note here is the same one.
+fn note_tag(length: usize) -> [u8; 16] {
+    [u8::from(length > 0); 16]
+}
+
 fn packed_body(batch: &Batch) -> Body {
     let mut bytes = Vec::with_capacity(batch.lines.len() * packed::TRANSFER_LENGTH);
     for line in &batch.lines {
@@ -222,7 +227,7 @@ fn asked_body(batch: &Batch) -> Body {
                 transfer: line.transfer,
                 reference: line.text.as_str().into(),
                 note: vec![0x5e; line.note].into(),
-                note_tag: [u8::from(line.note > 0); 16],
+                note_tag: note_tag(line.note),
             })
             .collect(),
     )
