@@ -3,6 +3,7 @@
 //! It never waits for the writer but where it says so, and reads of files happen on the caller's thread. After each
 //! opening it looks at the new one; what a caller took from a former one stays readable, but stands still.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub(crate) struct OpenParts {
     pub(crate) history: HistoryHandle,
+    pub(crate) answered: Arc<AtomicU64>,
     pub(crate) evidence: Arc<dyn Evidence>,
     pub(crate) latest: Arc<dyn Fn() -> Option<Arc<SignedCheckpoint>> + Send + Sync>,
 }
@@ -123,6 +125,13 @@ impl BranchHandle {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.parts().map_or(0, |parts| parts.evidence.durable())
+    }
+
+    /// The position before which everything may have been told to somebody: whoever reads its history must see so much.
+    /// At most [`position`](Self::position); 0 while it is not open.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.parts().map_or(0, |parts| parts.answered.load(Ordering::Acquire))
     }
 
     /// Its history, while it is open; another one after each opening.

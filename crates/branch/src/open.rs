@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use skerry_book::record::{self, RecordError};
@@ -195,6 +196,8 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         writer,
         filling: Builder::new(recovery.head, stamp.time_us, stamp.business_date),
         sealed: recovery.head,
+        polled: recovery.head,
+        answered: Arc::new(AtomicU64::new(recovery.head.position.0)),
         sealed_time_us: base.time_us,
         fed: recovery.head.batch,
         feeding: 0,

@@ -210,6 +210,7 @@ where
         if let Some(work) = self.branch.work_mut() {
             work.journal.on_progress(Box::new(move || wake(&waker)));
         }
+        let answered = self.branch.work_mut().map(|work| Arc::clone(&work.answered)).unwrap_or_default();
         if let (Some(workshop), Some(reader)) = (self.branch.workshop(), self.branch.reader()) {
             let generation = self.lanes.as_ref().map_or(0, |(generation, _)| *generation) + 1;
             self.lanes = self.start_lanes(generation, &workshop).map(|lanes| (generation, lanes));
@@ -217,6 +218,7 @@ where
             let latest = Arc::clone(&workshop);
             let parts = OpenParts {
                 history,
+                answered,
                 latest: Arc::new(move || latest.latest()),
                 evidence: Arc::new(Desk { reader, workshop }),
             };

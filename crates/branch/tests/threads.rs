@@ -119,7 +119,8 @@ fn many_clients_at_once_and_everything_after_closing_and_opening() {
     let handle = thread.handle();
     let balances: Vec<i128> = (1..=8).map(|serial| balance(&handle, serial)).collect();
     assert_eq!(balances.iter().sum::<i128>(), 8_000);
-    let position = handle.position();
+    let position = handle.answered();
+    assert_eq!(handle.position(), position, "all that is durable was answered");
     let history = handle.history().unwrap();
     history.wait_for(position, Duration::from_secs(10)).unwrap();
     let page = history.query(&Query { at_least: position, ..Query::of_account(account(1)) }).unwrap();

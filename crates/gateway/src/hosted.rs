@@ -42,11 +42,12 @@ impl Hosted {
 
     /// The history, come up to everything that is durable now.
     fn history(&self) -> Result<(HistoryHandle, u64), Trouble> {
-        let durable = self.handle.position();
+        // What nobody has been told of yet need not be waited for.
+        let answered = self.handle.answered();
         let history =
             self.handle.history().ok_or_else(|| Trouble::NotYet("the branch is not open".to_owned()))?;
-        history.wait_for(durable, PATIENCE).map_err(history_trouble)?;
-        Ok((history, durable))
+        history.wait_for(answered, PATIENCE).map_err(history_trouble)?;
+        Ok((history, answered))
     }
 }
 

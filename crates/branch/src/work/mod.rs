@@ -19,6 +19,7 @@ mod serve;
 mod transfers;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skerry_book::Book;
@@ -86,6 +87,10 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) writer: Writer,
     pub(crate) journal: J,
     pub(crate) reader: J::Reader,
+    /// The durable end as of the last look: what is beyond is durable too, but nobody has been told yet.
+    pub(crate) polled: Head,
+    /// The position before which everything may have been told to somebody; for those who read beside the writer.
+    pub(crate) answered: Arc<AtomicU64>,
     pub(crate) book: Book,
     pub(crate) ids: Ids,
     pub(crate) clock: Clock,
@@ -180,6 +185,7 @@ impl<J: Journal> Work<J> {
         let mut done = false;
         while let Some(told) = self.journal.poll() {
             let appended = told?;
+            self.polled = appended.head;
             self.ids.durable(appended.head.position.0, appended.head.hash);
             self.metrics.durable(&appended, now);
             self.feed(appended.batch);
@@ -210,7 +216,8 @@ impl<J: Journal> Work<J> {
     /// Lets go what may go: replies that see nothing but what is durable.
     fn release(&mut self, now: Now, queue: &SharedQueue) -> bool {
         let early = self.options.sabotage.early_reply();
-        let durable = if early { u64::MAX } else { self.journal.head().batch };
+        let durable = if early { u64::MAX } else { self.polled.batch };
+        self.answered.store(self.polled.position.0, Ordering::Release);
         let mut done = false;
         while let Some(held) = self.held.pop_free(durable) {
             self.metrics.replied(now, held.taken_us);
