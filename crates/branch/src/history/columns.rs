@@ -143,6 +143,22 @@ impl Columns {
         });
     }
 
+    /// Adds those rows of `others`.
+    pub(crate) fn extend(&mut self, others: &Self, rows: std::ops::Range<usize>) {
+        self.debits.extend_from_slice(&others.debits[rows.clone()]);
+        self.credits.extend_from_slice(&others.credits[rows.clone()]);
+        self.references.extend_from_slice(&others.references[rows.clone()]);
+        self.rows.extend_from_slice(&others.rows[rows]);
+    }
+
+    /// Forgets all rows and keeps their room.
+    pub(crate) fn clear(&mut self) {
+        self.debits.clear();
+        self.credits.clear();
+        self.references.clear();
+        self.rows.clear();
+    }
+
     /// The side `account` is on in a row, if any.
     pub(crate) fn side(&self, row: usize, account: AccountRef) -> Option<Side> {
         if self.debits[row] == account.0 {

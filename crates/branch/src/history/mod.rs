@@ -117,6 +117,8 @@ pub struct History {
     /// Header hash of the last batch fed.
     head: [u8; 32],
     working: bool,
+    /// Rows of the batch that is being fed.
+    staged: Columns,
 }
 
 /// A job: run it on any thread, then give its result to [`History::finish`].
@@ -189,7 +191,7 @@ impl History {
             moved_on: Condvar::new(),
         };
         let shared = Arc::new(shared);
-        Ok(Self { config, folder, shared, head: [0; 32], working: false })
+        Ok(Self { config, folder, shared, head: [0; 32], working: false, staged: Columns::default() })
     }
 
     /// The next position to feed.
@@ -222,23 +224,36 @@ impl History {
     /// If the batch leaves a gap, or its records are not whole.
     pub fn feed(&mut self, batch: DurableBatch<'_>) {
         let shared = Arc::clone(&self.shared);
-        let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        // Only this thread moves the history on, so what it reads here stays true.
+        let (end, span_first) = {
+            let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            (state.end, state.first)
+        };
         let (records, rest) = batch.records.as_chunks::<RECORD_BYTES>();
         assert!(rest.is_empty(), "a batch holds whole records");
-        assert!(batch.first <= state.end, "a batch is missing before the one fed");
-        let known = usize::try_from(state.end - batch.first).unwrap_or(usize::MAX);
+        assert!(batch.first <= end, "a batch is missing before the one fed");
+        let known = usize::try_from(end - batch.first).unwrap_or(usize::MAX);
         let Some(records) = records.get(known..).filter(|records| !records.is_empty()) else { return };
-        let first = u32::try_from(state.end - state.first).expect("a span has fewer than 2^32 positions");
+        let first = u32::try_from(end - span_first).expect("a span has fewer than 2^32 positions");
+        // Reading the records takes a millisecond for a full batch: questions do not wait for that, only for the copy.
+        self.staged.clear();
+        for (offset, record) in (first..).zip(records) {
+            if Raw(record).is_moved() {
+                self.staged.push(shared.keyed.seed, offset, batch.business_date.0, record);
+            }
+        }
+        let mut state = shared.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.days.last().is_none_or(|(_, date)| *date != batch.business_date.0) {
             state.days.push((first, batch.business_date.0));
         }
-        for (offset, record) in (first..).zip(records) {
-            if Raw(record).is_moved() {
-                state.tail.push(shared.keyed.seed, offset, batch.business_date.0, record);
-                if state.tail.len() == CHUNK_ROWS {
-                    let full = std::mem::replace(&mut state.tail, Columns::with_room());
-                    state.chunks.push(Arc::new(full));
-                }
+        let mut copied = 0;
+        while copied < self.staged.len() {
+            let until = self.staged.len().min(copied + CHUNK_ROWS - state.tail.len());
+            state.tail.extend(&self.staged, copied..until);
+            copied = until;
+            if state.tail.len() == CHUNK_ROWS {
+                let full = std::mem::replace(&mut state.tail, Columns::with_room());
+                state.chunks.push(Arc::new(full));
             }
         }
         state.end += records.len() as u64;
