@@ -114,6 +114,7 @@ fn spawn(folder: &str) -> BranchThread {
         store: LocalStore {
             storage: storage.folder("journal").expect("a folder"),
             options: LocalOptions::new(BRANCH),
+            cold: None,
         },
         storage,
         options,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use skerry_book::command::Incarnate;
 use skerry_book::{Actor, Cause, Command};
-use skerry_journal::{Journal, JournalReader, JournalStore, Position, Storage};
+use skerry_journal::{Journal, JournalReader, JournalStore, Position, Shelved, Storage};
 use skerry_proof::Signer;
 
 use crate::api::{Busy, BusyReason, Reply, Request};
@@ -49,6 +49,16 @@ pub enum Condition {
     Sick(String),
 }
 
+/// Called once, on the writer's thread, with the first position that is still in the journal after an archiving, or why
+/// it went no further.
+pub type ArchiveReply = Box<dyn FnOnce(Result<u64, String>) + Send>;
+
+/// An archiving under way: up to where, and who waits for it.
+struct Archiving {
+    before: u64,
+    reply: ArchiveReply,
+}
+
 /// Readers of a journal.
 pub(crate) type ReaderOf<J> = <<J as JournalStore>::Journal as Journal>::Reader;
 
@@ -63,6 +73,7 @@ pub struct Branch<J: JournalStore, S: Storage> {
     queue: SharedQueue,
     work: Option<Box<Work<J::Journal>>>,
     workshop: Option<Arc<Workshop<S>>>,
+    archiving: Option<Archiving>,
     condition: Condition,
 }
 
@@ -82,6 +93,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             queue: Arc::new(Mutex::new(queue)),
             work: None,
             workshop: None,
+            archiving: None,
             condition: Condition::Closed,
         }
     }
@@ -92,6 +104,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
     ///
     /// [`OpenFailure`]; the branch is then sick for that reason.
     pub fn open(&mut self, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
+        self.stop_archiving();
         self.work = None;
         self.workshop = None;
         let ground = Ground {
@@ -214,6 +227,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             work.abandon(now, &self.queue);
         }
         self.turn_away(now);
+        self.stop_archiving();
         self.workshop = None;
         self.condition = Condition::Sick(reason);
         true
@@ -242,6 +256,9 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
 
     /// Takes back a job. Jobs of an earlier opening must not come here.
     pub fn finish(&mut self, done: JobDone, now: Now) {
+        if let JobDone::Archived(copied) = done {
+            return self.archived(copied);
+        }
         let Some(work) = &mut self.work else { return };
         if let Err(fault) = work.finish(done) {
             self.fail(chain(&fault), now);
@@ -263,37 +280,39 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         work.mark_idle(now);
     }
 
-    /// Moves sealed segments before `before` to `cold`, but none that the next opening could need: before the oldest kept
-    /// snapshot and in all derived files. Returns the first position that is still in the journal. Copies on the
-    /// caller's time.
-    ///
-    /// # Errors
-    ///
-    /// Why not, with all causes; what was not durably copied is still in its place.
-    pub fn archive(&mut self, before: u64, cold: &<J::Journal as Journal>::Cold) -> Result<u64, String> {
-        let (Some(work), Some(workshop)) = (&mut self.work, &self.workshop) else {
-            return Err("the branch is not open".to_owned());
-        };
-        let kept = snapshot::list(&workshop.snapshots).map_err(|error| chain(&error))?;
-        // A damaged one is as good as none.
-        let mut sound =
-            kept.iter().rev().filter(|(_, file)| snapshot::read(&workshop.snapshots, file).is_ok());
-        let Some((oldest, _)) = sound.next() else {
-            return Err("there is no snapshot to open from".to_owned());
-        };
-        // A name that is seen need not be durable; what the next opening stands on must be.
-        for folder in ["snapshots", "ids", "history"] {
-            let folder = self.storage.folder(folder).map_err(|error| chain(&error))?;
-            folder.sync_dir().map_err(|error| chain(&error))?;
+    /// Moves sealed segments that end at or before `before` to the journal's cold folder, one after another, but none that
+    /// the next opening could need. A job copies; the writer only lets go of what is durable there. What was moved when
+    /// the branch stops stays moved.
+    pub fn archive(&mut self, before: u64, reply: ArchiveReply) {
+        if self.archiving.is_some() {
+            return reply(Err("an archiving is under way".to_owned()));
         }
-        workshop.rest();
-        let followed = {
-            let followers = workshop.followers();
-            followers.nodes.marked().position.0.min(followers.history.kept())
-        };
-        let before = before.min(oldest.0).min(followed).min(work.ids.position());
-        let start = work.journal.archive(Position(before), cold).map_err(|error| chain(&error))?;
-        Ok(start.0)
+        let Some(work) = &mut self.work else { return reply(Err("the branch is not open".to_owned())) };
+        work.copy_old(before);
+        self.archiving = Some(Archiving { before, reply });
+    }
+
+    /// A segment has been copied, or there was none to copy.
+    fn archived(&mut self, copied: Result<Shelved, String>) {
+        let Some(archiving) = self.archiving.take() else { return };
+        let Some(work) = &mut self.work else { return };
+        let was = work.reader.start();
+        let start = copied.and_then(|copied| work.journal.release(copied).map_err(|error| chain(&error)));
+        match start {
+            Ok(start) if start > was => {
+                crate::coverage::Mark::SegmentArchived.hit();
+                work.copy_old(archiving.before);
+                self.archiving = Some(archiving);
+            }
+            other => (archiving.reply)(other.map(|start| start.0)),
+        }
+    }
+
+    fn stop_archiving(&mut self) {
+        if let Some(archiving) = self.archiving.take() {
+            crate::coverage::Mark::ArchivingCutShort.hit();
+            (archiving.reply)(Err("the branch stopped; what was archived so far stays so".to_owned()));
+        }
     }
 
     /// The clock's word is good although it jumped: an operator or a second source says so.
@@ -330,6 +349,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             drop(work.journal.close());
         }
         self.turn_away(now);
+        self.stop_archiving();
         self.workshop = None;
         self.condition = Condition::Closed;
     }
@@ -352,10 +372,10 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         self.work.as_ref().map(|work| &work.book)
     }
 
-    /// A reader of the open branch's journal.
+    /// A reader of the open branch's journal and its archive.
     #[must_use]
     pub fn reader(&self) -> Option<ReaderOf<J>> {
-        self.work.as_ref().map(|work| work.reader.clone())
+        self.work.as_ref().map(|work| work.far.clone())
     }
 
     /// The durable end of the open branch's journal; the default while it is closed.
@@ -380,6 +400,12 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
 }
 
 impl<J: Journal> Work<J> {
+    /// Orders the next segment to be copied.
+    fn copy_old(&mut self, before: u64) {
+        let before = before.min(self.ids.position());
+        self.jobs.push_back(Job::Archive(self.far.clone(), before));
+    }
+
     fn incarnate(&mut self, wish: Incarnate) {
         let actor = Actor::bank(Cause::DeclaredLoss);
         self.bank_command(&Command::Incarnate(wish), &actor);

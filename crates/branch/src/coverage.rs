@@ -51,6 +51,12 @@ skerry_journal::coverage_marks! {
     FalseLead,
     /// An id led into the archive.
     ArchivedId,
+    /// A segment was archived: copied, then let go.
+    SegmentArchived,
+    /// What was derived from archived positions was made again from the archive.
+    RebuiltFromTheArchive,
+    /// A branch stopped with an archiving under way.
+    ArchivingCutShort,
     /// A span of history was sealed.
     SpanSealed,
     /// A span of history was thrown away at opening.

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 use skerry_book::Status;
-use skerry_journal::{Journal, JournalStats, JournalStore};
+use skerry_journal::{JournalStats, JournalStore};
+use skerry_money::Date;
 use skerry_proof::Receipt;
 use skerry_proof::checkpoint::SignedCheckpoint;
 
 use crate::api::{Busy, Request};
-use crate::branch::{Condition, ask_of};
+use crate::branch::{ArchiveReply, Condition, ask_of};
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
 use crate::history::{HistoryHandle, HistoryStats};
 use crate::ids::IdsStats;
@@ -29,7 +30,7 @@ pub(crate) enum Order<J> {
     Reopen(Sender<Result<Found, String>>),
     DeclareLoss(J, Sender<Result<Found, String>>),
     Mark { snapshot: bool },
-    Archive(u64, Box<dyn std::any::Any + Send>, Sender<Result<u64, String>>),
+    Archive(u64, ArchiveReply),
     ConfirmClock,
     Close(Sender<()>),
 }
@@ -175,21 +176,32 @@ impl BranchHandle {
         self.order(Order::Mark { snapshot });
     }
 
-    /// Moves sealed segments that no kept snapshot needs, and that lie before `before`, to `cold`, a folder of the same
-    /// kind as the journal's. Returns the first position that is still in the journal. The writer copies: it serves
-    /// nobody meanwhile.
+    /// Moves sealed segments that no kept snapshot needs, and that end at or before `before`, to the journal's cold
+    /// folder. Returns the first position that is still in the journal. Waits until it is done, while the branch serves.
     ///
     /// # Errors
     ///
-    /// Why not, with all causes; what was not durably copied is still in its place.
-    pub fn archive<J>(&self, before: u64, cold: <J::Journal as Journal>::Cold) -> Result<u64, String>
-    where
-        J: JournalStore,
-        <J::Journal as Journal>::Cold: Send + 'static,
-    {
+    /// Why it went no further, with all causes; what was not durably copied is still in its place.
+    pub fn archive(&self, before: u64) -> Result<u64, String> {
         let (answer, wait) = bounded(1);
-        self.order(Order::Archive(before, Box::new(cold), answer));
+        let reply: ArchiveReply = Box::new(move |result| drop(answer.send(result)));
+        self.order(Order::Archive(before, reply));
         wait.recv().unwrap_or_else(|_| Err("the branch is closed".to_owned()))
+    }
+
+    /// The first position that is in the journal and not in the archive; 0 while the branch is not open.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.parts().map_or(0, |parts| parts.evidence.start())
+    }
+
+    /// The position of the first record of the business day `date` or of a later one, among those in the journal.
+    ///
+    /// # Errors
+    ///
+    /// [`EvidenceError`].
+    pub fn position_on(&self, date: Date) -> Result<u64, EvidenceError> {
+        self.parts()?.evidence.position_on(date)
     }
 
     /// Says that the wall clock is right although it jumped.

@@ -358,15 +358,16 @@ impl Ids {
         Ok(())
     }
 
-    /// A finder for other threads.
+    /// A finder for other threads, which compares with the same records.
     #[must_use]
     pub fn reader(&self) -> IdsReader {
-        IdsReader {
-            seed: self.seed,
-            folder: self.folder.clone(),
-            records: Arc::clone(&self.records),
-            shared: Arc::clone(&self.shared),
-        }
+        self.reader_over(Arc::clone(&self.records))
+    }
+
+    /// A finder for other threads that compares with `records`: those of a reader that may wait for the archive.
+    #[must_use]
+    pub fn reader_over(&self, records: Arc<dyn Records>) -> IdsReader {
+        IdsReader { seed: self.seed, folder: self.folder.clone(), records, shared: Arc::clone(&self.shared) }
     }
 
     /// Counts and sizes.

@@ -6,11 +6,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use skerry_book::BookImage;
-use skerry_journal::{Head, JournalReader, Position, SealedBatch, Storage};
+use skerry_journal::{Head, JournalReader, Position, SealedBatch, Shelved, Storage};
 use skerry_money::Date;
 use skerry_proof::Signer;
 use skerry_proof::checkpoint::{Checkpoint, SignedCheckpoint};
 
+use crate::branch::chain;
 use crate::evidence::checkpoints;
 use crate::evidence::nodes::Nodes;
 use crate::history::{DurableBatch, History, HistoryStats, HistoryWork, SideError};
@@ -34,6 +35,8 @@ pub enum Job<R> {
     Snapshot(Box<Snapshot>),
     /// Destroy a customer's key.
     Erase(KeyRef),
+    /// Copy the oldest segment to the cold folder, if it ends at or before this position and nothing needs it.
+    Archive(R, u64),
 }
 
 /// What a snapshot is made of.
@@ -65,6 +68,8 @@ pub enum JobDone {
     Snapshot(Result<u64, String>),
     /// The key is gone.
     Erased(KeyRef),
+    /// What lies in the cold folder now, or why it does not.
+    Archived(Result<Shelved, String>),
     /// Derived state is in doubt: the branch must open anew.
     Failed(String),
 }
@@ -91,11 +96,13 @@ pub enum Lane {
     Files,
     /// Snapshots: big, and nobody waits for them.
     Snapshots,
+    /// Copying to the cold folder: as slow as that is, and in nobody's way.
+    Cold,
 }
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 4] = [Self::Feed, Self::Desk, Self::Files, Self::Snapshots];
+    pub const ALL: [Self; 5] = [Self::Feed, Self::Desk, Self::Files, Self::Snapshots, Self::Cold];
 }
 
 impl<R> Job<R> {
@@ -107,6 +114,7 @@ impl<R> Job<R> {
             Self::Sign(_) | Self::Erase(_) => Lane::Desk,
             Self::Ids(_) | Self::Span(_) => Lane::Files,
             Self::Snapshot(_) => Lane::Snapshots,
+            Self::Archive(..) => Lane::Cold,
         }
     }
 }
@@ -121,6 +129,7 @@ impl<R> std::fmt::Debug for Job<R> {
             Self::Sign(checkpoint) => write!(formatter, "Sign({})", checkpoint.position),
             Self::Snapshot(snapshot) => write!(formatter, "Snapshot({})", snapshot.mark.head.position),
             Self::Erase(key) => write!(formatter, "Erase({})", key.0),
+            Self::Archive(_, before) => write!(formatter, "Archive({before})"),
         }
     }
 }
@@ -135,6 +144,8 @@ pub(crate) struct Followers<F> {
 
 /// Everything that jobs work with.
 pub struct Workshop<S: Storage> {
+    /// The folder of all that is derived.
+    pub(crate) ground: S,
     pub(crate) snapshots: S,
     pub(crate) evidence: S,
     pub(crate) checkpoints: S,
@@ -185,7 +196,31 @@ impl<S: Storage> Workshop<S> {
                 // At the next opening the erasure is replayed, for no snapshot has passed it.
                 Err(error) => JobDone::Failed(format!("could not erase key {}: {error}", key.0)),
             },
+            Job::Archive(reader, before) => JobDone::Archived(self.archive(&reader, before)),
         }
+    }
+
+    /// Copies one segment, but none that the next opening could need: before the oldest sound snapshot and in all that is
+    /// derived.
+    fn archive<R: JournalReader>(&self, reader: &R, before: u64) -> Result<Shelved, String> {
+        let kept = snapshot::list(&self.snapshots).map_err(|error| chain(&error))?;
+        // A damaged one is as good as none.
+        let mut sound = kept.iter().rev().filter(|(_, file)| snapshot::read(&self.snapshots, file).is_ok());
+        let Some((oldest, _)) = sound.next() else {
+            return Err("there is no snapshot to open from".to_owned());
+        };
+        // A name that is seen need not be durable; what the next opening stands on must be.
+        for name in ["snapshots", "ids", "history"] {
+            let folder = self.ground.folder(name).map_err(|error| chain(&error))?;
+            folder.sync_dir().map_err(|error| chain(&error))?;
+        }
+        self.rest();
+        let followed = {
+            let followers = self.followers();
+            followers.nodes.marked().position.0.min(followers.history.kept())
+        };
+        let before = Position(before.min(oldest.0).min(followed));
+        reader.copy_old(before, 1).map_err(|error| chain(&error))
     }
 
     pub(crate) fn followers(&self) -> MutexGuard<'_, Followers<S::File>> {

@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use skerry_journal::storage::read_whole;
 use skerry_journal::{Storage, StorageError, StorageErrorKind, StorageFile};
 use zeroize::Zeroizing;
 
@@ -146,6 +147,32 @@ impl<S: Storage> SlotKeys<S> {
         // A panic in between leaves files that are valid at every step.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The keys that are erased in the key files in `storage`, which are only read: what a restored copy must not bring back.
+/// Erased in one copy is erased, and no master key is needed to see it.
+///
+/// # Errors
+///
+/// As the storage says; [`StorageErrorKind::NotFound`] if neither file is there.
+pub fn erased_in<S: Storage>(storage: &S) -> Result<Vec<KeyRef>, KeyError> {
+    let mut erased = std::collections::BTreeSet::new();
+    let mut missing = 0;
+    for name in FILES {
+        let bytes = match read_whole(storage, name) {
+            Err(error) if error.kind == StorageErrorKind::NotFound && missing == 0 => {
+                missing += 1;
+                continue;
+            }
+            other => other?,
+        };
+        // Slot 0 is the header.
+        let slots = (0_u64..).zip(bytes.chunks(SLOT)).skip(1);
+        erased.extend(
+            slots.filter(|(_, slot)| slot.first() == Some(&ERASED)).map(|(number, _)| KeyRef(number)),
+        );
+    }
+    Ok(erased.into_iter().collect())
 }
 
 fn open_or_create<S: Storage>(storage: &S, name: &str) -> Result<S::File, StorageError> {

@@ -2,7 +2,6 @@
 
 use super::*;
 use skerry_journal::RealStorage;
-use skerry_journal::storage::read_whole;
 
 fn entropy() -> Entropy {
     let mut state = 7_u64;
@@ -75,4 +74,24 @@ fn another_master_key_is_refused() {
     let storage = folder("master");
     open(&storage).create(1).unwrap();
     assert!(matches!(SlotKeys::open(&storage, [4; 32], entropy()), Err(KeyError::WrongMaster)));
+}
+
+#[test]
+fn what_is_erased_is_seen_without_the_master_key_and_in_either_copy() {
+    let storage = folder("seen");
+    assert!(
+        matches!(erased_in(&storage), Err(KeyError::Storage(error)) if error.kind == StorageErrorKind::NotFound)
+    );
+    let keys = open(&storage);
+    keys.create(5).unwrap();
+    assert_eq!(erased_in(&storage).unwrap(), []);
+    keys.erase(KeyRef(2)).unwrap();
+    keys.erase(KeyRef(5)).unwrap();
+    // An erasure that was cut short between the copies, and one of a key that was never there.
+    storage.open(FILES[1], true).unwrap().write_at(3 * SLOT_U64, &[ERASED]).unwrap();
+    keys.erase(KeyRef(9)).unwrap();
+    assert_eq!(erased_in(&storage).unwrap(), [KeyRef(2), KeyRef(3), KeyRef(5), KeyRef(9)]);
+    assert_eq!(erased_in(&storage).unwrap(), keys.erased().unwrap());
+    storage.remove(FILES[0]).unwrap();
+    assert_eq!(erased_in(&storage).unwrap().len(), 4);
 }

@@ -47,10 +47,12 @@ mod thread;
 mod work;
 
 pub use api::{Body, Reply, Request};
-pub use branch::{Branch, Condition, Parts};
+pub use branch::{ArchiveReply, Branch, Condition, Parts};
 pub use clock::Now;
 pub use handle::{BranchHandle, Figures};
 pub use open::{Found, OpenFailure};
 pub use options::Options;
+/// Why something could not be read from a journal or its archive, as the errors of this crate hold it.
+pub use skerry_journal::ReadError;
 pub use thread::{BranchThread, Entropy};
 pub use work::Fault;

@@ -140,18 +140,25 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let options = ground.options;
     let opened = store.open()?;
     let (journal, recovery) = (opened.journal, opened.recovery);
-    let reader = journal.reader();
+    let (reader, far) = (journal.reader(), journal.far_reader());
     let durable: Arc<dyn Records> = Arc::new(Durable(reader.clone()));
+    let all: Arc<dyn Records> = Arc::new(Durable(far.clone()));
     let folder = |name| ground.storage.folder(name);
     let (snapshots, checkpoints, evidence) =
         (folder("snapshots")?, folder("checkpoints")?, folder("evidence")?);
     let latest = check_checkpoints(&checkpoints, ground.signer.public_key(), &*durable, &recovery)?;
-    let mut base = find_base(&snapshots, &*durable, options, recovery.head, recovery.start)?;
+    let archive = Archive { reader: &far, start: recovery.start };
+    let base = find_base(&snapshots, &*durable, options, recovery.head, recovery.start);
+    let mut base =
+        archive.or_whole(base, || find_base(&snapshots, &*durable, options, recovery.head, Position(0)))?;
     let from_snapshot = base.head.position.0;
     let start = recovery.start.0;
-    let mut ids = Ids::open(SideFolder::new(folder("ids")?), Arc::clone(&durable), options.ids, start)?;
+    let id_runs = SideFolder::new(folder("ids")?);
+    let open_ids = |start| Ids::open(id_runs.clone(), Arc::clone(&durable), options.ids, start);
+    let mut ids = archive.or_whole(open_ids(start).map_err(OpenFailure::Side), || Ok(open_ids(0)?))?;
     let ground_place = (base.mmr.clone(), base.head);
-    replay(&reader, &mut base, &mut ids, &**ground.keys)?;
+    replay(&far, &mut base, &mut ids, &**ground.keys)?;
+    erase_again(&base.book, &**ground.keys)?;
     if cfg!(debug_assertions)
         && let Err(broken) = skerry_book::invariants::check(&base.book)
     {
@@ -160,14 +167,26 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
 
     let agrees = |head: &Head| durable.head_before(head.position.0).is_ok_and(|hash| hash == Some(head.hash));
     let mut nodes = Nodes::open(&evidence, |head| head.position >= recovery.start && agrees(head))?;
-    if nodes.marked().position < recovery.start {
+    // With the whole archive at hand they are made again from the beginning; else they go on from here.
+    if nodes.marked().position < recovery.start && !archive.is_whole() {
         let (mmr, head) = ground_place;
         nodes = Nodes::resume(&evidence, mmr, head)?;
     }
+    let spans = SideFolder::new(folder("history")?);
+    let open_history = |start| {
+        History::open(
+            spans.clone(),
+            Arc::clone(&all),
+            ids.reader_over(Arc::clone(&all)),
+            options.history,
+            start,
+        )
+    };
     let history =
-        History::open(SideFolder::new(folder("history")?), durable, ids.reader(), options.history, start)?;
+        archive.or_whole(open_history(start).map_err(OpenFailure::Side), || Ok(open_history(0)?))?;
     let followers = Followers { head: nodes.marked(), history, nodes };
     let workshop = Workshop {
+        ground: ground.storage.clone(),
         snapshots,
         evidence,
         checkpoints,
@@ -203,9 +222,10 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         feeding: 0,
         catching_up: true,
         followers_behind: false,
-        jobs: VecDeque::from([Job::CatchUp(reader.clone())]),
+        jobs: VecDeque::from([Job::CatchUp(far.clone())]),
         journal,
         reader,
+        far,
         clock: Clock::new(ground.now, stamp.time_us),
         jumped: None,
         mmr: base.mmr,
@@ -222,6 +242,35 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         scratch: Scratch::default(),
     };
     Ok(Opened { work, workshop, found })
+}
+
+/// The archive, for what is missing here and can be made again from the beginning.
+struct Archive<'a, R> {
+    reader: &'a R,
+    start: Position,
+}
+
+impl<R: JournalReader> Archive<'_, R> {
+    /// Whether all that is not in the journal lies there now.
+    fn is_whole(&self) -> bool {
+        self.start > Position(0) && self.reader.origin().is_ok_and(|origin| origin == Head::default())
+    }
+
+    /// What was `found`; if it wants what is archived, and the archive is whole, what comes of beginning `anew`.
+    fn or_whole<T>(
+        &self,
+        found: Result<T, OpenFailure>,
+        anew: impl FnOnce() -> Result<T, OpenFailure>,
+    ) -> Result<T, OpenFailure> {
+        let wants =
+            matches!(found, Err(OpenFailure::NoBase { .. } | OpenFailure::Side(SideError::Unfounded { .. })));
+        if !wants || !self.is_whole() {
+            return found;
+        }
+        crate::coverage::Mark::RebuiltFromTheArchive.hit();
+        tracing::warn!("what was derived from archived positions is made again from the archive");
+        anew()
+    }
 }
 
 /// Holds the journal against the last promise to the outside.
@@ -344,6 +393,19 @@ fn replay<R: JournalReader>(
         }
     })?;
     failed.map_or(Ok(()), Err)
+}
+
+/// Holds the keys against the book: they may come from an older copy than the snapshot that the book came from.
+fn erase_again(book: &Book, keys: &dyn Keys) -> Result<(), OpenFailure> {
+    let customers = (1..=book.customer_count()).filter_map(|serial| book.customer(serial));
+    for customer in customers.filter(|customer| customer.erased) {
+        let key = KeyRef(customer.key_ref);
+        if !matches!(keys.seal(key, &[]), Err(KeyError::Erased)) {
+            crate::coverage::Mark::ErasedAgain.hit();
+            keys.erase(key)?;
+        }
+    }
+    Ok(())
 }
 
 struct Replay<'a> {

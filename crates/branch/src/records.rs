@@ -32,6 +32,7 @@ impl<R: JournalReader> Records for Durable<R> {
 fn unread(position: u64, error: ReadError) -> SideError {
     match error {
         ReadError::Archived { .. } => SideError::Archived { position },
+        away @ ReadError::ColdAway { .. } => SideError::Away(away),
         error => SideError::Record { position, source: Box::new(error) },
     }
 }

@@ -54,7 +54,6 @@ impl BranchThread {
         J: JournalStore + 'static,
         S: Storage,
         ReaderOf<J>: Send + Sync,
-        <J::Journal as Journal>::Cold: 'static,
     {
         let (wake, woken) = bounded(1);
         let (orders, ordered) = unbounded();
@@ -154,7 +153,6 @@ where
     J: JournalStore + 'static,
     S: Storage,
     ReaderOf<J>: Send + Sync,
-    <J::Journal as Journal>::Cold: 'static,
 {
     fn run(mut self, opened: &Sender<()>) {
         drop(self.open());
@@ -345,13 +343,7 @@ where
                 let now = self.now();
                 self.branch.mark(now, snapshot);
             }
-            Order::Archive(before, cold, answer) => {
-                let moved = match cold.downcast::<<J::Journal as Journal>::Cold>() {
-                    Ok(cold) => self.branch.archive(before, &cold),
-                    Err(_) => Err("the folder is of another kind than the journal's".to_owned()),
-                };
-                let _ = answer.send(moved);
-            }
+            Order::Archive(before, reply) => self.branch.archive(before, reply),
             Order::ConfirmClock => {
                 let now = self.now();
                 self.branch.confirm_clock(now);

@@ -294,7 +294,7 @@ fn a_rewound_journal_does_not_open_until_the_loss_is_declared() {
     assert!(matches!(bank.branch.condition(), Condition::Sick(_)));
     let mut local = local_options(Mode::Stepped);
     local.accept_loss = true;
-    let store = skerry_journal::LocalStore { storage: journal, options: local };
+    let store = skerry_journal::LocalStore { storage: journal, options: local, cold: None };
     bank.branch.declare_loss(store, bank.now, [77; 32]).unwrap();
     bank.settle();
     let book = bank.branch.book().unwrap();
@@ -364,7 +364,7 @@ fn old_segments_go_to_cold_storage_and_nothing_is_missing_from_what_is_left() {
     bank.open().unwrap();
     bank.found(4, 1_000_000);
     let cold = storage.folder("cold").unwrap();
-    assert!(bank.branch.archive(u64::MAX, &cold).is_err(), "without a snapshot everything is needed");
+    assert!(bank.archive(u64::MAX).is_err(), "without a snapshot everything is needed");
     let now = bank.now.wall_us;
     let batch = || -> Vec<Transfer> {
         (0..8_000).map(|n| transfer(account(n % 4 + 1), account((n + 1) % 4 + 1), 1, now)).collect()
@@ -376,7 +376,7 @@ fn old_segments_go_to_cold_storage_and_nothing_is_missing_from_what_is_left() {
             bank.settle();
         }
     }
-    let kept = bank.branch.archive(u64::MAX, &cold).unwrap();
+    let kept = bank.archive(u64::MAX).unwrap();
     assert!(kept > 0 && kept <= 12 * 8_000 + 100, "up to the older snapshot and no further: {kept}");
     assert!(!cold.list().unwrap().is_empty());
     let image = bank.image();

@@ -59,6 +59,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::lookups::router())
         .merge(routes::imports::router())
         .merge(routes::branches::router())
+        .merge(routes::archive::router())
         .merge(routes::reports::router())
         .merge(routes::audit::router())
         .merge(routes::events::router())

@@ -182,6 +182,9 @@ fn troubled(trouble: &Trouble) -> Problem {
         Trouble::NotYet(what) => {
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE).detail(what.clone()).retry_after_ms(500)
         }
+        Trouble::Archived(what) => {
+            Problem::numbered(catalogue::ARCHIVED).detail(what.clone()).retry_after_ms(60_000)
+        }
         Trouble::Failed(what) => {
             tracing::warn!(what, "a query over history failed");
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE)

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use skerry_branch::ReadError;
 use skerry_branch::api::{Busy, Request};
 use skerry_branch::evidence::receipts::{EvidenceError, Recorded};
-use skerry_branch::history::{AsOf, Day, DayBy, Found, HistoryError, HistoryHandle, Page, Query, Totals};
+use skerry_branch::history::{
+    AsOf, Day, DayBy, Found, HistoryError, HistoryHandle, Page, Query, SideError, Totals,
+};
 use skerry_branch::keys::Keys;
 use skerry_branch::{BranchHandle, Condition};
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
 
-use crate::seat::{Health, Seat, Trouble};
+use crate::seat::{Before, Health, Seat, Trouble};
 
 /// How long a query waits for the history to come up to what was durable when it was asked.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,6 +57,9 @@ impl Hosted {
 fn history_trouble(error: HistoryError) -> Trouble {
     match error {
         HistoryError::Behind { .. } => Trouble::NotYet(error.to_string()),
+        HistoryError::Side(away @ (SideError::Archived { .. } | SideError::Away(_))) => {
+            Trouble::Archived(chain(&away))
+        }
         other => Trouble::Failed(chain(&other)),
     }
 }
@@ -61,6 +67,9 @@ fn history_trouble(error: HistoryError) -> Trouble {
 fn evidence_trouble(error: EvidenceError) -> Trouble {
     match error {
         EvidenceError::NotYet { .. } | EvidenceError::Closed => Trouble::NotYet(error.to_string()),
+        EvidenceError::Read(away @ (ReadError::Archived { .. } | ReadError::ColdAway { .. })) => {
+            Trouble::Archived(chain(&away))
+        }
         other => Trouble::Failed(chain(&other)),
     }
 }
@@ -124,6 +133,7 @@ impl Seat for Hosted {
             state,
             reason,
             position: self.handle.position(),
+            start: self.handle.start(),
             business_date: status.and_then(|status| status.day).unwrap_or_default(),
             customers: status.map_or(0, |status| u64::from(status.customers)),
             accounts: status.map_or(0, |status| status.accounts as u64),
@@ -138,6 +148,14 @@ impl Seat for Hosted {
 
     fn reopen(&self) -> Result<(), String> {
         self.handle.reopen().map(drop)
+    }
+
+    fn archive(&self, before: Before) -> Result<u64, String> {
+        let position = match before {
+            Before::Position(position) => position,
+            Before::Day(day) => self.handle.position_on(day).map_err(|error| chain(&error))?,
+        };
+        self.handle.archive(position)
     }
 
     fn page(&self, query: &Query) -> Result<Page, Trouble> {

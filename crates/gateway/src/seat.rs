@@ -51,6 +51,13 @@ pub trait Seat: Send + Sync {
     /// Why it did not open.
     fn reopen(&self) -> Result<(), String>;
 
+    /// Moves old segments of its journal to the cold folder; waits until that is done.
+    ///
+    /// # Errors
+    ///
+    /// Why it went no further. What was moved stays moved.
+    fn archive(&self, before: Before) -> Result<u64, String>;
+
     /// A page of transfers.
     ///
     /// # Errors
@@ -104,6 +111,15 @@ pub trait Seat: Send + Sync {
     fn keys(&self) -> Arc<dyn Keys>;
 }
 
+/// Up to where to archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Segments that end at or before this position.
+    Position(u64),
+    /// Segments that hold nothing of this business day or a later one.
+    Day(Date),
+}
+
 /// How a branch is doing.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -113,6 +129,8 @@ pub struct Health {
     pub reason: Option<String>,
     /// Position after the last durable record.
     pub position: u64,
+    /// The first position that is in its journal; what lies before it is archived.
+    pub start: u64,
     /// The open business day.
     pub business_date: Date,
     /// Customers it holds.
@@ -154,6 +172,9 @@ pub enum Trouble {
     /// Not yet: behind the journal, being rebuilt, or no checkpoint so far.
     #[error("not yet: {0}")]
     NotYet(String),
+    /// What was asked for lies in the archive, and the cold folder cannot be read.
+    #[error("{0}")]
+    Archived(String),
     /// The files let us down.
     #[error("could not read the history: {0}")]
     Failed(String),

@@ -110,15 +110,12 @@ pub fn append_all<J: Journal>(journal: &mut J, counts: &[u32]) -> Vec<SealedBatc
     batches
 }
 
-/// Runs the whole suite. `fresh` makes an empty place for [`BRANCH`]; `cold` an empty place to archive to.
+/// Runs the whole suite. `fresh` makes an empty place for [`BRANCH`], with an empty place to archive to.
 ///
 /// # Panics
 ///
 /// If the implementation breaks the contract.
-pub fn check_contract<S: JournalStore>(
-    mut fresh: impl FnMut() -> S,
-    mut cold: impl FnMut() -> <S::Journal as Journal>::Cold,
-) {
+pub fn check_contract<S: JournalStore>(mut fresh: impl FnMut() -> S) {
     begins_empty(&fresh());
     tells_in_order_and_finds_again(&fresh());
     refuses_what_does_not_continue(&fresh());
@@ -126,7 +123,8 @@ pub fn check_contract<S: JournalStore>(
     has_one_writer(&fresh());
     reads_by_position(&fresh());
     readers_go_on_beside_the_writer(&fresh());
-    archives(&fresh(), &cold());
+    archives(&fresh());
+    archives_in_steps(&fresh());
 }
 
 fn open<S: JournalStore>(store: &S) -> S::Journal {
@@ -299,23 +297,82 @@ fn readers_go_on_beside_the_writer<S: JournalStore>(store: &S) {
     });
 }
 
-fn archives<S: JournalStore>(store: &S, cold: &<S::Journal as Journal>::Cold) {
+fn archives<S: JournalStore>(store: &S) {
     let mut journal = open(store);
-    append_all(&mut journal, &[100; 5]);
+    let mut batches = append_all(&mut journal, &[100; 5]);
     drop(journal);
     let mut journal = open(store);
-    append_all(&mut journal, &[100; 5]);
+    batches.extend(append_all(&mut journal, &[100; 5]));
     let head = journal.head();
-    let start = journal.archive(Position(500), cold).expect("there is room");
+    let (near, far) = (journal.reader(), journal.far_reader());
+    let copied = near.copy_old(Position(500), usize::MAX).expect("there is room");
+    assert_eq!(near.start(), Position(0), "copying takes nothing away");
+    assert!(near.read_record(Position(0)).is_ok());
+    let start = journal.release(copied).expect("it lets go");
+    assert_eq!(start, copied.end().position);
     assert!(start > Position(0) && start <= Position(500), "archived up to {start}");
-    let reader = journal.reader();
-    assert_eq!(reader.start(), start);
-    assert!(
-        matches!(reader.read_record(Position(0)), Err(ReadError::Archived { first }) if first == start.0)
-    );
-    assert!(reader.read_record(start).is_ok());
+    for reader in [&near, &far] {
+        assert_eq!(reader.start(), start);
+        assert!(reader.read_record(start).is_ok());
+    }
+    assert!(matches!(near.read_record(Position(0)), Err(ReadError::Archived { first }) if first == start.0));
+    assert!(matches!(near.read(Position(0), 1), Err(ReadError::Archived { .. })));
+    assert!(near.scan(Position(0), &mut |_| ControlFlow::Continue(())).is_err());
+    reads_through(&far, &batches);
     append_all(&mut journal, &[1]);
     drop(journal);
     let Opened { recovery, .. } = store.open().expect("it opens without what is archived");
     assert_eq!((recovery.start, recovery.head.batch), (start, head.batch + 1));
+}
+
+/// A reader that reads through sees what was there before anything was archived.
+fn reads_through<R: JournalReader>(far: &R, batches: &[SealedBatch]) {
+    assert_eq!(far.origin().expect("the archive is there"), Head::default());
+    for from in [0, 99, 100, 499, 500, 999] {
+        let rest = far.read(Position(from), usize::MAX).expect("all of it");
+        assert!(batches.ends_with(&rest) && rest[0].header().first_position <= from, "from {from}");
+        assert!(rest[0].header().end_position() > from);
+        let read = far.read_record(Position(from)).expect("it is durable");
+        assert_eq!(read.header, *rest[0].header());
+        let mut scanned = Vec::new();
+        let end = far.scan(Position(from), &mut |view| {
+            scanned.push(view.bytes.to_vec());
+            ControlFlow::Continue(())
+        });
+        assert_eq!(end.expect("a good journal"), far.head());
+        assert!(scanned.iter().map(Vec::as_slice).eq(rest.iter().map(SealedBatch::bytes)), "from {from}");
+    }
+    assert_eq!(far.read(Position(0), 1).expect("at least one"), batches[..1]);
+}
+
+/// Twice is once more, and a copy that was never followed by letting go does no harm.
+fn archives_in_steps<S: JournalStore>(store: &S) {
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        let mut journal = open(store);
+        batches.extend(append_all(&mut journal, &[100; 3]));
+    }
+    let mut journal = open(store);
+    batches.extend(append_all(&mut journal, &[100]));
+    let far = journal.far_reader();
+    let unused = far.copy_old(Position(300), usize::MAX).expect("there is room");
+    let again = far.copy_old(Position(300), usize::MAX).expect("it is there already");
+    assert_eq!(unused, again);
+    let first = journal.release(again).expect("it lets go");
+    assert_eq!(
+        journal.release(again).expect("nothing is left to let go"),
+        first,
+        "a second time changes nothing"
+    );
+    assert_eq!(far.copy_old(Position(0), usize::MAX).expect("nothing is old").end().position, first);
+    let more = far.copy_old(Position(900), usize::MAX).expect("there is room");
+    drop(journal);
+    let mut journal = open(store);
+    let second = journal.release(more).expect("copied under an earlier owner, it is there all the same");
+    assert!(second > first && second <= Position(900), "archived up to {first}, then {second}");
+    reads_through(&journal.far_reader(), &batches);
+    assert!(
+        far.copy_old(Position(u64::MAX), usize::MAX)
+            .is_ok_and(|copied| copied.end().position <= journal.head().position)
+    );
 }

@@ -67,4 +67,10 @@ coverage_marks! {
     PutAside,
     /// No space was left for the wished reserve, but for the batch itself.
     SmallReserve,
+    /// A segment was archived that an interrupted attempt had copied already.
+    CopiedBefore,
+    /// Something archived was asked for and the cold folder was not there.
+    ColdAway,
+    /// An archived segment was opened to be read.
+    ReadFromCold,
 }

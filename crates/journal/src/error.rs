@@ -134,7 +134,9 @@ impl OpenError {
         match error {
             ReadError::Storage(source) => Self::of_storage(place, source),
             ReadError::Damaged(damage) => Self::Damaged(damage),
-            ReadError::Archived { first: position } | ReadError::Beyond { position, .. } => {
+            ReadError::Archived { first: position }
+            | ReadError::ColdAway { position, .. }
+            | ReadError::Beyond { position, .. } => {
                 let kind = DamageKind::MissingSegment(position);
                 Self::Damaged(Damage { file: place.to_owned(), offset: 0, position, kind })
             }
@@ -203,6 +205,18 @@ pub enum ReadError {
         /// First position that is still here.
         first: u64,
     },
+    /// The position lies in the archive, and the archive is not there.
+    #[error("position {position} is archived, and {segment} cannot be read from the cold folder {place}")]
+    ColdAway {
+        /// What was asked for.
+        position: u64,
+        /// The segment that holds it, as far as it is known.
+        segment: String,
+        /// The cold folder.
+        place: String,
+        /// The machine's refusal, if there was one.
+        source: Option<Box<StorageError>>,
+    },
     /// Nothing durable is at this position yet.
     #[error("position {position} is beyond the durable end {durable}")]
     Beyond {
@@ -226,6 +240,16 @@ pub enum ArchiveError {
     /// The source could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// There is nowhere to archive to.
+    #[error("no cold folder is configured")]
+    NoCold,
+    /// A segment of the same name but with other content is there: of a branch that was restored or declared a loss, or
+    /// of another bank. It is not overwritten.
+    #[error("{file} in the cold folder is another segment than the one to be archived: move it away first")]
+    Clash {
+        /// The file, with its folder.
+        file: String,
+    },
     /// The machine failed on either side.
     #[error("could not archive the journal")]
     Storage(#[from] StorageError),

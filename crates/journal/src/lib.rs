@@ -43,7 +43,8 @@ pub use error::{
 pub use local::{LocalJournal, LocalOptions, LocalReader, LocalStore, Mode};
 pub use memory::{MemoryJournal, MemoryReader, MemoryStore};
 pub use seam::{
-    Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Wake,
+    Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Shelved,
+    Wake,
 };
 pub use storage::fault::{FaultKind, FaultPlan, FaultStorage};
 pub use storage::real::RealStorage;

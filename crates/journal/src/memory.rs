@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::batch::{BatchView, SealedBatch, StoredRecord, continues};
 use crate::error::{AppendErrorKind, AppendFault, AppendFaultKind, ArchiveError, OpenError, ReadError};
 use crate::seam::{
-    Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Wake,
+    Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Shelved,
+    Wake,
 };
 
 #[derive(Debug, Default)]
@@ -19,6 +20,9 @@ struct World {
     start: Head,
     head: Head,
     batches: VecDeque<Arc<SealedBatch>>,
+    /// The archive, from the beginning of all.
+    cold: Vec<Arc<SealedBatch>>,
+    cold_away: bool,
     fail_next: Option<(AppendFaultKind, bool)>,
     stats: JournalStats,
 }
@@ -44,6 +48,7 @@ pub struct MemoryJournal {
 #[derive(Debug, Clone)]
 pub struct MemoryReader {
     store: MemoryStore,
+    far: bool,
 }
 
 const IN_FLIGHT_MAX: usize = 3;
@@ -52,6 +57,11 @@ impl MemoryStore {
     /// Lets the next append end in a fault of `kind`; the batch is durable nevertheless if `durable`.
     pub fn fail_next(&self, kind: AppendFaultKind, durable: bool) {
         self.world().fail_next = Some((kind, durable));
+    }
+
+    /// Takes the archive away, or brings it back.
+    pub fn take_cold_away(&self, away: bool) {
+        self.world().cold_away = away;
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -111,7 +121,6 @@ impl World {
 
 impl Journal for MemoryJournal {
     type Reader = MemoryReader;
-    type Cold = MemoryStore;
 
     fn epoch(&self) -> u64 {
         self.epoch
@@ -167,25 +176,24 @@ impl Journal for MemoryJournal {
     fn on_progress(&mut self, _wake: Wake) {}
 
     fn reader(&self) -> MemoryReader {
-        MemoryReader { store: self.store.clone() }
+        MemoryReader { store: self.store.clone(), far: false }
+    }
+
+    fn far_reader(&self) -> MemoryReader {
+        MemoryReader::of(&self.store)
     }
 
     fn stats(&self) -> JournalStats {
         self.store.world().stats
     }
 
-    fn archive(&mut self, before: Position, cold: &MemoryStore) -> Result<Position, ArchiveError> {
+    fn release(&mut self, copied: Shelved) -> Result<Position, ArchiveError> {
         let mut world = self.store.world();
-        while let Some(batch) = world.batches.front().cloned() {
-            let head = Head::after(&batch);
-            if head.position > before {
+        while let Some(batch) = world.batches.front() {
+            let head = Head::after(batch);
+            if head.position > copied.end().position {
                 break;
             }
-            let mut cold = cold.world();
-            if cold.batches.is_empty() {
-                cold.start = world.start;
-            }
-            cold.keep(&batch);
             world.start = head;
             world.batches.pop_front();
         }
@@ -202,7 +210,7 @@ impl MemoryReader {
     /// Reads what is in `store`, also without an owner.
     #[must_use]
     pub fn of(store: &MemoryStore) -> Self {
-        Self { store: store.clone() }
+        Self { store: store.clone(), far: true }
     }
 
     /// The batch that holds `from` and those behind it.
@@ -214,17 +222,57 @@ impl MemoryReader {
         if from > world.head.position {
             return Err(ReadError::Beyond { position: from.0, durable: world.head.position.0 });
         }
-        if from < world.start.position {
+        if from < world.start.position && !self.far {
             return Err(ReadError::Archived { first: world.start.position.0 });
         }
-        let first = world.batches.partition_point(|batch| batch.header().end_position() <= from.0);
-        Ok(world.batches.iter().skip(first).cloned().collect())
+        if from < world.start.position && world.cold_away {
+            return Err(away(from.0));
+        }
+        let archived =
+            world.cold.iter().take_while(|batch| Head::after(batch).position <= world.start.position);
+        let all = archived.chain(&world.batches);
+        Ok(all.filter(|batch| batch.header().end_position() > from.0).cloned().collect())
     }
+}
+
+fn away(position: u64) -> ReadError {
+    let (segment, place) = ("its batch".to_owned(), "in memory".to_owned());
+    ReadError::ColdAway { position, segment, place, source: None }
 }
 
 impl JournalReader for MemoryReader {
     fn start(&self) -> Position {
         self.store.world().start.position
+    }
+
+    fn origin(&self) -> Result<Head, ReadError> {
+        let world = self.store.world();
+        if !self.far || world.start == Head::default() {
+            return Ok(world.start);
+        }
+        if world.cold_away { Err(away(0)) } else { Ok(Head::default()) }
+    }
+
+    fn copy_old(&self, before: Position, most: usize) -> Result<Shelved, ArchiveError> {
+        let mut world = self.store.world();
+        if world.cold_away {
+            return Err(away(world.start.position.0).into());
+        }
+        let mut end = world.start;
+        let old: Vec<_> = world
+            .batches
+            .iter()
+            .take_while(|batch| Head::after(batch).position <= before)
+            .take(most)
+            .cloned()
+            .collect();
+        for batch in old {
+            end = Head::after(&batch);
+            if world.cold.last().is_none_or(|last| last.header().batch < batch.header().batch) {
+                world.cold.push(batch);
+            }
+        }
+        Ok(Shelved::before(end))
     }
 
     fn head(&self) -> Head {

@@ -118,8 +118,6 @@ pub trait JournalStore: Send {
 pub trait Journal: Send {
     /// Reads it from other threads.
     type Reader: JournalReader;
-    /// Where old segments go.
-    type Cold;
 
     /// The epoch under which this owner appends; every header carries it.
     fn epoch(&self) -> u64;
@@ -154,22 +152,46 @@ pub trait Journal: Send {
     /// Asks to be woken when `poll` has something new. An implementation without a thread never calls it.
     fn on_progress(&mut self, wake: Wake);
 
-    /// A reader of the same journal for any thread.
+    /// A reader of the same journal for any thread. What is archived it does not reach: it never waits for the cold folder.
     fn reader(&self) -> Self::Reader;
+
+    /// The same, reading through to the cold folder where one is configured: for whoever may wait for it.
+    fn far_reader(&self) -> Self::Reader;
 
     /// Counts since opening.
     fn stats(&self) -> JournalStats;
 
-    /// Moves whole sealed segments before `before` to `cold`, and returns the first position still here.
+    /// Lets go of what [`JournalReader::copy_old`] has copied, and returns the first position still here. Short: nothing
+    /// is copied and the cold folder is not touched.
     ///
     /// # Errors
     ///
-    /// What is not durably in `cold` is still here.
-    fn archive(&mut self, before: Position, cold: &Self::Cold) -> Result<Position, ArchiveError>;
+    /// The machine failed; whatever is gone from here is in the cold folder.
+    fn release(&mut self, copied: Shelved) -> Result<Position, ArchiveError>;
 
     /// Waits until everything taken is durable or has failed, writes the durable mark and lets go. What `poll`
     /// had still to tell is returned.
     fn close(self) -> Vec<Result<Appended, AppendFault>>;
+}
+
+/// The word of an implementation that everything before a place lies durably in the cold folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shelved {
+    end: Head,
+}
+
+impl Shelved {
+    /// Says so of everything before `end`; for implementations of [`JournalReader::copy_old`] alone.
+    #[must_use]
+    pub const fn before(end: Head) -> Self {
+        Self { end }
+    }
+
+    /// The place before which everything is there.
+    #[must_use]
+    pub const fn end(&self) -> Head {
+        self.end
+    }
 }
 
 /// A batch that has become durable, given back so that its bytes can go on to history without being read.
@@ -183,8 +205,24 @@ pub struct Appended {
 
 /// Reads durable batches by position while the writer goes on.
 pub trait JournalReader: Clone + Send + Sync + 'static {
-    /// The first position that is here.
+    /// The first position that is here, and not in the cold folder.
     fn start(&self) -> Position;
+
+    /// The first place that this reader reaches, in the cold folder too if it reads through.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::ColdAway`] if the cold folder cannot be reached.
+    fn origin(&self) -> Result<Head, ReadError>;
+
+    /// Copies the whole sealed segments that end at or before `before`, at most `most` of them, to the cold folder,
+    /// durably and checked on the way. What is there already, from an attempt that did not come to its end, is not copied again. Nothing is
+    /// taken away: that is [`Journal::release`].
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::NoCold`] where none is configured; [`ArchiveError::Clash`] if another journal's segment is there.
+    fn copy_old(&self, before: Position, most: usize) -> Result<Shelved, ArchiveError>;
 
     /// The durable end.
     fn head(&self) -> Head;
@@ -194,7 +232,8 @@ pub trait JournalReader: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Beyond`] if `from` is after the durable end.
+    /// [`ReadError::Beyond`] if `from` is after the durable end; [`ReadError::Archived`] if it is in the archive and this
+    /// reader does not read through, [`ReadError::ColdAway`] if it does and the cold folder is not there.
     fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError>;
 
     /// One record with its tail and its batch's header. The header's place is checked; the record is **not** checked

@@ -24,14 +24,14 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// Reads every batch: root, extras, chain, positions. `each` gets the history leaf of every batch in order, for
+/// Reads every batch that `reader` reaches, in the cold folder too if it reads through: root, extras, chain, positions. `each` gets the history leaf of every batch in order, for
 /// whoever compares with the history root of a checkpoint.
 ///
 /// # Errors
 ///
 /// The first damage, with its place.
 pub fn verify<R: JournalReader>(reader: &R, each: &mut dyn FnMut(Hash)) -> Result<Verified, ReadError> {
-    let start = reader.start();
+    let start = reader.origin()?.position;
     let mut verified = Verified { start, ..Verified::default() };
     verified.head = reader.scan(start, &mut |batch| {
         verified.batches += 1;

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 use folder::{TestFolder, store};
 use skerry_journal::contract::check_contract;
-use skerry_journal::{FaultStorage, MemoryStore, Mode};
+use skerry_journal::{FaultStorage, LocalStore, MemoryStore, Mode};
 
 #[test]
 fn local_files_with_a_thread() {
@@ -29,17 +29,20 @@ fn on_real_files(mode: Mode) {
         folders.borrow_mut().push(folder);
         storage
     };
-    check_contract(|| store(&folder(), mode), folder);
+    check_contract(|| LocalStore { cold: Some(folder()), ..store(&folder(), mode) });
 }
 
 #[test]
 fn local_segments_over_the_fault_storage() {
     for mode in [Mode::Threaded, Mode::Stepped] {
-        check_contract(|| store(&FaultStorage::new(1), mode), || FaultStorage::new(2));
+        check_contract(|| LocalStore {
+            cold: Some(FaultStorage::new(2)),
+            ..store(&FaultStorage::new(1), mode)
+        });
     }
 }
 
 #[test]
 fn memory() {
-    check_contract(MemoryStore::default, MemoryStore::default);
+    check_contract(MemoryStore::default);
 }

@@ -393,10 +393,11 @@ fn sealing_removes_padding_only_where_it_is_worth_it() {
 #[test]
 fn an_export_and_an_archive_verify_without_the_journal() {
     let storage = FaultStorage::new(1);
-    let mut journal = LocalJournal::open(&storage, STEPPED).unwrap().journal;
+    let (copy, cold) = (FaultStorage::new(2), FaultStorage::new(3));
+    let open = || LocalJournal::open_with(&storage, Some(cold.clone()), STEPPED).unwrap();
+    let mut journal = open().journal;
     append_all(&mut journal, &[100; 20]);
     while journal.step() {}
-    let (copy, cold) = (FaultStorage::new(2), FaultStorage::new(3));
     let head = export(&journal.reader(), &copy).unwrap();
     assert_eq!(head, journal.head());
     let reader = LocalReader::open_existing(&copy, BRANCH).unwrap();
@@ -405,13 +406,19 @@ fn an_export_and_an_archive_verify_without_the_journal() {
     assert_eq!((verified.head, verified.records, verified.batches, leaves), (head, 2000, 20, 20));
     assert!(matches!(LocalReader::open_existing(&copy, BRANCH + 1), Err(OpenError::Damaged(_))));
 
-    let start = journal.archive(Position(1000), &cold).unwrap();
+    let copied = journal.reader().copy_old(Position(1000), usize::MAX).unwrap();
+    let start = journal.release(copied).unwrap();
     assert!(start.0 > 500 && start.0 <= 1000);
     let reader = LocalReader::open_existing(&cold, BRANCH).unwrap();
     assert_eq!(verify(&reader, &mut |_| ()).unwrap().head.position, start);
-    assert_eq!(journal.archive(Position(1000), &cold).unwrap(), start, "a second time changes nothing");
+    let far = verify(&journal.far_reader(), &mut |_| ()).unwrap();
+    assert_eq!((far.head, far.records), (head, 2000), "journal and archive are one");
+    let whole = FaultStorage::new(4);
+    assert_eq!(export(&journal.far_reader(), &whole).unwrap(), head);
+    let exported = LocalReader::open_existing(&whole, BRANCH).unwrap();
+    assert_eq!(verify(&exported, &mut |_| ()).unwrap().records, 2000);
     storage.power_cut();
-    let opened = LocalJournal::open(&storage, STEPPED).unwrap();
+    let opened = open();
     assert_eq!((opened.recovery.start, opened.recovery.head), (start, head));
     assert_eq!(verify(&opened.journal.reader(), &mut |_| ()).unwrap().start, start);
 }

@@ -13,7 +13,7 @@ use crate::inquiry;
 use crate::model::Broken;
 use crate::oracle::Oracle;
 use crate::site::{Opening, Site, seed};
-use crate::tally::{State, Tally};
+use crate::tally::{State, Tally, Trouble};
 
 /// A branch, its clients and its witness.
 pub(crate) struct Cell<D: Storage> {
@@ -22,8 +22,6 @@ pub(crate) struct Cell<D: Storage> {
     pub(crate) desk: Desk,
     /// A copy of the journal on another disk, and how far it goes.
     pub(crate) backup: Option<(FaultStorage, u64)>,
-    /// The archive.
-    pub(crate) cold: Option<FaultStorage>,
     /// The journal was put back: a rewind is to be noticed where something remembers more.
     pub(crate) put_back: bool,
     /// Trouble with the disk lasts until this step.
@@ -45,7 +43,6 @@ impl<D: Storage> Cell<D> {
             oracle: Oracle::new(number, seed()),
             desk: Desk::new(number, dice),
             backup: None,
-            cold: None,
             put_back: false,
             weather_until: 0,
             plan: FaultPlan::default(),
@@ -62,6 +59,7 @@ impl<D: Storage> Cell<D> {
             return Ok(());
         }
         self.walk()?;
+        self.follow_archiving()?;
         self.desk.hear(&mut self.tally)?;
         self.desk.confirm(&self.oracle.model)
     }
@@ -138,6 +136,11 @@ impl<D: Storage> Cell<D> {
 
     /// Opens the branch and holds it against everything that is known. `false` if it stays shut for a good reason.
     pub(crate) fn open(&mut self, world: Now, verify_sealed: bool) -> Result<bool, Broken> {
+        // Whoever mends what was damaged brings the archive, from which it is made again.
+        if self.site.cold_away && self.site.ever_flipped && !self.site.disk.is_dark() {
+            self.site.take_cold_away(false);
+            self.tally.trouble(Trouble::ColdBack);
+        }
         let again = self.site.branch().is_some();
         match self.site.open(world, verify_sealed)? {
             Opening::Excused => {
@@ -236,19 +239,23 @@ impl<D: Storage> Cell<D> {
         Ok(())
     }
 
-    /// Moves the beginning of the journal to a cold disk, as far as the branch can spare it.
-    pub(crate) fn archive(&mut self, cold: FaultStorage) -> Result<bool, Broken> {
-        if !self.site.is_open() || self.site.is_excused() || self.plan != FaultPlan::default() {
-            return Ok(false);
+    /// What an archiving has moved so far, and how it ended.
+    fn follow_archiving(&mut self) -> Result<(), Broken> {
+        let start = self.site.reader().map_or(0, |reader| reader.start().0);
+        if start > self.oracle.model.archived {
+            self.tally.state(State::Archived);
+            self.oracle.model.archived = start;
+            self.desk.archived = start;
+            // A backup of before would have to bring the whole journal back; of after, no journal that begins at 0.
+            self.backup = None;
         }
-        let cold = self.cold.get_or_insert(cold).clone();
-        let before = self.oracle.model.archived;
-        let Some(start) = self.site.archive(&cold)? else { return Ok(false) };
-        self.oracle.model.archived = start;
-        self.desk.archived = start;
-        // A backup of before would have to bring the whole journal back; of after, no journal that begins at 0.
-        self.backup = None;
-        let reader = LocalReader::open_existing(&cold, self.site.number)
+        let Some(start) = self.site.archived()?.filter(|start| *start > 0 && !self.site.cold_away) else {
+            return Ok(());
+        };
+        if self.site.ever_flipped || self.plan != FaultPlan::default() {
+            return Ok(());
+        }
+        let reader = LocalReader::open_existing(&self.site.cold_folder(), self.site.number)
             .map_err(|error| format!("the archive does not open: {error}"))?;
         if reader.head().position.0 != start {
             return Err(format!(
@@ -256,8 +263,7 @@ impl<D: Storage> Cell<D> {
                 reader.head().position
             ));
         }
-        self.oracle.compare(&reader)?;
-        Ok(start > before)
+        self.oracle.compare(&reader)
     }
 
     /// Puts the backup in the place of the journal: on this machine, or on an empty one with the keys of this.

@@ -4,7 +4,7 @@ use skerry_branch::evidence::receipts::EvidenceError;
 use skerry_branch::history::{
     AsOf, DayBy, Entry, HistoryError, HistoryHandle, Kinds, Order, Query, Range, Side, SideError, Totals,
 };
-use skerry_journal::Storage;
+use skerry_journal::{ReadError, Storage};
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
 use skerry_proof::Signer;
@@ -43,15 +43,28 @@ pub(crate) fn ask<D: Storage>(
         7 => ask_days(&history, &oracle.model, dice, tally),
         _ => ask_one(&history, &oracle.model, told, dice, tally),
     };
-    excuse(asked, site).map(|_| ())
+    excuse(asked, site, tally).map(|_| ())
 }
 
 /// An answer, or none for a good reason.
-fn excuse<T, D: Storage>(asked: Result<T, NoAnswer>, site: &Site<D>) -> Result<Option<T>, Broken> {
+fn excuse<T, D: Storage>(
+    asked: Result<T, NoAnswer>,
+    site: &Site<D>,
+    tally: &mut Tally,
+) -> Result<Option<T>, Broken> {
     match asked {
         Ok(answer) => Ok(Some(answer)),
         Err(NoAnswer::Behind) => Ok(None),
-        Err(NoAnswer::Hindered(why)) if site.may_be_sick(&why) => Ok(None),
+        // What is archived is read through to the archive, as long as that is there.
+        Err(NoAnswer::Hindered(why)) if why.contains("archived") && !site.cold_away && !site.is_excused() => {
+            Err(format!("the history does not reach the archive: {why}"))
+        }
+        Err(NoAnswer::Hindered(why)) if site.may_be_sick(&why) => {
+            if why.contains("cold folder") {
+                tally.state(State::ArchiveMissed);
+            }
+            Ok(None)
+        }
         Err(NoAnswer::Hindered(why)) => Err(format!("the history does not answer on a sound disk: {why}")),
         Err(NoAnswer::Broken(why)) => Err(why),
     }
@@ -265,7 +278,7 @@ pub(crate) fn find<D: Storage>(
     tally: &mut Tally,
 ) -> Result<Option<Option<u64>>, Broken> {
     let Some(history) = site.branch().and_then(|branch| branch.history()) else { return Ok(None) };
-    excuse(look_up(&history, &oracle.model, told, id, tally), site)
+    excuse(look_up(&history, &oracle.model, told, id, tally), site, tally)
 }
 
 /// Fetches a receipt and verifies it as a customer would; looks at the last checkpoint too.
@@ -292,8 +305,11 @@ pub(crate) fn receipt<D: Storage>(
             tally.state(State::ReceiptTooEarly);
             return Ok(());
         }
-        // Of what is archived only the archive can tell, and so of the nodes that went with it.
-        Err(_) if position < oracle.model.archived => return Ok(()),
+        // Of what is archived only the archive can tell.
+        Err(EvidenceError::Read(ReadError::ColdAway { .. })) if site.cold_away => {
+            tally.state(State::ArchiveMissed);
+            return Ok(());
+        }
         Err(EvidenceError::Unproven { .. }) if site.ever_flipped || oracle.model.archived > 0 => {
             tally.state(State::ReceiptUnproven);
             return Ok(());
@@ -305,6 +321,9 @@ pub(crate) fn receipt<D: Storage>(
     let record = usize::try_from(position).ok().and_then(|index| oracle.records.get(index));
     if record != Some(&receipt.record) {
         return Err(format!("the receipt for {position} is about another record"));
+    }
+    if position < oracle.model.archived {
+        tally.state(State::ReadThroughToTheArchive);
     }
     tally.state(State::ReceiptVerified);
     Ok(())

@@ -5,7 +5,7 @@
 //! that the disk has counted since.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use skerry_book::Seed;
 use skerry_branch::api::GatewayKey;
@@ -78,6 +78,10 @@ pub(crate) struct Site<D: Storage> {
     dice: Dice,
     /// Faults counted by the disk when the branch last opened.
     excuses: u64,
+    /// What came of the last archiving.
+    archived: Arc<Mutex<Option<Result<u64, String>>>>,
+    /// The cold folder is not there.
+    pub(crate) cold_away: bool,
     /// A derived file was changed behind the branch's back.
     pub(crate) flipped: bool,
     /// The same, ever: damage may be met long after.
@@ -109,6 +113,8 @@ impl<D: Storage> Site<D> {
             skew_us: 0,
             dice,
             excuses: 0,
+            archived: Arc::default(),
+            cold_away: false,
             flipped: false,
             ever_flipped: false,
         }
@@ -150,7 +156,8 @@ impl<D: Storage> Site<D> {
 
     fn store(&self, accept_loss: bool, verify_sealed: bool) -> Result<LocalStore<D>, StorageError> {
         let storage = (self.over)(self.disk.folder("journal")?);
-        Ok(LocalStore { storage, options: LocalOptions { accept_loss, verify_sealed, ..self.local } })
+        let cold = Some((self.over)(self.disk.folder("cold")?));
+        Ok(LocalStore { storage, options: LocalOptions { accept_loss, verify_sealed, ..self.local }, cold })
     }
 
     /// Faults so far that may make anything fail.
@@ -243,21 +250,49 @@ impl<D: Storage> Site<D> {
         }
     }
 
-    /// Moves what the branch can spare to `cold`; the first position that is still there, if a fault did not hinder it.
-    pub(crate) fn archive(&mut self, cold: &FaultStorage) -> Result<Option<u64>, Broken> {
-        let cold = (self.over)(cold.clone());
-        let Some(branch) = self.branch.as_mut() else { return Ok(None) };
-        match branch.archive(u64::MAX, &cold) {
-            Ok(start) => Ok(Some(start)),
-            Err(why) if why.contains("no snapshot") || self.is_excused() => Ok(None),
-            Err(why) => Err(format!("cannot be archived: {why}")),
+    /// Begins to move what the branch can spare to the cold folder. How it ends comes by [`archived`](Self::archived).
+    pub(crate) fn archive(&mut self) {
+        let told = Arc::clone(&self.archived);
+        if let Some(branch) = self.branch.as_mut() {
+            branch.archive(u64::MAX, Box::new(move |result| *said(&told) = Some(result)));
         }
+    }
+
+    /// What came of an archiving, once; as an error if nothing excuses that it failed.
+    pub(crate) fn archived(&mut self) -> Result<Option<u64>, Broken> {
+        let told = said(&self.archived).take();
+        match told {
+            Some(Ok(start)) => Ok(Some(start)),
+            Some(Err(why)) => {
+                let usual = ["no snapshot", "under way", "the branch stopped", "not open"];
+                let usual = usual.iter().any(|usual| why.contains(usual));
+                let away = self.cold_away && why.contains("cold folder");
+                if usual || away || self.is_excused() {
+                    Ok(None)
+                } else {
+                    Err(format!("cannot be archived: {why}"))
+                }
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Takes the cold folder away, or brings it back.
+    pub(crate) fn take_cold_away(&mut self, away: bool) {
+        self.cold_folder().take_away(away);
+        self.cold_away = away;
+    }
+
+    /// The archive.
+    pub(crate) fn cold_folder(&self) -> FaultStorage {
+        self.disk.folder("cold").expect("a disk with power has folders")
     }
 
     /// The process dies. What it had written is in the machine's cache.
     pub(crate) fn kill(&mut self) {
         self.branch = None;
         self.keys = None;
+        *said(&self.archived) = None;
         self.forget_jobs();
     }
 
@@ -402,6 +437,11 @@ impl<D: Storage> Site<D> {
         self.jobs = Default::default();
         self.done.clear();
     }
+}
+
+/// What came of an archiving, behind its lock.
+fn said<T>(slot: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Why a branch stayed shut.

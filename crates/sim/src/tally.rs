@@ -162,6 +162,10 @@ names! {
         NewMachine,
         /// The beginning of the journal is moved to cold storage.
         Archive,
+        /// Cold storage is taken away.
+        ColdAway,
+        /// It comes back.
+        ColdBack,
         /// The branch is closed and opened.
         Restart,
     }
@@ -226,5 +230,8 @@ names! {
         FlipHarmless,
         ExpiredLookedUp,
         RefusedForTheArchive,
+        Archived,
+        ReadThroughToTheArchive,
+        ArchiveMissed,
     }
 }

@@ -20,7 +20,7 @@ pub(crate) const BAD_DISK: FaultPlan = FaultPlan {
 impl<D: Storage> World<D> {
     /// Brings some trouble to the branch at `at`.
     pub(crate) fn make_trouble(&mut self, at: usize) -> Result<(), Broken> {
-        match self.dice.below(41) {
+        match self.dice.below(45) {
             0..5 => self.cut_power(at),
             5..10 => self.cut_power_soon(at),
             10..14 => self.kill(at),
@@ -32,7 +32,8 @@ impl<D: Storage> World<D> {
             30..33 => self.want_snapshot(at),
             33..36 => self.back_up(at)?,
             36 | 37 => self.restore(at)?,
-            38 => self.archive(at)?,
+            38 | 39 => self.archive(at),
+            40..43 => self.take_cold_away(at),
             _ => self.restart(at)?,
         }
         Ok(())
@@ -100,8 +101,8 @@ impl<D: Storage> World<D> {
 
     /// A bit of a file that can be rebuilt from the journal flips, while the branch is at work or not.
     fn flip_derived(&mut self, at: usize) {
-        // Once the beginning is archived there is nothing to rebuild from but a sound snapshot.
-        let whole = self.cells[at].oracle.model.archived == 0;
+        // Without the archive there is nothing to rebuild from but a sound snapshot.
+        let whole = self.cells[at].oracle.model.archived == 0 || !self.cells[at].site.cold_away;
         let folder = ["evidence", "ids", "history", "snapshots"][self.dice.index(if whole { 4 } else { 1 })];
         let disk = self.cells[at].site.disk.clone();
         let Ok(folder) = disk.folder("branch").and_then(|branch| branch.folder(folder)) else { return };
@@ -230,13 +231,22 @@ impl<D: Storage> World<D> {
         Ok(())
     }
 
-    fn archive(&mut self, at: usize) -> Result<(), Broken> {
-        let cold = FaultStorage::new(self.dice.next());
+    fn archive(&mut self, at: usize) {
         let cell = &mut self.cells[at];
-        if cell.archive(cold)? {
+        if cell.site.is_open() {
             cell.tally.trouble(Trouble::Archive);
+            cell.site.archive();
         }
-        Ok(())
+    }
+
+    /// The cold folder goes, or comes back.
+    fn take_cold_away(&mut self, at: usize) {
+        let cell = &mut self.cells[at];
+        if cell.oracle.model.archived > 0 && !cell.site.disk.is_dark() {
+            let away = !cell.site.cold_away;
+            cell.site.take_cold_away(away);
+            cell.tally.trouble(if away { Trouble::ColdAway } else { Trouble::ColdBack });
+        }
     }
 
     fn restart(&mut self, at: usize) -> Result<(), Broken> {

@@ -306,6 +306,7 @@ impl<D: Storage> World<D> {
         let mut dice = self.dice.fork();
         let cell = &mut self.cells[at];
         let site_now = cell.site.now(now);
+        cell.site.take_cold_away(false);
         if let Some(branch) = cell.site.branch_mut() {
             branch.mark(site_now, false);
         }

@@ -416,6 +416,8 @@ pub(crate) enum BranchCommand {
         #[arg(long)]
         position: u64,
     },
+    /// Move old segments of a journal to the cold folder (`storage.cold`), where they stay readable
+    Archive(crate::archive::ArchiveArgs),
     /// Copy a branch's journal to a file that `skerry verify` reads
     Export {
         #[command(flatten)]
@@ -485,8 +487,11 @@ pub(crate) struct ImportArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArgs {
-    /// An exported journal, or a receipt in JSON
+    /// An exported journal, a branch's folder in a data folder, or a receipt in JSON
     pub(crate) file: PathBuf,
+    /// The branch's cold folder, for a journal whose beginning is archived
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cold: Option<PathBuf>,
     /// The public key that checkpoints must be signed with, in hex; by default the one the file names, which proves less
     #[arg(long)]
     pub(crate) key: Option<String>,
@@ -507,6 +512,13 @@ pub(crate) struct RestoreArgs {
     /// The data folder to make; must not exist. Without it the restore is a drill in a temporary folder
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
+    /// What was erased since the backup: the list that `storage.erasures` names, or the data folder being replaced. May be
+    /// repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) erasures: Vec<PathBuf>,
+    /// There is neither, and whoever was erased since the backup may come back
+    #[arg(long, conflicts_with = "erasures")]
+    pub(crate) without_erasures: bool,
 }
 
 #[derive(Debug, Subcommand)]

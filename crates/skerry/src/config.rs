@@ -96,11 +96,15 @@ impl Default for Server {
 pub(crate) struct Storage {
     pub(crate) data: PathBuf,
     pub(crate) segment_bytes: u64,
+    /// Where `skerry branch archive` moves old segments: a folder that is there when it is used.
+    pub(crate) cold: Option<PathBuf>,
+    /// A file outside of the data folder in which every erasure is noted, for restores.
+    pub(crate) erasures: Option<PathBuf>,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { data: PathBuf::from("data"), segment_bytes: 256 << 20 }
+        Self { data: PathBuf::from("data"), segment_bytes: 256 << 20, cold: None, erasures: None }
     }
 }
 

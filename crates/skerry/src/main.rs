@@ -1,8 +1,10 @@
 //! `skerry`: the only place where the bank meets. Reads the command line, calls one module, prints what came of it.
 
+mod archive;
 mod bench;
 mod cli;
 mod config;
+mod erasures;
 mod folder;
 mod import;
 mod offline;
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             BranchCommand::DeclareLoss { local, branch, position } => {
                 offline::declare_loss(&local, branch, position, json)?;
             }
+            BranchCommand::Archive(args) => archive::run(&args, json)?,
             BranchCommand::Export { local, branch, out } => offline::export(&local, branch, &out, json)?,
         },
         Command::Import(args) => return import::run(&args, json),

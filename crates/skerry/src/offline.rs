@@ -16,7 +16,7 @@ use crate::cli::{BackupArgs, Local, RestoreArgs, VerifyArgs};
 use crate::config::{Config, Overrides};
 use crate::folder::{self, Folder, Identity, parse_hex};
 use crate::output::print;
-use crate::up::{Bank, journal_storage};
+use crate::up::{Bank, cold_storage, journal_storage};
 
 /// Says what an export is and which key signed it.
 const LABEL: &str = "export.json";
@@ -33,7 +33,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> 
         .map(|hex| public_key(hex).context("--key must be 64 hexadecimal digits"))
         .transpose()?;
     let found = if args.file.is_dir() {
-        verify_journal(&args.file, given)
+        verify_journal(&args.file, args.cold.as_deref(), given)
     } else {
         verify_receipt(&args.file, given)
     };
@@ -129,14 +129,15 @@ fn party(account: skerry_ledger::AccountRef) -> String {
     }
 }
 
-fn verify_journal(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value> {
-    let label = read_json(&path.join(LABEL))?;
+fn verify_journal(path: &Path, cold: Option<&Path>, given: Option<PublicKey>) -> anyhow::Result<Value> {
+    let label = if path.join(LABEL).exists() { read_json(&path.join(LABEL))? } else { own_label(path)? };
     let branch = label["branch"]
         .as_u64()
         .and_then(|number| u16::try_from(number).ok())
         .context("the label has no branch")?;
     let (key, trust) = trusted(given, &label)?;
-    let summary = walk(path, branch, key)?;
+    let cold = cold.map(RealStorage::existing).transpose()?;
+    let summary = walk(path, cold, branch, key)?;
     Ok(json!({
         "valid": true,
         "branch": branch,
@@ -151,11 +152,25 @@ fn verify_journal(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value
     }))
 }
 
-/// Every batch and every checkpoint of an export or of a branch's folder.
-fn walk(path: &Path, branch: u16, key: PublicKey) -> anyhow::Result<Summary> {
+/// What an export's label would say of a branch's folder in a data folder: its number, and no key to trust.
+fn own_label(path: &Path) -> anyhow::Result<Value> {
+    let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u16>().ok());
+    let number = number.filter(|_| path.join("journal").is_dir());
+    let number = number.with_context(|| format!("{} is no export and no branch's folder", path.display()))?;
+    Ok(json!({"branch": number}))
+}
+
+/// Every batch and every checkpoint of an export or of a branch's folder, with what was archived from it.
+fn walk(path: &Path, cold: Option<RealStorage>, branch: u16, key: PublicKey) -> anyhow::Result<Summary> {
     let journal = RealStorage::existing(path.join("journal"))?;
-    let reader = LocalReader::open_existing(&journal, branch)?;
-    let kept = read_checkpoints(&path.join("checkpoints"))?;
+    let reader = LocalReader::open_existing_with(&journal, cold, branch)?;
+    let start = reader.origin()?.position;
+    ensure!(
+        start == Position(0),
+        "the journal begins at position {start}: what lies before it is archived; name its cold folder with --cold"
+    );
+    let lying = if path.join("checkpoints").exists() { "checkpoints" } else { "derived/checkpoints" };
+    let kept = read_checkpoints(&path.join(lying))?;
     let end = reader.head().position;
     let mut from = Position(0);
     let mut failed = None;
@@ -197,7 +212,8 @@ fn config(local: &Local) -> anyhow::Result<Config> {
 }
 
 /// Copies journal, checkpoints and label of one branch to `to`. Works beside a running bank.
-fn copy_branch(data: &Path, branch: u16, to: &Path) -> anyhow::Result<Value> {
+fn copy_branch(config: &Config, branch: u16, to: &Path) -> anyhow::Result<Value> {
+    let data = &config.storage.data;
     fs::create_dir_all(to).with_context(|| format!("could not make {}", to.display()))?;
     // Checkpoints first: one that is newer than the journal's copy would look like a rewind.
     let from = folder::branch_folder(data, branch).join("derived/checkpoints");
@@ -213,12 +229,15 @@ fn copy_branch(data: &Path, branch: u16, to: &Path) -> anyhow::Result<Value> {
             }
         }
     }
-    let reader = LocalReader::open_existing(&journal_storage(data, branch)?, branch)?;
+    let cold = cold_storage(config, branch);
+    let reader = LocalReader::open_existing_with(&journal_storage(data, branch)?, cold, branch)?;
+    let start = reader.origin().context("a copy holds what is archived too")?.position;
+    ensure!(
+        start == Position(0),
+        "the journal of branch {branch} begins at position {start} and no cold folder is configured: set storage.cold"
+    );
     let head = export_journal(&reader, &RealStorage::open(to.join("journal"))?)?;
-    let seed =
-        fs::read_to_string(data.join("secrets/signer.key")).context("could not read the signer's key")?;
-    let signer =
-        Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
+    let signer = signer_of(data)?;
     let label = json!({
         "branch": branch,
         "position": head.position.0,
@@ -236,7 +255,7 @@ fn copy_branch(data: &Path, branch: u16, to: &Path) -> anyhow::Result<Value> {
 /// A journal that is not there or is damaged; a folder that exists already.
 pub(crate) fn export(local: &Local, branch: u16, out: &Path, json: bool) -> anyhow::Result<()> {
     ensure!(!out.exists(), "{} exists already", out.display());
-    let label = copy_branch(&config(local)?.storage.data, branch, out)?;
+    let label = copy_branch(&config(local)?, branch, out)?;
     print(&label, json)
 }
 
@@ -247,12 +266,13 @@ pub(crate) fn export(local: &Local, branch: u16, out: &Path, json: bool) -> anyh
 /// As [`export`], for any branch.
 pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     ensure!(!args.to.exists(), "{} exists already", args.to.display());
-    let data = config(&args.local)?.storage.data;
+    let config = config(&args.local)?;
+    let data = &config.storage.data;
     let identity = Identity::load(&data.join(folder::IDENTITY_FILE))?;
     folder::make_dir(&args.to)?;
     let mut labels = Vec::new();
     for branch in 1..=identity.branches {
-        labels.push(copy_branch(&data, branch, &folder::branch_folder(&args.to, branch))?);
+        labels.push(copy_branch(&config, branch, &folder::branch_folder(&args.to, branch))?);
         eprintln!("branch {branch} copied");
     }
     for name in ["secrets", "keys"] {
@@ -292,28 +312,58 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
 pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
     let identity =
         Identity::load(&args.from.join(folder::IDENTITY_FILE)).context("this is no whole backup")?;
+    ensure!(
+        args.data.is_none() || args.without_erasures || !args.erasures.is_empty(),
+        "say with --erasures which customers were erased since the backup: the list of storage.erasures, or the data folder \
+         being replaced; or say --without-erasures"
+    );
+    let bank = crate::erasures::bank_name(&signer_of(&args.from)?.public_key().bytes);
+    let mut erasures = std::collections::BTreeSet::new();
+    for source in &args.erasures {
+        erasures.extend(crate::erasures::read(source, &bank)?);
+    }
     let drill = std::env::temp_dir().join(format!("skerry-drill-{}", std::process::id()));
     let data: PathBuf = args.data.clone().unwrap_or_else(|| drill.clone());
     ensure!(!data.exists(), "{} exists already", data.display());
-    let done = lay_down(&args.from, &data, &identity);
+    let done = lay_down(&args.from, &data, &identity, &erasures);
     if args.data.is_none() {
         // Also after a failure: a drill leaves nothing behind.
         let _gone = fs::remove_dir_all(&drill);
     }
-    let branches = done?;
-    print(&json!({"restored": args.data, "drill": args.data.is_none(), "branches": branches}), json)
+    let (branches, erased) = done?;
+    print(
+        &json!({
+            "restored": args.data, "drill": args.data.is_none(), "branches": branches, "erased_again": erased,
+        }),
+        json,
+    )
 }
 
-fn lay_down(from: &Path, data: &Path, identity: &Identity) -> anyhow::Result<Vec<Value>> {
+/// The signer of the bank whose data folder or backup this is.
+fn signer_of(folder: &Path) -> anyhow::Result<Ed25519Signer> {
     let seed =
-        fs::read_to_string(from.join("secrets/signer.key")).context("could not read the signer's key")?;
-    let signer =
-        Ed25519Signer::from_seed(&parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?);
+        fs::read_to_string(folder.join("secrets/signer.key")).context("could not read the signer's key")?;
+    let seed = parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?;
+    Ok(Ed25519Signer::from_seed(&seed))
+}
+
+fn lay_down(
+    from: &Path,
+    data: &Path,
+    identity: &Identity,
+    erasures: &std::collections::BTreeSet<crate::erasures::Erasure>,
+) -> anyhow::Result<(Vec<Value>, u64)> {
+    let signer = signer_of(from)?;
     let mut branches = Vec::new();
+    let master =
+        fs::read_to_string(from.join("secrets/master.key")).context("could not read the master key")?;
+    let master = parse_hex(master.trim()).context("the master key is not 32 bytes in hex")?;
     copy_tree(from, data)?;
+    // Before anything else can use them.
+    let erased = crate::erasures::apply(data, master, erasures)?;
     for branch in 1..=identity.branches {
         let place = folder::branch_folder(data, branch);
-        let summary = walk(&place, branch, signer.public_key())
+        let summary = walk(&place, None, branch, signer.public_key())
             .with_context(|| format!("branch {branch} does not verify"))?;
         // In a data folder checkpoints lie among what is derived; indexes and snapshots are made anew.
         fs::create_dir_all(place.join("derived"))?;
@@ -334,7 +384,7 @@ fn lay_down(from: &Path, data: &Path, identity: &Identity) -> anyhow::Result<Vec
     let sick = bank.sick();
     bank.stop()?;
     ensure!(sick.is_empty(), "a restored branch does not open: {}", sick.join("; "));
-    Ok(branches)
+    Ok((branches, erased))
 }
 
 /// `skerry branch declare-loss`: the bank must be stopped; the operator repeats the position that the error named.

@@ -20,7 +20,7 @@ use skerry_gateway::gateway::{Gateway, Secrets};
 use skerry_gateway::hosted::Hosted;
 use skerry_gateway::oidc::Oidc;
 use skerry_gateway::sealing::DocumentSecret;
-use skerry_gateway::seat::Seat;
+use skerry_gateway::seat::{Before, Seat};
 use skerry_gateway::server::Listening;
 use skerry_gateway::tokens::{NewToken, TokenStore};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage};
@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 
 use crate::cli::{Local, UpArgs};
 use crate::config::{Config, Overrides};
+use crate::erasures::Listed;
 use crate::folder::{self, Folder};
 
 /// `skerry up`
@@ -204,7 +205,14 @@ fn parts(
     let journal = RealStorage::open(root.join("journal"))?;
     let derived = RealStorage::open(root.join("derived"))?;
     let keys = RealStorage::open(folder.root().join("keys").join(format!("{number:04}")))?;
-    let keys: Arc<dyn Keys> = Arc::new(SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?);
+    let keys = SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?;
+    let keys: Arc<dyn Keys> = match &config.storage.erasures {
+        Some(list) => {
+            let bank = crate::erasures::bank_name(&signer.public_key().bytes);
+            Arc::new(Listed::new(keys, list, &bank, number)?)
+        }
+        None => Arc::new(keys),
+    };
     let options = branch_options(config, folder, number, key);
     let began = Instant::now();
     Ok(Parts {
@@ -214,6 +222,7 @@ fn parts(
                 segment_bytes: config.storage.segment_bytes,
                 ..LocalOptions::new(number)
             },
+            cold: cold_storage(config, number),
         },
         storage: derived,
         options,
@@ -408,4 +417,23 @@ pub(crate) fn journal_storage(data: &Path, branch: u16) -> anyhow::Result<RealSt
     let path = folder::branch_folder(data, branch).join("journal");
     RealStorage::existing(&path)
         .with_context(|| format!("there is no journal of branch {branch} at {}", path.display()))
+}
+
+/// The cold folder of a branch, which need not be there now.
+pub(crate) fn cold_storage(config: &Config, branch: u16) -> Option<RealStorage> {
+    config.storage.cold.as_ref().map(|cold| RealStorage::at(cold.join(format!("{branch:04}"))))
+}
+
+/// Opens one branch of a resting bank, archives, and closes it again. Returns the first position that is not archived.
+///
+/// # Errors
+///
+/// If it does not open, or why it went no further.
+pub(crate) fn archive(config: &Config, folder: &Folder, number: u16, before: Before) -> anyhow::Result<u64> {
+    let key = GatewayKey::new(folder.secrets.gateway);
+    let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
+    let branch = open_branch(config, folder, number, &key, &signer)?;
+    let done = Hosted::new(branch.handle()).archive(before);
+    branch.close();
+    done.map_err(anyhow::Error::msg)
 }

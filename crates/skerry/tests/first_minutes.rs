@@ -199,7 +199,16 @@ fn a_backup_restores_to_the_same_bank_and_a_drill_leaves_nothing() {
     });
     bank.stop();
     run(&["restore".as_ref(), "copy".as_ref()]);
-    run(&["restore".as_ref(), "copy".as_ref(), "--data".as_ref(), "restored".as_ref()]);
+    let old = folder.data();
+    let erasures: [&std::ffi::OsStr; 2] = ["--erasures".as_ref(), old.as_os_str()];
+    run(&[
+        "restore".as_ref(),
+        "copy".as_ref(),
+        "--data".as_ref(),
+        "restored".as_ref(),
+        erasures[0],
+        erasures[1],
+    ]);
     let bank = Bank::start(&folder.0.join("restored"), &[]);
     block_on(async {
         let client = bank.client();

@@ -81,6 +81,8 @@ pub(crate) trait Evidence: Send + Sync {
     fn receipt(&self, position: u64) -> Result<Receipt, EvidenceError>;
     fn recorded(&self, from: u64, most: usize) -> Result<Vec<Recorded>, EvidenceError>;
     fn durable(&self) -> u64;
+    fn start(&self) -> u64;
+    fn position_on(&self, date: Date) -> Result<u64, EvidenceError>;
 }
 
 /// The journal's reader and what the followers made of it.
@@ -148,6 +150,24 @@ impl<R: JournalReader, S: Storage> Evidence for Desk<R, S> {
 
     fn durable(&self) -> u64 {
         self.reader.head().position.0
+    }
+
+    fn start(&self) -> u64 {
+        self.reader.start().0
+    }
+
+    fn position_on(&self, date: Date) -> Result<u64, EvidenceError> {
+        // Business dates of batches never run backwards.
+        let (mut before, mut from) = (self.start(), self.durable());
+        while before < from {
+            let middle = before + (from - before) / 2;
+            if self.reader.read_record(Position(middle))?.header.business_date < date.0 {
+                before = middle + 1;
+            } else {
+                from = middle;
+            }
+        }
+        Ok(from)
     }
 }
 

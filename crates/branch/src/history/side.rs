@@ -63,7 +63,10 @@ pub enum SideError {
         /// The first position that the journal still has.
         start: u64,
     },
-    /// The record that a side file points at is in the archive.
+    /// The record that a side file points at is in the archive, and that is not there now.
+    #[error(transparent)]
+    Away(skerry_journal::ReadError),
+    /// The record that a side file points at is in the archive, which cannot be reached from here.
     #[error("the record at position {position} is archived")]
     Archived {
         /// Where in the journal.

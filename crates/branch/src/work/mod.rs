@@ -86,7 +86,10 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) options: Arc<Options>,
     pub(crate) writer: Writer,
     pub(crate) journal: J,
+    /// Reads what is in the journal itself: the writer never waits for the archive.
     pub(crate) reader: J::Reader,
+    /// Reads the archive too, for jobs and other threads.
+    pub(crate) far: J::Reader,
     /// The durable end as of the last look: what is beyond is durable too, but nobody has been told yet.
     pub(crate) polled: Head,
     /// The position before which everything may have been told to somebody; for those who read beside the writer.
@@ -209,7 +212,7 @@ impl<J: Journal> Work<J> {
         } else {
             crate::coverage::Mark::FeedingGivenUp.hit();
             self.catching_up = true;
-            self.jobs.push_back(Job::CatchUp(self.reader.clone()));
+            self.jobs.push_back(Job::CatchUp(self.far.clone()));
         }
     }
 
@@ -291,24 +294,26 @@ impl<J: Journal> Work<J> {
                 self.follow(progress);
                 self.catching_up = head.batch < self.journal.head().batch;
                 if self.catching_up && !behind {
-                    self.jobs.push_back(Job::CatchUp(self.reader.clone()));
+                    self.jobs.push_back(Job::CatchUp(self.far.clone()));
                 }
             }
             JobDone::Repaired => {
                 self.feeding = self.feeding.saturating_sub(1);
                 if !self.catching_up {
                     self.catching_up = true;
-                    self.jobs.push_back(Job::CatchUp(self.reader.clone()));
+                    self.jobs.push_back(Job::CatchUp(self.far.clone()));
                 }
             }
             JobDone::Sealed(span) => {
                 self.jobs.extend(span.map(Job::Span));
                 if std::mem::take(&mut self.followers_behind) && self.catching_up {
-                    self.jobs.push_back(Job::CatchUp(self.reader.clone()));
+                    self.jobs.push_back(Job::CatchUp(self.far.clone()));
                 }
             }
             JobDone::Ids(result) => self.ids.finish(result).map_err(Fault::Side)?,
             JobDone::Erased(key) => self.marks.erased(key),
+            // The branch itself has taken it: the operator waits there.
+            JobDone::Archived(_) => {}
             JobDone::Signed(result) => self.marks.signed(result),
             JobDone::Snapshot(result) => {
                 self.metrics.snapshot(&result);

@@ -135,7 +135,11 @@ pub(crate) fn local_options(mode: Mode) -> LocalOptions {
 pub(crate) fn parts<S: Storage>(storage: &S, mode: Mode, options: Options) -> Parts<LocalStore<S>, S> {
     let keys = SlotKeys::open(&storage.folder("keys").unwrap(), [5; 32], entropy(3)).unwrap();
     Parts {
-        store: LocalStore { storage: storage.folder("journal").unwrap(), options: local_options(mode) },
+        store: LocalStore {
+            storage: storage.folder("journal").unwrap(),
+            options: local_options(mode),
+            cold: Some(storage.folder("cold").unwrap()),
+        },
         storage: storage.clone(),
         options,
         signer: Arc::new(Ed25519Signer::from_seed(&[4; 32])),
@@ -219,6 +223,14 @@ impl<S: Storage> Stepped<S> {
         let slot = self.submit(actor, body);
         self.settle();
         slot.take().expect("a settled branch has answered")
+    }
+
+    /// Archives and waits for it.
+    pub(crate) fn archive(&mut self, before: u64) -> Result<u64, String> {
+        let (answer, told) = std::sync::mpsc::channel();
+        self.branch.archive(before, Box::new(move |result| answer.send(result).unwrap()));
+        self.settle();
+        told.try_recv().unwrap()
     }
 
     pub(crate) fn command(&mut self, command: Command) -> Done {

@@ -43,6 +43,8 @@ numbers! {
     HISTORY_UNAVAILABLE = 5039, "The history is not that far yet.";
     BRANCH_NOT_FOUND = 5040, "No such branch.";
     PERSONAL_DATA_UNAVAILABLE = 5041, "The key file cannot be reached.";
+    ARCHIVED = 5050, "It is in the archive, which is away.";
+    NOT_ARCHIVED = 5051, "Nothing could be archived.";
     JWT_MALFORMED = 5060, "Not a JWT that we read.";
     JWT_ALGORITHM_REFUSED = 5061, "Signed in a way that is not taken.";
     JWT_KEY_UNKNOWN = 5062, "No key of the issuer's has this id.";
@@ -384,6 +386,26 @@ pub(super) const ENTRIES: &[Entry] = &[
         Nothing,
         "The file of customers' keys could not be read or written.",
         "`skerry status` and the log name the file; mend it, then try again.",
+    )),
+    of((
+        ARCHIVED,
+        "archived",
+        503,
+        "Archived, and the archive is away",
+        "数据已归档，归档目录暂不可用",
+        Nothing,
+        "What was asked for lies in segments that were moved to the cold folder, and that cannot be read now. The detail names folder and segment. Newer pages and all payments go on.",
+        "Bring the cold folder back (mount its volume, mend its path or rights) and ask again; nothing needs to be restarted. Without one configured, set `storage.cold` and restart.",
+    )),
+    of((
+        NOT_ARCHIVED,
+        "not_archived",
+        409,
+        "Archiving went no further",
+        "归档未能继续",
+        Nothing,
+        "Old segments of a journal could not be moved to the cold folder: none is configured or it cannot be reached, another journal's segments are in it, or no snapshot stands in for them yet. The detail says which. What was moved stays moved, and nothing is lost.",
+        "Mend what the detail names and send it again: what is done is not done twice.",
     )),
     of((
         JWT_MALFORMED,

@@ -46,6 +46,7 @@ pub(crate) fn branch_view(seat: &dyn Seat) -> BranchView {
         reason: health.reason,
         business_date: Day(health.business_date),
         position: health.position,
+        start: health.start,
         customers: health.customers,
         room,
         accounts: health.accounts,
@@ -215,7 +216,7 @@ async fn reopen(
     }
 }
 
-fn branch_number(text: &str) -> Result<u16, Problem> {
+pub(super) fn branch_number(text: &str) -> Result<u16, Problem> {
     text.parse::<u16>().map_err(|_| {
         Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail("a number from 1 to 9999")
     })

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod approvals;
+pub mod archive;
 pub mod audit;
 pub mod branches;
 pub mod customers;

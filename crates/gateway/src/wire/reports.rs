@@ -27,8 +27,10 @@ pub struct BranchView {
     pub reason: Option<String>,
     /// The open business day.
     pub business_date: Day,
-    /// Records in its journal.
+    /// Records in its journal, archived ones among them.
     pub position: u64,
+    /// The first position that is not archived.
+    pub start: u64,
     /// Customers it holds.
     pub customers: u64,
     /// Customers it can still take.
@@ -421,4 +423,27 @@ pub struct ReceiptView {
     /// The Ed25519 key that signed it, in hexadecimal: compare it with the one the bank publishes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
+}
+
+/// Up to where to archive: one of the two.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveIn {
+    /// Segments that end at or before this position.
+    #[serde(default)]
+    pub position: Option<u64>,
+    /// Segments that hold nothing of this business day or a later one.
+    #[serde(default)]
+    pub date: Option<Day>,
+}
+
+/// How far an archiving has come.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct ArchivedView {
+    /// The branch.
+    pub branch: u16,
+    /// The first position that is not archived.
+    pub start: u64,
+    /// Whether it is over; else ask again.
+    pub done: bool,
 }

@@ -218,7 +218,7 @@ fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThre
     let begun = Instant::now();
     let options = LocalOptions { segment_bytes: 4 << 20, ..LocalOptions::new(number) };
     let parts = Parts {
-        store: LocalStore { storage: storage.folder("journal").unwrap(), options },
+        store: LocalStore { storage: storage.folder("journal").unwrap(), options, cold: None },
         storage: storage.folder("derived").unwrap(),
         options: Options::new(number, "test bank", Seed::new([9; 32]), key.clone()),
         signer: Arc::new(Ed25519Signer::from_seed(&[4; 32])),

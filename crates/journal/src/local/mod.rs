@@ -9,6 +9,7 @@
 //! The two modes differ in who calls the writer, and in nothing else: what is simulated is what runs.
 
 mod archive;
+mod cold;
 mod lane;
 mod open;
 mod reader;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use crate::batch::{BATCH_BYTES_MAX, SealedBatch, continues};
 use crate::error::{AppendErrorKind, AppendFault, ArchiveError, OpenError};
-use crate::seam::{Appended, Head, Journal, JournalStats, JournalStore, Opened, Position, Wake};
+use crate::seam::{Appended, Head, Journal, JournalStats, JournalStore, Opened, Position, Shelved, Wake};
 use crate::segment::Segment;
 use crate::storage::Storage;
 use lane::Lane;
@@ -88,13 +89,15 @@ pub struct LocalStore<S> {
     pub storage: S,
     /// How to open it.
     pub options: LocalOptions,
+    /// Where old segments go, if anywhere; it need not be there at every moment.
+    pub cold: Option<S>,
 }
 
 impl<S: Storage> JournalStore for LocalStore<S> {
     type Journal = LocalJournal<S>;
 
     fn open(&self) -> Result<Opened<LocalJournal<S>>, OpenError> {
-        LocalJournal::open(&self.storage, self.options)
+        LocalJournal::open_with(&self.storage, self.cold.clone(), self.options)
     }
 }
 
@@ -123,7 +126,16 @@ impl<S: Storage> LocalJournal<S> {
     ///
     /// [`OpenError`] with file and place.
     pub fn open(storage: &S, options: LocalOptions) -> Result<Opened<Self>, OpenError> {
-        let ready = open::open(storage, options)?;
+        Self::open_with(storage, None, options)
+    }
+
+    /// The same with a cold folder, which is not touched now.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalJournal::open`].
+    pub fn open_with(storage: &S, cold: Option<S>, options: LocalOptions) -> Result<Opened<Self>, OpenError> {
+        let ready = open::open(storage, cold, options)?;
         let (sealing, to_seal) = mpsc::channel();
         let lane = Arc::new(Lane::default());
         let writer = Writer::new(Arc::clone(&ready.shared), options, ready.recovery.epoch, sealing);
@@ -187,7 +199,6 @@ impl<S: Storage> LocalJournal<S> {
 
 impl<S: Storage> Journal for LocalJournal<S> {
     type Reader = LocalReader<S>;
-    type Cold = S;
 
     fn epoch(&self) -> u64 {
         self.epoch
@@ -238,15 +249,19 @@ impl<S: Storage> Journal for LocalJournal<S> {
     }
 
     fn reader(&self) -> LocalReader<S> {
-        LocalReader::of(&self.shared)
+        LocalReader::of(&self.shared, false)
+    }
+
+    fn far_reader(&self) -> LocalReader<S> {
+        LocalReader::of(&self.shared, true)
     }
 
     fn stats(&self) -> JournalStats {
         self.shared.stats()
     }
 
-    fn archive(&mut self, before: Position, cold: &S) -> Result<Position, ArchiveError> {
-        archive::archive(&self.shared, before, cold)
+    fn release(&mut self, copied: Shelved) -> Result<Position, ArchiveError> {
+        archive::release(&self.shared, copied)
     }
 
     fn close(mut self) -> Vec<Result<Appended, AppendFault>> {

@@ -26,7 +26,11 @@ pub(super) struct Ready<S: Storage> {
 }
 
 /// See [`JournalStore::open`](crate::seam::JournalStore::open).
-pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Ready<S>, OpenError> {
+pub(super) fn open<S: Storage>(
+    storage: &S,
+    cold: Option<S>,
+    options: LocalOptions,
+) -> Result<Ready<S>, OpenError> {
     let place = storage.place();
     let refused = |error: StorageError| OpenError::of_storage(&place, error);
     let lock = storage.lock().map_err(refused)?;
@@ -61,10 +65,11 @@ pub(super) fn open<S: Storage>(storage: &S, options: LocalOptions) -> Result<Rea
         seal_all(storage, found, covered, &mut recovery).map_err(|e| OpenError::of_read(&place, e))?;
     mark.durable = head;
     mark_file.write(mark).map_err(refused)?;
-    let shared = Shared::new(storage.clone(), options.branch, options.mode, table, head, Some(mark_file));
+    let shared =
+        Shared::new(storage.clone(), options.branch, options.mode, table, head, Some(mark_file), cold);
     let ready = Ready { shared: Arc::new(shared), lock, recovery };
     if options.verify_sealed {
-        let reader = LocalReader::of(&ready.shared);
+        let reader = LocalReader::of(&ready.shared, false);
         let scanned = reader.scan(start.position, &mut |_| ControlFlow::Continue(()));
         scanned.map_err(|error| OpenError::of_read(&place, error))?;
     }

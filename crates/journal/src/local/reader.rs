@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use skerry_proof::batch::HEADER_LENGTH;
 use skerry_proof::{RECORD_LENGTH, Tails};
 
-use super::scan::{Trail, scan_ahead, scan_inline};
+use super::cold::Cold;
+use super::scan::{Ahead, Trail, scan_ahead, scan_inline};
 use super::{Mode, archive, seal, survey};
 use crate::batch::{BatchView, SealedBatch, StoredRecord};
 use crate::error::{ArchiveError, DamageKind, OpenError, ReadError};
 use crate::mark::{Mark, MarkFile};
-use crate::seam::{Head, JournalReader, JournalStats, Position};
+use crate::seam::{Head, JournalReader, JournalStats, Position, Shelved};
 use crate::segment::{Found, Segment};
 use crate::storage::{Storage, StorageError};
 
@@ -29,6 +30,7 @@ pub(super) struct Shared<S: Storage> {
     table: RwLock<Table<S::File>>,
     durable: RwLock<Head>,
     stats: Mutex<JournalStats>,
+    cold: Option<Arc<Cold<S>>>,
     mark: Mutex<Option<MarkFile<S::File>>>,
 }
 
@@ -40,6 +42,7 @@ impl<S: Storage> Shared<S> {
         table: Table<S::File>,
         durable: Head,
         mark: Option<MarkFile<S::File>>,
+        cold: Option<S>,
     ) -> Self {
         Self {
             storage,
@@ -48,6 +51,7 @@ impl<S: Storage> Shared<S> {
             table: RwLock::new(table),
             durable: RwLock::new(durable),
             stats: Mutex::default(),
+            cold: cold.map(|storage| Arc::new(Cold::new(storage, branch))),
             mark: Mutex::new(mark),
         }
     }
@@ -58,6 +62,10 @@ impl<S: Storage> Shared<S> {
 
     pub(super) fn branch(&self) -> u16 {
         self.branch
+    }
+
+    pub(super) fn cold(&self) -> Option<&Arc<Cold<S>>> {
+        self.cold.as_ref()
     }
 
     pub(super) fn durable(&self) -> Head {
@@ -139,21 +147,31 @@ impl<S: Storage> Shared<S> {
     }
 }
 
+/// Where a position lies.
+enum Lies<S: Storage> {
+    /// In this segment of the table.
+    Here(usize),
+    /// In the cold folder, which ends at this position.
+    Cold(Arc<Cold<S>>, Position),
+}
+
 /// Reads a local journal by position; any number of them on any thread.
 #[derive(Debug)]
 pub struct LocalReader<S: Storage> {
     shared: Arc<Shared<S>>,
+    /// Whether it reads through to the cold folder.
+    far: bool,
 }
 
 impl<S: Storage> Clone for LocalReader<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), far: self.far }
     }
 }
 
 impl<S: Storage> LocalReader<S> {
-    pub(super) fn of(shared: &Arc<Shared<S>>) -> Self {
-        Self { shared: Arc::clone(shared) }
+    pub(super) fn of(shared: &Arc<Shared<S>>, far: bool) -> Self {
+        Self { shared: Arc::clone(shared), far }
     }
 
     /// Opens a journal for reading only: an export, a backup, an archive, or a folder that nobody writes to.
@@ -163,11 +181,20 @@ impl<S: Storage> LocalReader<S> {
     ///
     /// [`OpenError`] as for opening; a torn tail is no error, its batches are not shown.
     pub fn open_existing(storage: &S, branch: u16) -> Result<Self, OpenError> {
+        Self::open_existing_with(storage, None, branch)
+    }
+
+    /// The same, reading through to `cold` for what was archived there.
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalReader::open_existing`]; that the cold folder is not there is told when something is read from it.
+    pub fn open_existing_with(storage: &S, cold: Option<S>, branch: u16) -> Result<Self, OpenError> {
         let found = survey::survey(storage, branch, false)?;
         let durable = found.head;
         let table = found.into_segments(&storage.place());
-        let shared = Shared::new(storage.clone(), branch, Mode::Threaded, table, durable, None);
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared::new(storage.clone(), branch, Mode::Threaded, table, durable, None, cold);
+        Ok(Self { shared: Arc::new(shared), far: true })
     }
 
     /// The branch whose journal this is.
@@ -194,20 +221,31 @@ impl<S: Storage> LocalReader<S> {
         archive::export(&self.shared, target)
     }
 
-    fn locate(&self, position: Position) -> Result<(Table<S::File>, usize, Head), ReadError> {
+    fn locate(&self, position: Position) -> Result<(Table<S::File>, Lies<S>, Head), ReadError> {
         let durable = self.head();
         let table = self.shared.segments();
-        let Position(position) = position;
-        if position >= durable.position.0 {
-            return Err(ReadError::Beyond { position, durable: durable.position.0 });
+        if position >= durable.position {
+            return Err(ReadError::Beyond { position: position.0, durable: durable.position.0 });
         }
-        let after = table.partition_point(|segment| segment.start().position.0 <= position);
-        match after.checked_sub(1) {
-            Some(index) => Ok((table, index, durable)),
-            None => {
-                let first = table.first().map_or(durable.position.0, |first| first.start().position.0);
-                Err(ReadError::Archived { first })
-            }
+        let after = table.partition_point(|segment| segment.start().position <= position);
+        if let Some(index) = after.checked_sub(1) {
+            return Ok((table, Lies::Here(index), durable));
+        }
+        let first = table.first().map_or(durable, |first| first.start()).position;
+        match self.cold() {
+            Some(cold) => Ok((table, Lies::Cold(Arc::clone(cold), first), durable)),
+            None => Err(ReadError::Archived { first: first.0 }),
+        }
+    }
+
+    fn cold(&self) -> Option<&Arc<Cold<S>>> {
+        self.shared.cold().filter(|_| self.far)
+    }
+
+    fn segment_of(&self, position: Position) -> Result<Arc<Segment<S::File>>, ReadError> {
+        match self.locate(position)? {
+            (table, Lies::Here(index), _) => Ok(Arc::clone(&table[index])),
+            (_, Lies::Cold(cold, _), _) => cold.segment_of(position),
         }
     }
 
@@ -215,9 +253,35 @@ impl<S: Storage> LocalReader<S> {
         if from == self.head().position {
             return Ok(None);
         }
-        let (mut table, index, durable) = self.locate(from)?;
-        table.drain(..index);
-        Trail::begin(table, from, durable).map(Some)
+        let (mut table, lies, durable) = self.locate(from)?;
+        let mut ahead: Ahead<S::File> = match lies {
+            Lies::Here(index) => Box::new(table.split_off(index).into_iter().map(Ok)),
+            Lies::Cold(cold, end) => Box::new(cold.between(from, end)?.chain(table.into_iter().map(Ok))),
+        };
+        let first = ahead.next().transpose()?.expect("a trail begins in a segment");
+        Trail::begin(first, ahead, from, durable).map(Some)
+    }
+
+    /// A refusal of the machine that was met in the cold folder is told as such.
+    fn told(&self, position: Position, error: ReadError) -> ReadError {
+        match (error, self.cold()) {
+            (ReadError::Storage(error), Some(cold)) if position < self.start() => {
+                cold.away(position.0, None, Some(error))
+            }
+            (error, _) => error,
+        }
+    }
+
+    fn record_at(&self, position: Position) -> Result<StoredRecord, ReadError> {
+        let segment = &*self.segment_of(position)?;
+        let found = segment.find(position.0)?;
+        let index = position.0 - found.header.first_position;
+        let mut record = [0; RECORD_LENGTH];
+        let at = found.offset + (HEADER_LENGTH as u64) + index * (RECORD_LENGTH as u64);
+        segment.read(at, &mut record, position.0)?;
+        let index = u32::try_from(index).expect("a batch has fewer than 2^32 records");
+        let tail = self.tail_of(segment, &found, index, position.0)?;
+        Ok(StoredRecord { position, header: found.header, record, tail })
     }
 
     fn tail_of(
@@ -246,6 +310,18 @@ impl<S: Storage> JournalReader for LocalReader<S> {
         self.start_head().position
     }
 
+    fn origin(&self) -> Result<Head, ReadError> {
+        let start = self.start_head();
+        match self.cold() {
+            Some(cold) if start.position > Position(0) => cold.origin(start.position),
+            _ => Ok(start),
+        }
+    }
+
+    fn copy_old(&self, before: Position, most: usize) -> Result<Shelved, ArchiveError> {
+        archive::copy_old(&self.shared, before, most)
+    }
+
     fn head(&self) -> Head {
         self.shared.durable()
     }
@@ -266,16 +342,7 @@ impl<S: Storage> JournalReader for LocalReader<S> {
     }
 
     fn read_record(&self, position: Position) -> Result<StoredRecord, ReadError> {
-        let (table, index, _) = self.locate(position)?;
-        let segment = &table[index];
-        let found = segment.find(position.0)?;
-        let index = position.0 - found.header.first_position;
-        let mut record = [0; RECORD_LENGTH];
-        let at = found.offset + (HEADER_LENGTH as u64) + index * (RECORD_LENGTH as u64);
-        segment.read(at, &mut record, position.0)?;
-        let index = u32::try_from(index).expect("a batch has fewer than 2^32 records");
-        let tail = self.tail_of(segment, &found, index, position.0)?;
-        Ok(StoredRecord { position, header: found.header, record, tail })
+        self.record_at(position).map_err(|error| self.told(position, error))
     }
 
     fn scan(

@@ -17,11 +17,13 @@ use crate::storage::StorageFile;
 
 type Visit<'a> = &'a mut dyn FnMut(BatchView<'_>) -> ControlFlow<()>;
 
+/// The segments of a trail in order; those of the cold folder are opened as they are reached.
+pub(super) type Ahead<F> = Box<dyn Iterator<Item = Result<Arc<Segment<F>>, ReadError>> + Send>;
+
 /// Batches from a position to the durable end, over segment borders. Headers and chain are checked on the way, bodies
 /// are left to [`Step::verify`].
-#[derive(Debug)]
 pub(super) struct Trail<F> {
-    segments: std::vec::IntoIter<Arc<Segment<F>>>,
+    segments: Ahead<F>,
     walk: Walk<F>,
     durable: Head,
     done: Head,
@@ -59,12 +61,11 @@ pub(super) fn verify<F: StorageFile>(
 impl<F: StorageFile> Trail<F> {
     /// Begins with the batch that holds `from`, which lies in the first of `segments` and before `durable`.
     pub(super) fn begin(
-        segments: Vec<Arc<Segment<F>>>,
+        first: Arc<Segment<F>>,
+        segments: Ahead<F>,
         from: Position,
         durable: Head,
     ) -> Result<Self, ReadError> {
-        let mut segments = segments.into_iter();
-        let first = segments.next().expect("a trail begins in a segment");
         let found = first.find(from.0)?;
         let done = Head { position: from, batch: found.header.batch, hash: found.header.previous };
         Ok(Self { walk: Walk::new(first, found.offset, found.before), segments, durable, done })
@@ -102,7 +103,7 @@ impl<F: StorageFile> Trail<F> {
             return Err(here.damage(here.data_end(), here.head().position.0, kind));
         }
         let end = here.head();
-        match self.segments.next() {
+        match self.segments.next().transpose()? {
             Some(next) if next.start() == end => {
                 self.walk = Walk::new(Arc::clone(&next), next.layout().data_start(), Some(end));
                 Ok(())

@@ -71,6 +71,11 @@ pub trait Storage: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Where this is, for messages.
     fn place(&self) -> String;
 
+    /// Makes this very folder if it is missing and what holds it is there. Where folders always are there is nothing to do.
+    fn make(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// The folder `name` inside this one, made if it is missing (and durable at once). Errors as the machine says.
     fn folder(&self, name: &str) -> Result<Self, StorageError>;
 

@@ -58,6 +58,12 @@ impl RealStorage {
         Ok(Self { folder })
     }
 
+    /// The folder at `path`, which need not be there now: every use of it says so then. Nothing is made or changed.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { folder: path.into() }
+    }
+
     /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -71,6 +77,14 @@ impl Storage for RealStorage {
 
     fn place(&self) -> String {
         self.folder.display().to_string()
+    }
+
+    fn make(&self) -> Result<(), StorageError> {
+        match fs::create_dir(&self.folder) {
+            Ok(()) => self.folder.parent().map_or(Ok(()), |above| Self::at(above).sync_dir()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(wrap("make folder", &self.folder, None, source)),
+        }
     }
 
     fn folder(&self, name: &str) -> Result<Self, StorageError> {

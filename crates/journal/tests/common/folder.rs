@@ -36,5 +36,5 @@ impl Drop for TestFolder {
 }
 
 pub(crate) fn store<S: Storage>(storage: &S, mode: Mode) -> LocalStore<S> {
-    LocalStore { storage: storage.clone(), options: small(mode) }
+    LocalStore { storage: storage.clone(), options: small(mode), cold: None }
 }

@@ -103,7 +103,7 @@ impl Engine {
         let keys = SlotKeys::open(&inside("keys")?, [3; 32], Box::new(numbers()))
             .context("could not open the engine's keys")?;
         let parts = Parts {
-            store: LocalStore { storage: inside("journal")?, options: LocalOptions::new(BRANCH) },
+            store: LocalStore { storage: inside("journal")?, options: LocalOptions::new(BRANCH), cold: None },
             storage: storage.clone(),
             options: Options::new(BRANCH, "bench", seed(), gateway()),
             signer: Arc::new(Ed25519Signer::from_seed(&[4; 32])),

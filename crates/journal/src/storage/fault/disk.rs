@@ -49,6 +49,8 @@ pub(super) struct Disk {
     pub(super) dark: bool,
     pub(super) delay_us: u64,
     pub(super) locks: BTreeSet<String>,
+    /// Folders that are not there now.
+    pub(super) away: BTreeSet<String>,
     /// Counts power cuts: a file or lock from before one is dead.
     pub(super) boot: u64,
     nodes: Vec<Node>,
@@ -71,6 +73,7 @@ impl Disk {
             dark: false,
             delay_us: 0,
             locks: BTreeSet::new(),
+            away: BTreeSet::new(),
             boot: 0,
             nodes: Vec::new(),
             names: BTreeMap::new(),
@@ -99,6 +102,9 @@ impl Disk {
     ) -> Result<(), StorageError> {
         if self.dark || boot.is_some_and(|boot| boot != self.boot) {
             return Err(fail(StorageErrorKind::Io, action, path, None, "the power was cut"));
+        }
+        if self.away.iter().any(|folder| path.starts_with(folder.as_str())) {
+            return Err(fail(StorageErrorKind::NotFound, action, path, None, "the folder was taken away"));
         }
         if changes && self.read_only {
             self.tally(FaultKind::ReadOnly);

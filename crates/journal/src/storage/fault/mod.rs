@@ -123,6 +123,16 @@ impl FaultStorage {
         self.disk().plan = plan;
     }
 
+    /// Takes this folder away, as a volume that is unmounted, or brings it back with what was in it.
+    pub fn take_away(&self, away: bool) {
+        let mut disk = self.disk();
+        if away {
+            disk.away.insert(self.prefix.clone());
+        } else {
+            disk.away.remove(&self.prefix);
+        }
+    }
+
     /// Limits the disk to `bytes`, or lifts the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
@@ -226,7 +236,7 @@ impl Storage for FaultStorage {
 
     fn folder(&self, name: &str) -> Result<Self, StorageError> {
         let prefix = format!("{}{name}/", self.prefix);
-        self.disk().check(None, &prefix, "make folder", false)?;
+        self.disk().check(None, &self.prefix, "make folder", false)?;
         Ok(Self { disk: Arc::clone(&self.disk), prefix })
     }
 

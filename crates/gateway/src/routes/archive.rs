@@ -1,0 +1,75 @@
+//! Old segments to cold storage.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::branches::branch_number;
+use super::json;
+use crate::auth::{Caller, Operation};
+use crate::catalogue;
+use crate::extract::Posted;
+use crate::gateway::Shared;
+use crate::problem::Problem;
+use crate::seat::Before;
+use crate::wire::reports::{ArchiveIn, ArchivedView};
+
+pub(crate) fn router() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(archive))
+}
+
+/// What a branch says to a second archiving while the first runs.
+const UNDER_WAY: &str = "under way";
+
+/// Archive old segments
+///
+/// Moves whole segments of a branch's journal to the cold folder while the branch serves, as far as no snapshot needs them.
+/// What is archived stays readable as long as the cold folder is there. Answers when it is done, or `done: false` when it
+/// takes longer than a request may: send it again to wait on. For operators.
+#[utoipa::path(
+    post, path = "/v1/branches/{branch}/archive", tag = "branches", request_body = ArchiveIn,
+    params(("branch" = u16, Path, description = "The branch.")),
+    responses(
+        (status = 200, description = "As far as it goes", body = ArchivedView),
+        (status = 202, description = "Still under way", body = ArchivedView),
+        (status = "default", description = "It went no further, and why", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn archive(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(branch): Path<String>,
+    posted: Posted<ArchiveIn>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::BranchesControl)?;
+    let seat = gateway.bank.seat(branch_number(&branch)?)?;
+    caller.may_in(seat.number())?;
+    let before = match (posted.body.position, posted.body.date) {
+        (Some(position), None) => Before::Position(position),
+        (None, Some(day)) => Before::Day(day.0),
+        _ => {
+            let detail = "either a position or a date";
+            return Err(Problem::numbered(catalogue::INVALID_FIELD).field("position").detail(detail));
+        }
+    };
+    let branch = seat.number();
+    tracing::info!(branch, actor = %caller.principal(), ?before, "archiving is ordered");
+    let working = Arc::clone(&seat);
+    let work = tokio::task::spawn_blocking(move || working.archive(before));
+    match tokio::time::timeout(gateway.limits.request, work).await {
+        Ok(Ok(Ok(start))) => Ok(json(StatusCode::OK, &ArchivedView { branch, start, done: true })),
+        Ok(Ok(Err(why))) if !why.contains(UNDER_WAY) => {
+            Err(Problem::numbered(catalogue::NOT_ARCHIVED).detail(why))
+        }
+        Ok(Err(_)) => Err(Problem::numbered(catalogue::INTERNAL)),
+        // It goes on without us.
+        Ok(Ok(Err(_))) | Err(_) => {
+            let start = seat.health().start;
+            Ok(json(StatusCode::ACCEPTED, &ArchivedView { branch, start, done: false }))
+        }
+    }
+}

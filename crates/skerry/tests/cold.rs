@@ -1,0 +1,163 @@
+//! Old segments in cold storage: read as before, verified offline, missed with a clear word when the folder is away.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{Bank, Folder, SKERRY, block_on, open_account, problem, transfer, uuid7};
+use serde_json::{Value, json};
+
+/// A configuration with a cold folder, small segments and frequent snapshots.
+fn configure(folder: &Folder) -> (PathBuf, PathBuf) {
+    let (cold, file) = (folder.0.join("cold"), folder.0.join("bank.toml"));
+    std::fs::create_dir(&cold).unwrap();
+    let text = format!(
+        "[bank]\nbranches = 1\n[storage]\nsegment_bytes = 1048576\ncold = {:?}\n[branch]\nsnapshot_records = 1000\n",
+        cold.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    (cold, file)
+}
+
+fn skerry(arguments: &[&str]) -> Output {
+    Command::new(SKERRY).args(arguments).env_remove("SKERRY_CONFIG").output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn said(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", words(output));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("not JSON: {}", words(output)))
+}
+
+/// Two accounts, money, and enough payments between them for three segments; the first payment's place.
+fn fill(bank: &Bank) -> (String, String) {
+    block_on(async {
+        let client = bank.client();
+        let (_, payer) = open_account(&client, "Customer 1").await;
+        let (_, payee) = open_account(&client, "Customer 2").await;
+        let first: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &payer, "90000.00")).await.unwrap();
+        for _ in 0..12 {
+            let batch: Vec<Value> = (0..2_000).map(|_| transfer(&uuid7(), &payer, &payee, "0.01")).collect();
+            let done: Value = client.post("/v1/transfers/batch", &json!({"transfers": batch})).await.unwrap();
+            assert_eq!(done["accepted"], 2_000, "{}", done["results"][0]);
+        }
+        (payer, first["location"].as_str().unwrap().to_owned())
+    })
+}
+
+/// The oldest entry, the first payment and its receipt.
+fn oldest(bank: &Bank, payer: &str, location: &str) -> [Value; 3] {
+    block_on(async {
+        let client = bank.client();
+        let page: Value =
+            client.get(&format!("/v1/accounts/{payer}/entries?order=asc&limit=1")).await.unwrap();
+        [page["entries"][0].clone(), client.get(location).await.unwrap(), {
+            let receipt: Value = client.get(&format!("{location}/receipt")).await.unwrap();
+            receipt["position"].clone()
+        }]
+    })
+}
+
+/// What every way to an archived record says while the folder is away; what is newer goes on.
+fn check_away(bank: &Bank, payer: &str, location: &str, cold: &Path) {
+    block_on(async {
+        let client = bank.client();
+        let old = [
+            format!("/v1/accounts/{payer}/entries?order=asc&limit=1"),
+            location.to_owned(),
+            format!("{location}/receipt"),
+        ];
+        for path in old {
+            let problem = problem(client.get::<Value>(&path).await);
+            assert_eq!((problem.status, problem.code.as_str()), (503, "archived"), "{path}");
+            let detail = problem.detail.unwrap_or_default();
+            assert!(
+                detail.contains(&cold.display().to_string()) && detail.contains("seg-"),
+                "{path}: {detail}"
+            );
+        }
+        let newest: Value = client.get(&format!("/v1/accounts/{payer}/entries?limit=1")).await.unwrap();
+        assert_eq!(newest["entries"].as_array().unwrap().len(), 1);
+        let paid: Value =
+            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", payer, "1.00")).await.unwrap();
+        assert_eq!(paid["status"], "posted");
+    });
+}
+
+fn files(folder: &Path) -> usize {
+    std::fs::read_dir(folder).map_or(0, |entries| {
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "seal"))
+            .count()
+    })
+}
+
+#[test]
+fn archived_pages_are_read_verified_backed_up_missed_and_found_again() {
+    let folder = Folder::new("cold");
+    let (cold, config) = configure(&folder);
+    let config = config.to_str().unwrap();
+    let bank = Bank::start(&folder.data(), &["--config", config]);
+    let (payer, location) = fill(&bank);
+    // A stop seals the last segment at the next start, and leaves snapshots behind.
+    let bank = Bank::start(&bank.stop(), &["--config", config]);
+    let before = oldest(&bank, &payer, &location);
+    let refused = bank.skerry(&["--json", "branch", "archive", "1", "--before", "soon"]);
+    assert!(words(&refused).contains("--before"), "{}", words(&refused));
+    let archived = said(&bank.skerry(&["--json", "branch", "archive", "1", "--before", "1000000000"]));
+    let start = archived["start"].as_u64().unwrap();
+    assert!(start > 5_000 && archived["done"] == true, "{archived}");
+    assert!(files(&cold.join("0001")) >= 1);
+    assert_eq!(oldest(&bank, &payer, &location), before, "read through");
+
+    let aside = folder.0.join("aside");
+    std::fs::rename(&cold, &aside).unwrap();
+    check_away(&bank, &payer, &location, &cold);
+    let into_the_void = bank.skerry(&["--json", "branch", "archive", "1", "--before", "1000000000"]);
+    assert!(
+        !into_the_void.status.success() && words(&into_the_void).contains("cold"),
+        "{}",
+        words(&into_the_void)
+    );
+    let bank = Bank::start(&bank.stop(), &["--config", config]);
+    check_away(&bank, &payer, &location, &cold);
+    std::fs::rename(&aside, &cold).unwrap();
+    assert_eq!(oldest(&bank, &payer, &location), before, "back without a restart");
+    let data = bank.stop();
+
+    let (branch, shelf) = (data.join("branches/0001"), cold.join("0001"));
+    let seed = std::fs::read_to_string(data.join("secrets/signer.key")).unwrap();
+    let key = public_key(seed.trim());
+    let alone = skerry(&["--json", "verify", branch.to_str().unwrap(), "--key", &key]);
+    assert!(!alone.status.success() && words(&alone).contains("--cold"), "{}", words(&alone));
+    let whole =
+        ["--json", "verify", branch.to_str().unwrap(), "--key", &key, "--cold", shelf.to_str().unwrap()];
+    let verified = said(&skerry(&whole));
+    assert!(verified["records"].as_u64().unwrap() > 24_000, "{verified}");
+
+    let backup = folder.0.join("backup");
+    let (backup, data) = (backup.to_str().unwrap(), data.to_str().unwrap());
+    said(&skerry(&["--json", "backup", "--config", config, "--data", data, backup]));
+    let drill = said(&skerry(&["--json", "restore", backup]));
+    assert_eq!(drill["branches"][0]["records"], verified["records"], "a backup holds what is archived too");
+    let resting = said(&skerry(&[
+        "--json", "branch", "archive", "1", "--before", "0", "--data", data, "--config", config,
+    ]));
+    assert_eq!(resting["start"], start, "nothing lies before position 0");
+}
+
+/// The Ed25519 key of a seed in hex, in hex.
+fn public_key(seed: &str) -> String {
+    use skerry_proof::Signer;
+    let bytes: Vec<u8> =
+        (0..64).step_by(2).map(|at| u8::from_str_radix(&seed[at..at + 2], 16).unwrap()).collect();
+    let signer = skerry_proof::Ed25519Signer::from_seed(&bytes.try_into().unwrap());
+    signer.public_key().bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
