@@ -213,6 +213,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let work = Work {
         options: Arc::clone(options),
         writer,
+        refused_act: None,
         filling: Builder::new(recovery.head, stamp.time_us, stamp.business_date),
         sealed: recovery.head,
         polled: recovery.head,

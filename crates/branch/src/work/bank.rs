@@ -29,10 +29,14 @@ impl<J: Journal> Work<J> {
         let context = Context { stamp: self.stamp(), actor: *actor, key: None };
         match self.book.decide(command, &context) {
             Ok(decision) => {
+                self.refused_act = None;
                 self.write(&decision.events, actor);
                 true
             }
+            // Tried again each turn: said once, and again when it is another.
+            Err(rejection) if self.refused_act == Some((command.name(), rejection.code())) => false,
             Err(rejection) => {
+                self.refused_act = Some((command.name(), rejection.code()));
                 tracing::error!(
                     code = rejection.code(),
                     "the bank's own {} was refused: {rejection}",

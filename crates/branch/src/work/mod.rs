@@ -85,6 +85,8 @@ pub enum Fault {
 pub(crate) struct Work<J: Journal> {
     pub(crate) options: Arc<Options>,
     pub(crate) writer: Writer,
+    /// The act of the bank's own that was refused last, and why: said once.
+    pub(crate) refused_act: Option<(&'static str, u16)>,
     pub(crate) journal: J,
     /// Reads what is in the journal itself: the writer never waits for the archive.
     pub(crate) reader: J::Reader,
