@@ -258,20 +258,26 @@ impl<D: Storage> Site<D> {
         }
     }
 
+    /// Runs the job that copies, and keeps its result from the branch.
+    pub(crate) fn copy_old(&mut self) {
+        let mut awake = [false; LANES];
+        let lane = Lane::ALL.iter().position(|lane| *lane == Lane::Cold).unwrap_or(0);
+        awake[lane] = true;
+        let told = self.done.len();
+        self.work_only(lane, awake);
+        self.done.truncate(told);
+    }
+
     /// What came of an archiving, once; as an error if nothing excuses that it failed.
     pub(crate) fn archived(&mut self) -> Result<Option<u64>, Broken> {
-        let told = said(&self.archived).take();
-        match told {
+        match said(&self.archived).take() {
             Some(Ok(start)) => Ok(Some(start)),
             Some(Err(why)) => {
                 let usual = ["no snapshot", "under way", "the branch stopped", "not open"];
                 let usual = usual.iter().any(|usual| why.contains(usual));
                 let away = self.cold_away && why.contains("cold folder");
-                if usual || away || self.is_excused() {
-                    Ok(None)
-                } else {
-                    Err(format!("cannot be archived: {why}"))
-                }
+                let excused = usual || away || self.is_excused();
+                if excused { Ok(None) } else { Err(format!("cannot be archived: {why}")) }
             }
             None => Ok(None),
         }
@@ -376,7 +382,7 @@ impl<D: Storage> Site<D> {
             0..4 => self.turn(world),
             4..7 => self.step_journal(),
             7..9 => {
-                let lane = self.dice.index(Lane::ALL.len());
+                let lane = self.dice.index(LANES);
                 let awake = self.stalled_until.map(|until| step >= until);
                 self.work(world, lane, awake)
             }
@@ -397,6 +403,15 @@ impl<D: Storage> Site<D> {
 
     /// Runs a job of `lane`, or of the next lane that is awake and has one. Its result stays on its way.
     fn work(&mut self, world: Now, lane: usize, awake: [bool; LANES]) -> bool {
+        let worked = self.work_only(lane, awake);
+        if worked && self.dice.chance(1, 2) {
+            self.finish_jobs(world);
+        }
+        worked
+    }
+
+    /// The same, and no result comes back yet.
+    fn work_only(&mut self, lane: usize, awake: [bool; LANES]) -> bool {
         let Some(branch) = self.branch.as_mut() else { return false };
         while let Some(job) = branch.take_job() {
             let lane = Lane::ALL.iter().position(|lane| *lane == job.lane()).unwrap_or(0);
@@ -408,9 +423,6 @@ impl<D: Storage> Site<D> {
         let next = order.find_map(|lane| self.jobs[lane].pop_front());
         let Some(job) = next else { return false };
         self.done.push_back(workshop.run(job));
-        if self.dice.chance(1, 2) {
-            self.finish_jobs(world);
-        }
         true
     }
 

@@ -232,10 +232,16 @@ impl<D: Storage> World<D> {
     }
 
     fn archive(&mut self, at: usize) {
+        let cut_short = self.dice.chance(1, 4);
         let cell = &mut self.cells[at];
         if cell.site.is_open() {
             cell.tally.trouble(Trouble::Archive);
             cell.site.archive();
+            // Sometimes the process dies when a segment is copied and not let go yet.
+            if cut_short {
+                cell.site.copy_old();
+                cell.kill();
+            }
         }
     }
 
