@@ -1,5 +1,7 @@
 //! What was archived stays readable through the journal, survives a cut anywhere on the way, and says so when it is away.
 
+#![expect(clippy::unwrap_used, reason = "the setting for tests does not reach their helpers")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "common/folder.rs"]

@@ -155,6 +155,9 @@ enum Lies<S: Storage> {
     Cold(Arc<Cold<S>>, Position),
 }
 
+/// The table, where in it or before it a position lies, and how far it was durable.
+type Located<S> = (Table<<S as Storage>::File>, Lies<S>, Head);
+
 /// Reads a local journal by position; any number of them on any thread.
 #[derive(Debug)]
 pub struct LocalReader<S: Storage> {
@@ -221,7 +224,7 @@ impl<S: Storage> LocalReader<S> {
         archive::export(&self.shared, target)
     }
 
-    fn locate(&self, position: Position) -> Result<(Table<S::File>, Lies<S>, Head), ReadError> {
+    fn locate(&self, position: Position) -> Result<Located<S>, ReadError> {
         let durable = self.head();
         let table = self.shared.segments();
         if position >= durable.position {
