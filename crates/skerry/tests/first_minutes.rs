@@ -1,4 +1,5 @@
 //! A newcomer's first five minutes, as README tells them, against the real binary.
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic where it stands")]
 
 mod common;
 
@@ -110,12 +111,65 @@ fn the_commands_of_the_readme_work_as_written() {
     assert!(text.contains("signed, not anchored") && text.contains("69.75"), "{text}");
 }
 
+/// The note of transfer `id` in the statement of `account`, and why it is not shown.
+async fn note_of(client: &skerry_client::Client, account: &str, id: &str) -> (Value, Value) {
+    let page: Value = client.get(&format!("/v1/accounts/{account}/entries")).await.unwrap();
+    let entry = page["entries"].as_array().unwrap().iter().find(|entry| entry["id"] == id).unwrap();
+    assert!(entry.get("note").is_some(), "{entry}");
+    (entry["note"].clone(), entry["note_status"].clone())
+}
+
+#[test]
+fn tokens_changed_in_the_data_folder_hold_in_the_running_bank() {
+    let folder = Folder::new("tokens");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let tokens = |arguments: &[&str]| -> Value {
+        let output = Command::new(SKERRY)
+            .args(["--json", "token", "--data"])
+            .arg(&bank.data)
+            .args(arguments)
+            .env_remove("SKERRY_SERVER")
+            .current_dir(&folder.0)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let made = tokens(&["create", "--principal", "partner", "--role", "auditor", "--days", "1"]);
+    let client = bank.client_with(made["token"].as_str().unwrap());
+    let until = |expected: bool| {
+        let began = std::time::Instant::now();
+        while block_on(client.get::<Value>("/v1/branches")).is_ok() != expected {
+            assert!(began.elapsed().as_secs() < 30, "the bank did not follow its token file");
+            std::thread::sleep(std::time::Duration::from_millis(20)); // between two looks, not to win a race
+        }
+    };
+    until(true);
+    let listed = tokens(&["list"]);
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 2, "the operator's and this: {listed}");
+    assert!(!listed.to_string().contains("sha256"), "{listed}");
+    assert_eq!(tokens(&["revoke", made["id"].as_str().unwrap()])["revoked"], json!(true));
+    until(false);
+    let refused = block_on(client.get::<Value>("/v1/branches"));
+    assert_eq!(problem(refused).code, "unauthenticated");
+    let nowhere = Command::new(SKERRY)
+        .args(["token", "--data", "nowhere", "list"])
+        .current_dir(&folder.0)
+        .output()
+        .unwrap();
+    assert!(
+        !nowhere.status.success() && String::from_utf8_lossy(&nowhere.stderr).contains("not the data folder")
+    );
+}
+
 #[test]
 fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
     const NAME: &str = "Customer Unmistakable 7261";
+    const NOTE: &str = "a note nobody else writes 9034";
     let folder = Folder::new("erase");
-    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
-    let (id, other, receipt) = block_on(async {
+    // Whatever is logged at all is logged: names and notes are not.
+    let bank = Bank::start(&folder.data(), &["--branches", "1", "--log", "trace"]);
+    let (id, other, paid, receipt) = block_on(async {
         let client = bank.client();
         let (id, number) = open_account(&client, NAME).await;
         let (_, other) = open_account(&client, "Customer 2").await;
@@ -124,8 +178,12 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
         let _cash: Value =
             client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "10.00")).await.unwrap();
         let paid = uuid7();
-        let _paid: Value =
-            client.post("/v1/transfers", &transfer(&paid, &number, &other, "10.00")).await.unwrap();
+        let done = bank.skerry(&[
+            "transfer", "create", "--debit", &number, "--credit", &other, "--amount", "10.00", "--id", &paid,
+            "--note", NOTE,
+        ]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(note_of(&client, &other, &paid).await, (json!(NOTE), Value::Null));
         let receipt: Value =
             client.get(&format!("/v1/accounts/{number}/transfers/{paid}/receipt")).await.unwrap();
         let erase =
@@ -136,14 +194,20 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
         let policy = json!({"four_eyes": [], "retention_days": 0});
         client.send_json(Method::PUT, "/v1/branches/1/policy", &policy, &[]).await.unwrap();
         erase().await.unwrap();
-        (id, other, receipt)
+        assert_eq!(note_of(&client, &other, &paid).await, (Value::Null, json!("erased")), "at once");
+        (id, other, paid, receipt)
     });
+    let log = bank.log();
+    assert!(log.contains("TRACE"), "the log is as loud as it gets");
+    assert!(!log.contains(NAME) && !log.contains(NOTE));
+    assert_eq!(receipt["note"], json!(NOTE), "a receipt shows the note to who may read it");
     let data = bank.kill();
     let bank = Bank::start(&data, &[]);
     block_on(async {
         let client = bank.client();
         let shown: Value = client.get(&format!("/v1/customers/{id}")).await.unwrap();
         assert!(shown["name"].is_null(), "the name is readable after the erasure: {shown}");
+        assert_eq!(note_of(&client, &other, &paid).await, (Value::Null, json!("erased")), "after a restart");
         assert_eq!(balance(&client, &other).await, "10.00");
         assert_balanced(&client).await;
     });
@@ -169,8 +233,10 @@ fn an_erased_customer_is_unreadable_in_every_file_and_all_else_stays_valid() {
             files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else {
             let bytes = std::fs::read(&path).unwrap();
-            let found = bytes.windows(NAME.len()).any(|window| window == NAME.as_bytes());
-            assert!(!found, "the name lies in the clear in {}", path.display());
+            for text in [NAME, NOTE] {
+                let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                assert!(!found, "{text:?} lies in the clear in {}", path.display());
+            }
         }
     }
 }
