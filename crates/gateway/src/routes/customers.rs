@@ -345,7 +345,12 @@ async fn erase(
     let number = customer_number(&id)?;
     caller.may_for(number)?;
     let key = posted.key_or_new();
+    let found = find(&gateway, &caller, number).await?;
     let wish = Command::EraseCustomer(serial(number)?);
     let erased = command(&gateway, &caller, number.branch(), posted.digest, Some(&key), wish).await?;
+    // The branch destroys the key too, a moment after its event is durable. Whoever is told that it is done must not
+    // find a note readable in that moment.
+    let (keys, key_ref) = (gateway.bank.seat(number.branch())?.keys(), KeyRef(found.customer.key_ref));
+    blocking(move || keys.erase(key_ref)).await?;
     Ok(keyed(StatusCode::NO_CONTENT.into_response(), &key, erased.repeated))
 }
