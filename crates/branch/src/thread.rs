@@ -1,7 +1,7 @@
 //! The branch on threads: one that writes, one per lane of jobs.
 //!
 //! ```text
-//! BranchHandle ── queue ──► writer thread ── jobs ──► feed · desk · files · snapshots
+//! BranchHandle ── queue ──► writer thread ── jobs ──► feed · desk · files · snapshots · cold
 //!       ▲                      ▲   │                       │
 //!       └──── replies ─────────┼───┘◄────── results ───────┘
 //!                 journal's wake

@@ -151,8 +151,8 @@ pub trait Bus: Send {
     /// The stream is not declared, or the figures make no sense.
     fn consume(&mut self, options: ConsumeOptions) -> Result<SubscriptionId, RefusedKind>;
 
-    /// Says what became of a delivery. It takes effect with the next `poll` at the latest, and may be lost on the way:
-    /// then the message is delivered again.
+    /// Says what became of a delivery. It takes effect by the time [`poll`](Self::poll) has returned `None`, and may be
+    /// lost on the way: then the message is delivered again.
     ///
     /// # Errors
     ///

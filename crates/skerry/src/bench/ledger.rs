@@ -127,8 +127,7 @@ pub(crate) fn run(args: LedgerArgs, json: bool) -> anyhow::Result<()> {
     let machine = Machine::here(&args.folder)?;
     let data = args.data.as_deref().unwrap_or(&args.folder);
     let in_memory = lies_in_memory(super::machine::file_system(data)?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("could not start the runtime")?;
+    let runtime = super::runtime()?;
     let (mut ours, mut peers, mut branches) = (Vec::new(), Vec::new(), 0);
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);

@@ -76,6 +76,17 @@ pub(super) struct Loaded {
     pub(super) remembered: Vec<String>,
 }
 
+impl Loaded {
+    /// # Errors
+    ///
+    /// A transfer was refused: how many, and by which numbers.
+    pub(super) fn check_all_accepted(&self) -> anyhow::Result<()> {
+        let Self { accepted, asked, refused, .. } = self;
+        ensure!(accepted == asked, "the bank accepted {accepted} of {asked} transfers: {refused:?}");
+        Ok(())
+    }
+}
+
 /// Where all lanes take their next request.
 #[derive(Debug)]
 struct Shared {

@@ -52,6 +52,12 @@ pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<(
     }
 }
 
+/// A runtime on the calling thread.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.context("could not start the runtime")
+}
+
 /// Prints `report` as JSON, or its `text`.
 fn print<T: serde::Serialize>(report: &T, text: &str, json: bool) -> anyhow::Result<()> {
     if json {

@@ -112,8 +112,7 @@ struct Medians {
 pub(crate) fn run(args: OpenArgs, json: bool) -> anyhow::Result<()> {
     let machine = Machine::here(&args.folder)?;
     let in_memory = lies_in_memory(&machine.file_system);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("could not start the runtime")?;
+    let runtime = super::runtime()?;
     let mut rounds = Vec::new();
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
@@ -174,8 +173,7 @@ async fn loaded(args: &OpenArgs, accounts: u32, records: u64) -> anyhow::Result<
         halt: None,
     })
     .await?;
-    let Loaded { accepted, asked, refused, .. } = &loaded;
-    ensure!(accepted == asked, "the bank accepted {accepted} of {asked} transfers: {refused:?}");
+    loaded.check_all_accepted()?;
     Ok((bank, loaded))
 }
 

@@ -93,8 +93,7 @@ struct Question {
 pub(crate) fn run(args: QueryArgs, json: bool) -> anyhow::Result<()> {
     let machine = Machine::here(&args.folder)?;
     let in_memory = lies_in_memory(&machine.file_system);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.context("could not start the runtime")?.block_on(measure(&args, machine))?;
+    let report = super::runtime()?.block_on(measure(&args, machine))?;
     super::print(&report, &report.text(), json)?;
     ensure!(!in_memory, "the run is void: the data lies in memory");
     Ok(())
@@ -113,7 +112,7 @@ async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
     let fields = open_accounts(&bank, wanted).await?;
     let field = Arc::clone(fields.first().context("the bank opened no account")?);
     let loaded = load(plan(&bank, args, &fields, None)).await?;
-    all_accepted(&loaded)?;
+    loaded.check_all_accepted()?;
     let mut ready_after_seconds = None;
     if args.cold {
         let (again, took) = bank.restart(1, Ending::Stop, forget_files).await?;
@@ -168,12 +167,6 @@ fn plan(bank: &Bank, args: &QueryArgs, fields: &[Arc<Field>], halt: Option<Arc<A
     }
 }
 
-fn all_accepted(loaded: &Loaded) -> anyhow::Result<()> {
-    let Loaded { accepted, asked, refused, .. } = loaded;
-    ensure!(accepted == asked, "the bank accepted {accepted} of {asked} transfers: {refused:?}");
-    Ok(())
-}
-
 /// Makes the machine forget the files it has read.
 fn forget_files() -> anyhow::Result<()> {
     rustix::fs::sync();
@@ -191,12 +184,7 @@ impl Background {
         let halt = Arc::new(AtomicBool::new(false));
         let plan = plan(bank, args, fields, Some(Arc::clone(&halt)));
         let wanted = args.load_connections > 0 && !args.cold;
-        let thread = wanted.then(|| {
-            std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.context("could not start the load's runtime")?.block_on(load(plan))
-            })
-        });
+        let thread = wanted.then(|| std::thread::spawn(move || super::runtime()?.block_on(load(plan))));
         Self { halt, thread }
     }
 
@@ -204,7 +192,7 @@ impl Background {
         self.halt.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else { return Ok(None) };
         let loaded = thread.join().map_err(|_| anyhow::anyhow!("the load panicked"))??;
-        all_accepted(&loaded)?;
+        loaded.check_all_accepted()?;
         Ok(Some(loaded))
     }
 }
