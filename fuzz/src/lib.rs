@@ -6,7 +6,10 @@ use skerry_bus::{Extra, Name, Pattern, Subject, TraceContext};
 use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
 use skerry_gateway::wire::transfers::TransferIn;
 use skerry_money::{AccountNumber, Amount, Balance, Currency, CustomerNumber, Date};
+use skerry_proof::Rotation;
 use skerry_proof::batch::{BatchHeader, HEADER_LENGTH};
+use skerry_signers::answer::{parse_request, request};
+use skerry_signers::{Answer, KeyFile, SealedKey};
 
 /// The edges, by name, for the corpus replay.
 pub const EDGES: &[(&str, fn(&[u8]))] = &[
@@ -17,6 +20,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("amounts", amounts),
     ("oidc", oidc),
     ("bus", bus),
+    ("signers", signers),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -43,8 +47,32 @@ pub fn journal(bytes: &[u8]) {
         }
     }
     let _refused = actor::decode_table(bytes);
-    let _refused = skerry_proof::receipt::Receipt::decode(bytes);
-    let _refused = skerry_proof::checkpoint::SignedCheckpoint::decode(bytes);
+    if let Ok(receipt) = skerry_proof::receipt::Receipt::decode(bytes) {
+        assert_eq!(receipt.encode(), bytes, "a receipt that is read is written the same");
+    }
+    if let Ok(signed) = skerry_proof::checkpoint::SignedCheckpoint::decode(bytes) {
+        assert_eq!(signed.encode(), bytes, "a checkpoint that is read is written the same");
+    }
+}
+
+/// A key file, a signing command's answer and the request to it, a key rotation.
+pub fn signers(bytes: &[u8]) {
+    if let Ok(sealed) = SealedKey::decode(bytes) {
+        assert_eq!(sealed.encode(), bytes, "a sealed key that is read is written the same");
+    }
+    if let Ok(KeyFile::Plain(algorithm, secret)) = KeyFile::parse(bytes) {
+        let text = KeyFile::plain_text(algorithm, &secret);
+        assert_eq!(text.as_bytes(), bytes.trim_ascii().to_ascii_lowercase(), "and so is a plain one");
+    }
+    if let Ok(answer) = Answer::parse(bytes) {
+        assert_eq!(Answer::parse(answer.line().as_bytes()), Ok(answer), "an answer is one again");
+    }
+    if let Some((key, message)) = std::str::from_utf8(bytes).ok().and_then(parse_request) {
+        assert_eq!(parse_request(&request(key, &message)), Some((key, message)), "a request is one again");
+    }
+    if let Ok(rotation) = Rotation::decode(bytes) {
+        assert_eq!(rotation.encode(), bytes, "a rotation that is read is written the same");
+    }
 }
 
 /// Packed transfers of 96 bytes.

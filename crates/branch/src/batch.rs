@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     pub(crate) branch: u16,
     /// Its incarnation.
     pub(crate) incarnation: u32,
+    /// The hash behind its record roots and history.
+    pub(crate) evidence: HashAlgorithm,
     /// The epoch under which it appends.
     pub(crate) epoch: u64,
 }
@@ -188,6 +190,7 @@ impl Builder {
         let header = BatchHeader {
             format: FORMAT,
             algorithm: HashAlgorithm::Blake3,
+            evidence: writer.evidence,
             branch: writer.branch,
             incarnation: writer.incarnation,
             epoch: writer.epoch,
@@ -229,9 +232,10 @@ mod tests {
         assert_eq!(builder.record(140), None);
         assert_eq!(builder.record(99), None);
 
-        let writer = Writer { branch: 4, incarnation: 1, epoch: 2 };
+        let writer = Writer { branch: 4, incarnation: 1, evidence: HashAlgorithm::Sm3, epoch: 2 };
         let sealed = builder.seal(&writer, head.hash, [9; 32], &mut Vec::new());
         let header = *SealedBatch::from_bytes(sealed.bytes().to_vec(), &mut Vec::new()).unwrap().header();
         assert_eq!((header.batch, header.first_position, header.record_count), (3, 100, 40));
+        assert_eq!(header.evidence, HashAlgorithm::Sm3);
     }
 }

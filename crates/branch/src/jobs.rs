@@ -64,8 +64,13 @@ pub enum JobDone {
     Ids(Result<IdsDone, SideError>),
     /// A checkpoint is kept, at this position.
     Signed(Result<u64, String>),
-    /// A snapshot is kept, at this position.
-    Snapshot(Result<u64, String>),
+    /// A snapshot is kept, at this position; and what came of the checkpoint that closes its span.
+    Snapshot {
+        /// The snapshot.
+        kept: Result<u64, String>,
+        /// Its checkpoint, if it came to that.
+        signed: Option<Result<u64, String>>,
+    },
     /// The key is gone.
     Erased(KeyRef),
     /// What lies in the cold folder now, or why it does not.
@@ -190,7 +195,7 @@ impl<S: Storage> Workshop<S> {
                 }
             }
             Job::Sign(checkpoint) => JobDone::Signed(self.sign(*checkpoint)),
-            Job::Snapshot(snapshot) => JobDone::Snapshot(self.write_snapshot(*snapshot)),
+            Job::Snapshot(snapshot) => self.write_snapshot(*snapshot),
             Job::Erase(key) => match self.keys.erase(key) {
                 Ok(()) => JobDone::Erased(key),
                 // At the next opening the erasure is replayed, for no snapshot has passed it.
@@ -313,15 +318,22 @@ impl<S: Storage> Workshop<S> {
         }
     }
 
-    fn write_snapshot(&self, snapshot: Snapshot) -> Result<u64, String> {
+    fn write_snapshot(&self, snapshot: Snapshot) -> JobDone {
         let Snapshot { mark, image, mut checkpoint } = snapshot;
-        let digest = snapshot::write(&self.snapshots, &mark, |sink| image.write(&mut |bytes| sink(bytes)))
-            .map_err(|error| error.to_string())?;
+        let digest = snapshot::write(&self.snapshots, &mark, |sink| image.write(&mut |bytes| sink(bytes)));
         drop(image);
+        let digest = match digest {
+            Ok(digest) => digest,
+            Err(error) => return JobDone::Snapshot { kept: Err(error.to_string()), signed: None },
+        };
         checkpoint.state_digest = Some(digest.hash);
-        self.sign(checkpoint)?;
-        snapshot::prune(&self.snapshots, self.snapshots_kept).map_err(|error| error.to_string())?;
-        Ok(mark.head.position.0)
+        // A snapshot is good without its signature: it is held against the journal when it is opened from.
+        let signed = Some(self.sign(checkpoint));
+        let kept = snapshot::prune(&self.snapshots, self.snapshots_kept);
+        JobDone::Snapshot {
+            kept: kept.map(|()| mark.head.position.0).map_err(|error| error.to_string()),
+            signed,
+        }
     }
 }
 

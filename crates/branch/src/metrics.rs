@@ -33,6 +33,12 @@ pub struct Metrics {
     pub snapshots: u64,
     /// Snapshots that failed.
     pub snapshot_failures: u64,
+    /// Checkpoints signed and kept.
+    pub checkpoints: u64,
+    /// Attempts to sign or keep one that failed.
+    pub checkpoint_failures: u64,
+    /// Why the last attempt failed; `None` once one has succeeded.
+    pub checkpoint_fault: Option<String>,
     sealed_us: std::collections::VecDeque<u64>,
 }
 
@@ -73,6 +79,14 @@ impl Metrics {
             }
             _ => {}
         }
+    }
+
+    pub(crate) fn checkpoint(&mut self, result: &Result<u64, String>) {
+        match result {
+            Ok(_) => self.checkpoints += 1,
+            Err(_) => self.checkpoint_failures += 1,
+        }
+        self.checkpoint_fault = result.as_ref().err().cloned();
     }
 
     pub(crate) fn snapshot(&mut self, result: &Result<u64, String>) {

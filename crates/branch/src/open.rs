@@ -19,7 +19,7 @@ use skerry_ledger::{Moved, MovedKind};
 use skerry_money::Date;
 use skerry_proof::checkpoint::SignedCheckpoint;
 use skerry_proof::mmr::Mmr;
-use skerry_proof::{PublicKey, Signer};
+use skerry_proof::{HashAlgorithm, PublicKey, Signer};
 
 use crate::batch::{Builder, Writer};
 use crate::clock::{Clock, Now};
@@ -65,6 +65,17 @@ pub enum OpenFailure {
     NoBase {
         /// The first position that is here.
         start: u64,
+    },
+    /// The branch was founded with another evidence hash.
+    #[error(
+        "the journal's record roots are {}, but the bank is configured for {}: the evidence hash is fixed for a \
+         branch's life", .journal.name(), .configured.name()
+    )]
+    Evidence {
+        /// What the last batch says.
+        journal: HashAlgorithm,
+        /// What the branch was to be opened with.
+        configured: HashAlgorithm,
     },
     /// The journal could not be read.
     #[error("could not replay the journal")]
@@ -141,6 +152,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let opened = store.open()?;
     let (journal, recovery) = (opened.journal, opened.recovery);
     let (reader, far) = (journal.reader(), journal.far_reader());
+    check_evidence(&reader, options.evidence)?;
     let durable: Arc<dyn Records> = Arc::new(Durable(reader.clone()));
     let all: Arc<dyn Records> = Arc::new(Durable(far.clone()));
     let folder = |name| ground.storage.folder(name);
@@ -166,7 +178,8 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     }
 
     let agrees = |head: &Head| durable.head_before(head.position.0).is_ok_and(|hash| hash == Some(head.hash));
-    let mut nodes = Nodes::open(&evidence, |head| head.position >= recovery.start && agrees(head))?;
+    let mut nodes =
+        Nodes::open(&evidence, options.evidence, |head| head.position >= recovery.start && agrees(head))?;
     // With the whole archive at hand they are made again from the beginning; else they go on from here.
     if nodes.marked().position < recovery.start && !archive.is_whole() {
         let (mmr, head) = ground_place;
@@ -201,6 +214,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let writer = Writer {
         branch: options.branch,
         incarnation: base.book.incarnation().max(1),
+        evidence: options.evidence,
         epoch: journal.epoch(),
     };
     let found = Found {
@@ -274,6 +288,15 @@ impl<R: JournalReader> Archive<'_, R> {
     }
 }
 
+/// The journal goes on with the hash it began with, or not at all.
+fn check_evidence<R: JournalReader>(reader: &R, configured: HashAlgorithm) -> Result<(), OpenFailure> {
+    let Some(last) = reader.head().position.0.checked_sub(1) else { return Ok(()) };
+    match reader.read(Position(last), 1)?.first().map(|batch| batch.header().evidence) {
+        Some(journal) if journal != configured => Err(OpenFailure::Evidence { journal, configured }),
+        _ => Ok(()),
+    }
+}
+
 /// Holds the journal against the last promise to the outside.
 fn check_checkpoints<S: Storage>(
     folder: &S,
@@ -334,7 +357,7 @@ fn find_base<S: Storage>(
         return Err(OpenFailure::NoBase { start: start.0 });
     }
     let book = Book::new(options.branch, options.seed);
-    Ok(Base { book, mmr: Mmr::new(), totals: Vec::new(), head: Head::default(), time_us: 0 })
+    Ok(Base { book, mmr: Mmr::new(options.evidence), totals: Vec::new(), head: Head::default(), time_us: 0 })
 }
 
 fn read_base<S: Storage>(folder: &S, file: &str, options: &Options) -> Result<Base, SnapshotError> {
@@ -354,16 +377,16 @@ fn read_base<S: Storage>(folder: &S, file: &str, options: &Options) -> Result<Ba
     if !rest.is_empty() || book.position() != mark.head.position.0 {
         return Err(damaged("image"));
     }
-    let (mmr, totals) = read_extra(&mark).ok_or_else(|| damaged("history peaks"))?;
+    let (mmr, totals) = read_extra(&mark, options.evidence).ok_or_else(|| damaged("history peaks"))?;
     Ok(Base { book, mmr, totals, head: mark.head, time_us: mark.time_us })
 }
 
 /// Peaks and posted totals: count u32, peaks 32 each, then (currency u16, total u128) to the end.
-fn read_extra(mark: &Mark) -> Option<(Mmr, Vec<(u16, u128)>)> {
+fn read_extra(mark: &Mark, evidence: HashAlgorithm) -> Option<(Mmr, Vec<(u16, u128)>)> {
     let (count, rest) = mark.extra.split_first_chunk::<4>()?;
     let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
     let (peaks, totals) = rest.split_at_checked(count.checked_mul(32)?)?;
-    let mmr = Mmr::from_peaks(mark.head.batch, peaks.as_chunks::<32>().0.to_vec())?;
+    let mmr = Mmr::from_peaks(evidence, mark.head.batch, peaks.as_chunks::<32>().0.to_vec())?;
     let (totals, left) = totals.as_chunks::<18>();
     let total = |bytes: &[u8; 18]| {
         let (currency, total) = bytes.split_first_chunk::<2>()?;

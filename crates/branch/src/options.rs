@@ -1,6 +1,7 @@
 //! What a branch is run with: bounds, intervals and secrets. Nothing here is journaled.
 
 use skerry_book::{Purpose, Seed};
+use skerry_proof::HashAlgorithm;
 
 use crate::api::GatewayKey;
 use crate::history::HistoryConfig;
@@ -15,6 +16,8 @@ pub struct Options {
     pub branch: u16,
     /// The institution's short name, as checkpoints state it; at most 64 bytes.
     pub institution: String,
+    /// The hash behind record roots and history: fixed when the branch was founded.
+    pub evidence: HashAlgorithm,
     /// The institution's secret seed: digests, derived ids, tables.
     pub seed: Seed,
     /// The secret shared with the gateway.
@@ -49,6 +52,7 @@ impl Options {
         Self {
             branch,
             institution: institution.to_owned(),
+            evidence: HashAlgorithm::Blake3,
             seed,
             gateway,
             limits: Limits::default(),

@@ -13,6 +13,7 @@ use skerry_branch::keys::Keys;
 use skerry_branch::{BranchHandle, Condition};
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
+use skerry_proof::KeyHistory;
 
 use crate::seat::{Before, Health, Seat, Trouble};
 
@@ -26,20 +27,20 @@ const SIGNING: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Hosted {
     handle: BranchHandle,
-    public_key: Option<[u8; 32]>,
+    signing_keys: Option<Arc<KeyHistory>>,
 }
 
 impl Hosted {
     /// The seat of the branch behind `handle`.
     #[must_use]
     pub const fn new(handle: BranchHandle) -> Self {
-        Self { handle, public_key: None }
+        Self { handle, signing_keys: None }
     }
 
-    /// The same, naming the Ed25519 key that signs its checkpoints in every receipt.
+    /// The same, naming the keys that sign its checkpoints in every receipt.
     #[must_use]
-    pub const fn signed_with(mut self, public_key: [u8; 32]) -> Self {
-        self.public_key = Some(public_key);
+    pub fn signed_with(mut self, keys: Arc<KeyHistory>) -> Self {
+        self.signing_keys = Some(keys);
         self
     }
 
@@ -91,8 +92,8 @@ impl Seat for Hosted {
         self.handle.number()
     }
 
-    fn public_key(&self) -> Option<[u8; 32]> {
-        self.public_key
+    fn signing_keys(&self) -> Option<Arc<KeyHistory>> {
+        self.signing_keys.clone()
     }
 
     fn submit(&self, request: Request) -> Result<(), Busy> {
@@ -132,6 +133,7 @@ impl Seat for Hosted {
         Health {
             state,
             reason,
+            checkpoint_fault: figures.metrics.checkpoint_fault.clone(),
             position: self.handle.position(),
             start: self.handle.start(),
             business_date: status.and_then(|status| status.day).unwrap_or_default(),

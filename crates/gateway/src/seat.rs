@@ -13,14 +13,15 @@ use skerry_branch::keys::Keys;
 use skerry_branch::meters::Meters;
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
+use skerry_proof::KeyHistory;
 
 /// A branch that the gateway may ask.
 pub trait Seat: Send + Sync {
     /// Its number.
     fn number(&self) -> u16;
 
-    /// The Ed25519 key that signs its checkpoints, for those who will verify its receipts.
-    fn public_key(&self) -> Option<[u8; 32]> {
+    /// The keys that sign its checkpoints, first to present, for those who will verify its receipts.
+    fn signing_keys(&self) -> Option<Arc<KeyHistory>> {
         None
     }
 
@@ -127,6 +128,8 @@ pub struct Health {
     pub state: &'static str,
     /// Why it is not open.
     pub reason: Option<String>,
+    /// Why its checkpoints are late; `None` while they are not.
+    pub checkpoint_fault: Option<String>,
     /// Position after the last durable record.
     pub position: u64,
     /// The first position that is in its journal; what lies before it is archived.

@@ -34,8 +34,8 @@ impl SealedBatch {
         let parts = header.split(body)?;
         header.extras_hash = skerry_proof::batch::extras_hash(parts.actors, parts.tails_area);
         scratch.clear();
-        skerry_proof::leaf_hashes(&header.salt, parts.records, Some(&parts.tails), scratch);
-        header.record_root = skerry_proof::root(scratch);
+        skerry_proof::leaf_hashes(header.evidence, &header.salt, parts.records, Some(&parts.tails), scratch);
+        header.record_root = skerry_proof::root(header.evidence, scratch);
         front.copy_from_slice(&header.encode());
         Ok(Self { header, hash: header.hash(), bytes })
     }

@@ -44,6 +44,7 @@ pub fn sample_batch(branch: u16, epoch: u64, head: &Head, count: u32, content: u
     let header = BatchHeader {
         format: FORMAT,
         algorithm: HashAlgorithm::Blake3,
+        evidence: HashAlgorithm::Blake3,
         branch,
         incarnation: 1,
         epoch,

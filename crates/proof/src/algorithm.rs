@@ -1,17 +1,17 @@
 //! The names of algorithms, as every header, checkpoint and receipt states them.
 //!
-//! A number is never reused. Numbers without an implementation here are reserved: they decode to an
-//! error that names them, not to a guess.
+//! A number is never reused. A number that is not in here decodes to an error that names it, not to a
+//! guess.
 
 /// A hash function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HashAlgorithm {
-    /// BLAKE3: chaining, record roots, history.
+    /// BLAKE3: chaining always; record roots and history unless the bank was founded otherwise.
     Blake3,
-    /// SHA-256: evidence roots for those who know nothing else ([`crate::evidence`]).
+    /// SHA-256 (FIPS 180-4): record roots and history that anybody's tools can recompute.
     Sha256,
-    /// SM3 (GB/T 32905): reserved.
+    /// SM3 (GB/T 32905-2016): the same, where the law asks for it.
     Sm3,
 }
 
@@ -21,7 +21,7 @@ pub enum HashAlgorithm {
 pub enum SignatureAlgorithm {
     /// Ed25519 (RFC 8032).
     Ed25519,
-    /// SM2 (GB/T 32918): reserved.
+    /// SM2 with SM3 (GB/T 32918.2-2016), under the standard's default user id.
     Sm2,
 }
 
@@ -46,6 +46,9 @@ impl HashAlgorithm {
             _ => None,
         }
     }
+
+    /// All that this code can compute, by rising number.
+    pub const ALL: [Self; 3] = [Self::Blake3, Self::Sha256, Self::Sm3];
 
     /// The name people know.
     #[must_use]
@@ -77,6 +80,9 @@ impl SignatureAlgorithm {
             _ => None,
         }
     }
+
+    /// All that this code can verify, by rising number.
+    pub const ALL: [Self; 2] = [Self::Ed25519, Self::Sm2];
 
     /// The name people know.
     #[must_use]

@@ -13,7 +13,7 @@
 //! |---|---|---|---|
 //! | 0 | magic `SKBATCH1` | 64 | records length u32 = 112 · count |
 //! | 8 | format u16 | 68 | actors length u32 |
-//! | 10 | hash algorithm u8, zero u8 | 72 | tails length u32 |
+//! | 10 | hash algorithm u8, evidence hash u8 | 72 | tails length u32 |
 //! | 12 | header length u32 = 256 | 76 | zero u32 |
 //! | 16 | branch u16, zero u16 | 80 | hash of the header before |
 //! | 20 | incarnation u32 | 112 | record root |
@@ -23,9 +23,14 @@
 //! | 48 | record count u32 | | |
 //! | 52 | business date i32 | | |
 //! | 56 | time u64 | | |
+//!
+//! The hash algorithm is that of header hash, extras hash and salts: 1, BLAKE3. The evidence hash is that of the
+//! record root and of the history: 0 says BLAKE3 too, else it is the number of the algorithm. It is the same in all
+//! batches of a branch.
 
 use crate::bytes::Reader;
 use crate::domain;
+use crate::evidence::{self, Kind};
 use crate::leaves;
 use crate::tails::{TailError, Tails};
 use crate::{Hash, HashAlgorithm, RECORD_LENGTH};
@@ -48,8 +53,10 @@ pub const NO_PREVIOUS: Hash = [0; 32];
 pub struct BatchHeader {
     /// Layout version, from 1.
     pub format: u16,
-    /// The function behind all hashes of this batch.
+    /// The function that chains: header hash, extras hash, salts.
     pub algorithm: HashAlgorithm,
+    /// The function behind the record root and the history; one for all the life of a branch.
+    pub evidence: HashAlgorithm,
     /// The branch whose journal this is.
     pub branch: u16,
     /// Raised when a loss is declared.
@@ -159,7 +166,7 @@ impl BatchHeader {
         };
         put(&MAGIC);
         put(&self.format.to_le_bytes());
-        put(&[self.algorithm.number(), 0]);
+        put(&[self.algorithm.number(), evidence_number(self.evidence)]);
         put(&256_u32.to_le_bytes());
         put(&self.branch.to_le_bytes());
         put(&[0; 2]);
@@ -202,13 +209,16 @@ impl BatchHeader {
 
     /// What follows magic and format; the outer `None` cannot happen in 256 bytes.
     fn decode_fields(reader: &mut Reader<'_>, format: u16) -> Option<Result<Self, BatchError>> {
-        let algorithm_number = reader.u8()?;
-        let mut reserved_are_zero = reader.zeros(1)?;
+        let (algorithm_number, evidence_number) = (reader.u8()?, reader.u8()?);
         let header_length = reader.u32()?;
         let branch = reader.u16()?;
-        reserved_are_zero &= reader.zeros(2)?;
+        let mut reserved_are_zero = reader.zeros(2)?;
         let Some(algorithm @ HashAlgorithm::Blake3) = HashAlgorithm::from_number(algorithm_number) else {
             return Some(Err(BatchError::Algorithm(algorithm_number)));
+        };
+        let evidence = match evidence_from_number(evidence_number) {
+            Ok(evidence) => evidence,
+            Err(error) => return Some(Err(error)),
         };
         let (incarnation, epoch, batch) = (reader.u32()?, reader.u64()?, reader.u64()?);
         let (first_position, record_count) = (reader.u64()?, reader.u32()?);
@@ -221,6 +231,7 @@ impl BatchHeader {
         let header = Self {
             format,
             algorithm,
+            evidence,
             branch,
             incarnation,
             epoch,
@@ -257,7 +268,7 @@ impl BatchHeader {
     /// The leaf of this batch in the history: first position, record count and record root.
     #[must_use]
     pub fn history_leaf(&self) -> Hash {
-        history_leaf(self.first_position, self.record_count, &self.record_root)
+        history_leaf(self.evidence, self.first_position, self.record_count, &self.record_root)
     }
 
     /// Takes the body apart.
@@ -293,8 +304,8 @@ impl BatchHeader {
             return Err(BatchError::ExtrasHash);
         }
         scratch.clear();
-        leaves::leaf_hashes(&self.salt, body.records, Some(&body.tails), scratch);
-        if crate::root(scratch) != self.record_root {
+        leaves::leaf_hashes(self.evidence, &self.salt, body.records, Some(&body.tails), scratch);
+        if crate::root(self.evidence, scratch) != self.record_root {
             return Err(BatchError::RecordRoot);
         }
         Ok(())
@@ -379,8 +390,29 @@ pub fn extras_hash(actors: &[u8], tails: &[u8]) -> Hash {
 
 /// The leaf that a batch has in the history.
 #[must_use]
-pub fn history_leaf(first_position: u64, record_count: u32, record_root: &Hash) -> Hash {
-    let mut hasher = blake3::Hasher::new_keyed(&domain::HISTORY_LEAF);
-    hasher.update(&first_position.to_le_bytes()).update(&record_count.to_le_bytes()).update(record_root);
-    *hasher.finalize().as_bytes()
+pub fn history_leaf(
+    evidence: HashAlgorithm,
+    first_position: u64,
+    record_count: u32,
+    record_root: &Hash,
+) -> Hash {
+    let (first, count) = (first_position.to_le_bytes(), record_count.to_le_bytes());
+    evidence::hash(evidence, Kind::HistoryLeaf, &[&first, &count, record_root])
+}
+
+/// What byte 11 says: BLAKE3 is zero, as it was before there was a choice.
+const fn evidence_number(evidence: HashAlgorithm) -> u8 {
+    match evidence {
+        HashAlgorithm::Blake3 => 0,
+        other => other.number(),
+    }
+}
+
+fn evidence_from_number(number: u8) -> Result<HashAlgorithm, BatchError> {
+    match (number, HashAlgorithm::from_number(number)) {
+        (0, _) => Ok(HashAlgorithm::Blake3),
+        (_, Some(HashAlgorithm::Blake3)) => Err(BatchError::Reserved), // one encoding only
+        (_, Some(evidence)) => Ok(evidence),
+        (_, None) => Err(BatchError::Algorithm(number)),
+    }
 }

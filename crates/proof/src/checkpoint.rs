@@ -36,7 +36,7 @@ const TOTAL_LENGTH: usize = 34;
 /// What a branch states about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The function behind the hashes.
+    /// The function behind the history root: the branch's evidence hash. The head is BLAKE3 always.
     pub algorithm: HashAlgorithm,
     /// The institution's short name, at most [`INSTITUTION_LENGTH_MAX`] bytes.
     pub institution: String,
@@ -104,9 +104,12 @@ pub enum CheckpointError {
     /// A format that this code does not know.
     #[error("checkpoint format {0} is not known")]
     Format(u16),
-    /// A hash or signature algorithm that this code does not know.
-    #[error("algorithm {0} is not known")]
+    /// A hash algorithm that this code does not know.
+    #[error("hash algorithm {0} is not known")]
     Algorithm(u8),
+    /// A signature algorithm that this code does not know.
+    #[error("signature algorithm {0} is not known")]
+    SignatureAlgorithm(u8),
     /// A name that is too long or not UTF-8, currencies out of order, a flag that is neither 0 nor 1.
     #[error("a field of the checkpoint is malformed")]
     Malformed,
@@ -116,6 +119,16 @@ pub enum CheckpointError {
     /// The signature does not verify.
     #[error("the signature is not that of the key it names")]
     Signature,
+    /// Stated for a time at which its key signed no more.
+    #[error(
+        "signed by key {key}, which was retired at {retired_us} microseconds since 1970, about a later time"
+    )]
+    Retired {
+        /// The key.
+        key: KeyId,
+        /// When it was retired.
+        retired_us: u64,
+    },
 }
 
 impl Checkpoint {
@@ -217,12 +230,9 @@ impl SignedCheckpoint {
             return Err(Format(format));
         }
         let (hash_number, signature_number) = reader.u8().zip(reader.u8()).ok_or(Short)?;
-        let algorithm = match HashAlgorithm::from_number(hash_number) {
-            Some(algorithm @ HashAlgorithm::Blake3) => algorithm,
-            _ => return Err(Algorithm(hash_number)),
-        };
-        let signature_algorithm =
-            SignatureAlgorithm::from_number(signature_number).ok_or(Algorithm(signature_number))?;
+        let algorithm = HashAlgorithm::from_number(hash_number).ok_or(Algorithm(hash_number))?;
+        let signature_algorithm = SignatureAlgorithm::from_number(signature_number)
+            .ok_or(CheckpointError::SignatureAlgorithm(signature_number))?;
         let key_id = KeyId(reader.array().ok_or(Short)?);
         let checkpoint = read_fields(reader, algorithm).ok_or(Short)??;
         let signature = reader.array::<SIGNATURE_LENGTH>().ok_or(Short)?;
@@ -233,7 +243,7 @@ impl SignedCheckpoint {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::UnknownKey`], [`CheckpointError::Signature`].
+    /// [`CheckpointError::UnknownKey`], [`CheckpointError::Signature`], [`CheckpointError::Retired`].
     ///
     /// # Panics
     ///
@@ -241,10 +251,14 @@ impl SignedCheckpoint {
     pub fn verify(&self, keys: &(impl KeyRing + ?Sized)) -> Result<(), CheckpointError> {
         let key = keys.public_key(self.key_id).ok_or(CheckpointError::UnknownKey(self.key_id))?;
         let message = self.checkpoint.message(self.signature_algorithm, self.key_id);
-        if key.algorithm == self.signature_algorithm && key.verify(&message, &self.signature) {
-            Ok(())
-        } else {
-            Err(CheckpointError::Signature)
+        if key.algorithm() != self.signature_algorithm || !key.verify(&message, &self.signature) {
+            return Err(CheckpointError::Signature);
+        }
+        match keys.retired_us(self.key_id) {
+            Some(retired_us) if self.checkpoint.time_us > retired_us => {
+                Err(CheckpointError::Retired { key: self.key_id, retired_us })
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One key for each kind of hash, so that no bytes are valid as two kinds.
+//! One BLAKE3 key for each kind of hash, so that no bytes are valid as two kinds. (Functions without keys:
+//! [`crate::evidence`].)
 //!
 //! A key is `blake3::derive_key(context, "")` with the context that its test names, written out here
 //! so that it costs nothing and cannot change by accident.

@@ -16,7 +16,7 @@
 //!
 //! # Invariants
 //!
-//! - **P1, one meaning**: each kind of hash has its own key ([`domain`]); no bytes are valid as two.
+//! - **P1, one meaning**: each kind of hash has its own key or first byte ([`evidence`]); no bytes are valid as two.
 //! - **P2, one encoding**: what decodes encodes back to the same bytes.
 //! - **P3, no trust in bytes**: decoding and verifying arbitrary bytes ends in an error, never in a
 //!   panic or in memory beyond the size of the input.
@@ -44,7 +44,9 @@ pub mod evidence;
 pub mod leaves;
 pub mod mmr;
 pub mod receipt;
+pub mod rotation;
 pub mod signer;
+pub mod sm2_signer;
 pub mod tails;
 pub mod tree;
 pub mod walk;
@@ -56,12 +58,14 @@ pub use checkpoint::{Checkpoint, CheckpointError, CurrencyTotal, SignedCheckpoin
 pub use leaves::{RecordSalt, leaf_hash, leaf_hashes};
 pub use mmr::Mmr;
 pub use receipt::{Receipt, ReceiptError, Standing};
+pub use rotation::{KeyHistory, Rotation, RotationError};
 pub use signer::{Ed25519Signer, KeyId, KeyRing, PublicKey, SignError, Signature, Signer};
+pub use sm2_signer::Sm2Signer;
 pub use tails::{TailError, Tails};
 pub use tree::{path, root, verify_path};
 pub use walk::{Fault, Summary, Walk, WalkError, verify_export};
 
-/// 32 bytes of BLAKE3 (or, where it says so, SHA-256).
+/// 32 bytes of BLAKE3 (or, where it says so, SHA-256 or SM3).
 pub type Hash = [u8; 32];
 
 /// Bytes of the fixed part of a record.

@@ -15,12 +15,14 @@
 
 use alloc::vec::Vec;
 
+use crate::evidence::{self, Kind};
 use crate::tree::{history_node, root_of_path};
-use crate::{Hash, domain};
+use crate::{Hash, HashAlgorithm};
 
 /// The peaks of a history: all it takes to append and to have a root.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mmr {
+    algorithm: HashAlgorithm,
     count: u64,
     /// From the largest tree to the smallest: one for each bit of `count`.
     peaks: Vec<Hash>,
@@ -29,15 +31,22 @@ pub struct Mmr {
 impl Mmr {
     /// A history of nothing.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { count: 0, peaks: Vec::new() }
+    pub const fn new(algorithm: HashAlgorithm) -> Self {
+        Self { algorithm, count: 0, peaks: Vec::new() }
     }
 
     /// A history of `count` leaves with these peaks, the largest first; `None` if there are not as
     /// many as `count` has bits set. That they are true, only a signed root can tell.
     #[must_use]
-    pub fn from_peaks(count: u64, peaks: Vec<Hash>) -> Option<Self> {
-        (usize::try_from(count.count_ones()) == Ok(peaks.len())).then_some(Self { count, peaks })
+    pub fn from_peaks(algorithm: HashAlgorithm, count: u64, peaks: Vec<Hash>) -> Option<Self> {
+        let fits = usize::try_from(count.count_ones()) == Ok(peaks.len());
+        fits.then_some(Self { algorithm, count, peaks })
+    }
+
+    /// The function behind its hashes.
+    #[must_use]
+    pub const fn algorithm(&self) -> HashAlgorithm {
+        self.algorithm
     }
 
     /// How many leaves.
@@ -63,25 +72,25 @@ impl Mmr {
         let mut node = leaf;
         for _ in 0..self.count.trailing_ones() {
             let left = self.peaks.pop().expect("a peak for each bit of the count");
-            node = history_node(&left, &node);
+            node = history_node(self.algorithm, &left, &node);
             keep(node);
         }
         self.peaks.push(node);
         self.count = self.count.checked_add(1).expect("fewer than 2^64 batches");
     }
 
-    /// The root over all leaves; that of no leaves is the keyed hash of nothing.
+    /// The root over all leaves; that of no leaves is the hash of nothing.
     #[must_use]
     pub fn root(&self) -> Hash {
-        let bagged = self.peaks.iter().rev().copied().reduce(|right, left| history_node(&left, &right));
-        bagged.unwrap_or_else(empty_root)
+        let node = |right: Hash, left: Hash| history_node(self.algorithm, &left, &right);
+        self.peaks.iter().rev().copied().reduce(node).unwrap_or_else(|| empty_root(self.algorithm))
     }
 }
 
 /// The root of a history without batches.
 #[must_use]
-pub fn empty_root() -> Hash {
-    *blake3::keyed_hash(&domain::HISTORY_NODE, b"").as_bytes()
+pub fn empty_root(algorithm: HashAlgorithm) -> Hash {
+    evidence::empty(algorithm, Kind::HistoryNode)
 }
 
 /// How many nodes a history of `count` leaves has handed out.
@@ -99,7 +108,12 @@ const fn ones(count: u64) -> u64 {
 /// upwards. `node` fetches a node by its number.
 ///
 /// `None` if there is no such leaf, or if `node` does not know a node.
-pub fn path(count: u64, index: u64, mut node: impl FnMut(u64) -> Option<Hash>) -> Option<Vec<Hash>> {
+pub fn path(
+    algorithm: HashAlgorithm,
+    count: u64,
+    index: u64,
+    mut node: impl FnMut(u64) -> Option<Hash>,
+) -> Option<Vec<Hash>> {
     if index >= count {
         return None;
     }
@@ -107,7 +121,7 @@ pub fn path(count: u64, index: u64, mut node: impl FnMut(u64) -> Option<Hash>) -
     let mut path = Vec::new();
     while let Some((left, right)) = range.split() {
         let (here, sibling) = if index < right.begin { (left, right) } else { (right, left) };
-        path.push(sibling.root(&mut node)?);
+        path.push(sibling.root(algorithm, &mut node)?);
         range = here;
     }
     path.reverse();
@@ -116,14 +130,27 @@ pub fn path(count: u64, index: u64, mut node: impl FnMut(u64) -> Option<Hash>) -
 
 /// Whether `path` leads from `leaf` at `index` to the `root` of a history of `count` leaves.
 #[must_use]
-pub fn verify_path(leaf: &Hash, index: u64, count: u64, path: &[Hash], root: &Hash) -> bool {
-    root_of_path(history_node, leaf, index, count, path).as_ref() == Some(root)
+pub fn verify_path(
+    algorithm: HashAlgorithm,
+    leaf: &Hash,
+    index: u64,
+    count: u64,
+    path: &[Hash],
+    root: &Hash,
+) -> bool {
+    let node = |left: &Hash, right: &Hash| history_node(algorithm, left, right);
+    root_of_path(node, leaf, index, count, path).as_ref() == Some(root)
 }
 
 /// Proof that the history of `new` leaves begins with that of `old` (RFC 9162, 2.1.4.1).
 ///
 /// `None` if `old` is more than `new`, or if `node` does not know a node.
-pub fn consistency(old: u64, new: u64, mut node: impl FnMut(u64) -> Option<Hash>) -> Option<Vec<Hash>> {
+pub fn consistency(
+    algorithm: HashAlgorithm,
+    old: u64,
+    new: u64,
+    mut node: impl FnMut(u64) -> Option<Hash>,
+) -> Option<Vec<Hash>> {
     let mut proof = Vec::new();
     if old == 0 || old == new {
         return (old <= new).then_some(proof);
@@ -136,11 +163,11 @@ pub fn consistency(old: u64, new: u64, mut node: impl FnMut(u64) -> Option<Hash>
     while range.end() != old {
         let (left, right) = range.split()?;
         let (here, beside) = if old <= right.begin { (left, right) } else { (right, left) };
-        proof.push(beside.root(&mut node)?);
+        proof.push(beside.root(algorithm, &mut node)?);
         range = here;
     }
     if range.begin != 0 {
-        proof.push(range.root(&mut node)?);
+        proof.push(range.root(algorithm, &mut node)?);
     }
     proof.reverse();
     Some(proof)
@@ -158,18 +185,25 @@ pub struct Extent {
 /// Whether `proof` shows that the history `new` begins with `old` (RFC 9162, 2.1.4.2). Every
 /// history begins with the empty one.
 #[must_use]
-pub fn verify_consistency(old: Extent, new: Extent, proof: &[Hash]) -> bool {
+pub fn verify_consistency(algorithm: HashAlgorithm, old: Extent, new: Extent, proof: &[Hash]) -> bool {
     if old.count == 0 {
-        return old.root == empty_root() && proof.is_empty();
+        return old.root == empty_root(algorithm) && proof.is_empty();
     }
     if old.count == new.count {
         return old.root == new.root && proof.is_empty();
     }
-    old.count < new.count && roots_of_consistency(old, new.count, proof) == Some((old.root, new.root))
+    old.count < new.count
+        && roots_of_consistency(algorithm, old, new.count, proof) == Some((old.root, new.root))
 }
 
 /// The two roots that a proof leads to.
-fn roots_of_consistency(old: Extent, new_count: u64, proof: &[Hash]) -> Option<(Hash, Hash)> {
+fn roots_of_consistency(
+    algorithm: HashAlgorithm,
+    old: Extent,
+    new_count: u64,
+    proof: &[Hash],
+) -> Option<(Hash, Hash)> {
+    let node = |left: &Hash, right: &Hash| history_node(algorithm, left, right);
     let mut place = old.count.checked_sub(1)?;
     let mut last = new_count.checked_sub(1)?;
     let complete = place.trailing_ones();
@@ -185,14 +219,14 @@ fn roots_of_consistency(old: Extent, new_count: u64, proof: &[Hash]) -> Option<(
             return None;
         }
         if place & 1 == 1 || place == last {
-            old_root = history_node(hash, &old_root);
-            new_root = history_node(hash, &new_root);
+            old_root = node(hash, &old_root);
+            new_root = node(hash, &new_root);
             while place & 1 == 0 && place != 0 {
                 place >>= 1;
                 last >>= 1;
             }
         } else {
-            new_root = history_node(&new_root, hash);
+            new_root = node(&new_root, hash);
         }
         place >>= 1;
         last >>= 1;
@@ -223,7 +257,7 @@ impl Range {
     }
 
     /// The hash over the range: a stored node if perfect, else bagged from those it consists of.
-    fn root(self, node: &mut impl FnMut(u64) -> Option<Hash>) -> Option<Hash> {
+    fn root(self, algorithm: HashAlgorithm, node: &mut impl FnMut(u64) -> Option<Hash>) -> Option<Hash> {
         let mut range = self;
         let mut peaks = Vec::new();
         while !range.count.is_power_of_two() {
@@ -232,7 +266,7 @@ impl Range {
             range = right;
         }
         let last = node(range.number()?)?;
-        Some(peaks.iter().rev().fold(last, |right, left| history_node(left, &right)))
+        Some(peaks.iter().rev().fold(last, |right, left| history_node(algorithm, left, &right)))
     }
 
     /// The number of the node over a perfect range: it is made as the last leaf is appended, after

@@ -3,7 +3,7 @@
 //! A receipt shows its own record and nothing else of the bank: the hashes beside its path are of
 //! salted records. It needs no connection to be verified, only the keys one believes.
 //!
-//! Layout, little-endian: magic `SKRECPT1` · format u16 · hash algorithm u8 · zero u8 · record 112 ·
+//! Layout, little-endian: magic `SKRECPT1` · format u16 · hash algorithm u8, that of the checkpoint · zero u8 · record 112 ·
 //! salt 16 · position u64 · first position of its batch u64 · record count u32 · batch u64 · tail
 //! (length u32, bytes) · record path (count u8, 32 each) · history path (likewise) · signed
 //! checkpoint to the end.
@@ -72,7 +72,7 @@ pub enum ReceiptError {
     /// A hash algorithm that this code does not know.
     #[error("hash algorithm {0} is not known")]
     Algorithm(u8),
-    /// A byte that must be zero is not.
+    /// A byte that must be zero is not, or the checkpoint in it names another hash algorithm.
     #[error("a field of the receipt is malformed")]
     Malformed,
     /// The checkpoint in it cannot be read or believed.
@@ -97,7 +97,7 @@ impl Receipt {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT.to_le_bytes());
-        out.extend_from_slice(&[HashAlgorithm::Blake3.number(), 0]);
+        out.extend_from_slice(&[self.algorithm().number(), 0]);
         out.extend_from_slice(&self.record);
         out.extend_from_slice(&self.salt);
         out.extend_from_slice(&self.position.to_le_bytes());
@@ -130,13 +130,18 @@ impl Receipt {
             return Err(ReceiptError::Format(format));
         }
         let algorithm = reader.u8().ok_or(ReceiptError::Short)?;
-        if algorithm != HashAlgorithm::Blake3.number() {
-            return Err(ReceiptError::Algorithm(algorithm));
-        }
+        let algorithm = HashAlgorithm::from_number(algorithm).ok_or(ReceiptError::Algorithm(algorithm))?;
         if reader.u8().ok_or(ReceiptError::Short)? != 0 {
             return Err(ReceiptError::Malformed);
         }
-        Self::read_fields(&mut reader).ok_or(ReceiptError::Short)?
+        let receipt = Self::read_fields(&mut reader).ok_or(ReceiptError::Short)??;
+        if receipt.algorithm() == algorithm { Ok(receipt) } else { Err(ReceiptError::Malformed) }
+    }
+
+    /// The function behind both of its paths.
+    #[must_use]
+    pub const fn algorithm(&self) -> HashAlgorithm {
+        self.checkpoint.checkpoint.algorithm
     }
 
     /// What follows the algorithm; the outer `None` means that the bytes ran out.
@@ -178,11 +183,14 @@ impl Receipt {
         if index >= count || self.batch >= signed.batches || self.position >= signed.position {
             return Err(ReceiptError::Position);
         }
-        let leaf = leaf_hash(&self.salt, &self.record, Some(&self.tail));
-        let record_root = root_of_path(record_node, &leaf, index, count, &self.record_path);
+        let algorithm = self.algorithm();
+        let node = |left: &Hash, right: &Hash| record_node(algorithm, left, right);
+        let leaf = leaf_hash(algorithm, &self.salt, &self.record, Some(&self.tail));
+        let record_root = root_of_path(node, &leaf, index, count, &self.record_path);
         let record_root = record_root.ok_or(ReceiptError::Root)?;
-        let leaf = batch::history_leaf(self.first_position, self.record_count, &record_root);
-        let root = root_of_path(history_node, &leaf, self.batch, signed.batches, &self.history_path);
+        let leaf = batch::history_leaf(algorithm, self.first_position, self.record_count, &record_root);
+        let node = |left: &Hash, right: &Hash| history_node(algorithm, left, right);
+        let root = root_of_path(node, &leaf, self.batch, signed.batches, &self.history_path);
         if root == Some(signed.history_root) {
             Ok(Standing::SignedNotAnchored)
         } else {

@@ -1,76 +1,58 @@
 //! Binary hash trees: roots, paths and their verification.
 //!
 //! The shape is that of RFC 9162, section 2.1: nodes pair from the left, an odd one at the end of a
-//! level is promoted as it is. Hashes differ: a node is the keyed BLAKE3 of its children, and the
-//! key tells a record tree from a history tree from a leaf.
+//! level is promoted as it is. Which function hashes them is the branch's ([`crate::evidence`]).
 //!
 //! A root alone does not say how many leaves it has. Whoever keeps one keeps the count beside it:
 //! the history leaf of a batch does, and so does a checkpoint.
 
 use alloc::vec::Vec;
 
+use crate::evidence::{self, Kind};
 use crate::wide::{GROUP, Wide};
-use crate::{Hash, domain};
-
-/// How two children become their parent.
-pub type Node = fn(&Hash, &Hash) -> Hash;
+use crate::{Hash, HashAlgorithm, domain};
 
 /// The parent of two nodes of a batch's tree.
 #[must_use]
-pub fn record_node(left: &Hash, right: &Hash) -> Hash {
-    keyed_node(&domain::RECORD_NODE, left, right)
+pub fn record_node(algorithm: HashAlgorithm, left: &Hash, right: &Hash) -> Hash {
+    evidence::hash(algorithm, Kind::RecordNode, &[left, right])
 }
 
 /// The parent of two nodes of the history.
 #[must_use]
-pub fn history_node(left: &Hash, right: &Hash) -> Hash {
-    keyed_node(&domain::HISTORY_NODE, left, right)
-}
-
-fn keyed_node(key: &domain::Key, left: &Hash, right: &Hash) -> Hash {
-    let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(left).update(right);
-    *hasher.finalize().as_bytes()
+pub fn history_node(algorithm: HashAlgorithm, left: &Hash, right: &Hash) -> Hash {
+    evidence::hash(algorithm, Kind::HistoryNode, &[left, right])
 }
 
 /// The root over record leaves, computed in place: `leaves` holds one hash afterwards, the root.
 ///
-/// No leaves at all have a root too: the keyed hash of nothing.
+/// No leaves at all have a root too: the hash of nothing.
 #[must_use]
-pub fn root(leaves: &mut Vec<Hash>) -> Hash {
-    let wide = Wide::new(&domain::RECORD_NODE);
+pub fn root(algorithm: HashAlgorithm, leaves: &mut Vec<Hash>) -> Hash {
+    let levels = Levels::new(algorithm);
     while leaves.len() > 1 {
-        halve(&wide, leaves);
+        levels.halve(leaves);
     }
-    *leaves.first().unwrap_or(&empty_root())
+    leaves.first().copied().unwrap_or_else(|| empty_root(algorithm))
 }
 
 /// The root of a batch without records.
 #[must_use]
-pub fn empty_root() -> Hash {
-    *blake3::keyed_hash(&domain::RECORD_NODE, b"").as_bytes()
+pub fn empty_root(algorithm: HashAlgorithm) -> Hash {
+    evidence::empty(algorithm, Kind::RecordNode)
 }
 
 /// The hashes that lead from the record leaf at `index` to the root, from the leaf upwards; `None`
 /// if there is no such leaf.
 #[must_use]
-pub fn path(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
-    let wide = Wide::new(&domain::RECORD_NODE);
-    path_by(leaves, index, |level| halve(&wide, level))
-}
-
-/// As [`path`], with the caller's way to make a level of the tree into the one above.
-pub(crate) fn path_by(
-    leaves: &[Hash],
-    mut index: usize,
-    mut halve: impl FnMut(&mut Vec<Hash>),
-) -> Option<Vec<Hash>> {
+pub fn path(algorithm: HashAlgorithm, leaves: &[Hash], mut index: usize) -> Option<Vec<Hash>> {
+    let levels = Levels::new(algorithm);
     leaves.get(index)?;
     let mut level = leaves.to_vec();
     let mut path = Vec::new();
     while level.len() > 1 {
         path.extend(level.get(index ^ 1)); // the odd one at the end has no sibling
-        halve(&mut level);
+        levels.halve(&mut level);
         index >>= 1;
     }
     Some(path)
@@ -78,14 +60,28 @@ pub(crate) fn path_by(
 
 /// Whether `path` leads from the record leaf at `index` of `count` to `root`.
 #[must_use]
-pub fn verify_path(leaf: &Hash, index: u64, count: u64, path: &[Hash], root: &Hash) -> bool {
-    root_of_path(record_node, leaf, index, count, path).as_ref() == Some(root)
+pub fn verify_path(
+    algorithm: HashAlgorithm,
+    leaf: &Hash,
+    index: u64,
+    count: u64,
+    path: &[Hash],
+    root: &Hash,
+) -> bool {
+    let node = |left: &Hash, right: &Hash| record_node(algorithm, left, right);
+    root_of_path(node, leaf, index, count, path).as_ref() == Some(root)
 }
 
 /// The root that `path` leads to from the leaf at `index` of `count` (RFC 9162, 2.1.3.2); `None` if
-/// no such leaf has a path of this length.
+/// no such leaf has a path of this length. `node` makes two children into their parent.
 #[must_use]
-pub fn root_of_path(node: Node, leaf: &Hash, index: u64, count: u64, path: &[Hash]) -> Option<Hash> {
+pub fn root_of_path(
+    node: impl Fn(&Hash, &Hash) -> Hash,
+    leaf: &Hash,
+    index: u64,
+    count: u64,
+    path: &[Hash],
+) -> Option<Hash> {
     let mut last = count.checked_sub(1)?;
     let mut place = index;
     if place > last {
@@ -105,8 +101,30 @@ pub fn root_of_path(node: Node, leaf: &Hash, index: u64, count: u64, path: &[Has
     path.next().is_none().then_some(hash)
 }
 
-/// Replaces a level of the tree by the one above it.
-fn halve(wide: &Wide, level: &mut Vec<Hash>) {
+/// How the levels of a record tree are made: many nodes at once where the function allows it.
+enum Levels {
+    Wide(Wide),
+    Single(HashAlgorithm),
+}
+
+impl Levels {
+    fn new(algorithm: HashAlgorithm) -> Self {
+        match algorithm {
+            HashAlgorithm::Blake3 => Self::Wide(Wide::new(&domain::RECORD_NODE)),
+            other => Self::Single(other),
+        }
+    }
+
+    /// Replaces a level of the tree by the one above it.
+    fn halve(&self, level: &mut Vec<Hash>) {
+        match self {
+            Self::Wide(wide) => halve_wide(wide, level),
+            Self::Single(algorithm) => evidence::halve(*algorithm, Kind::RecordNode, level),
+        }
+    }
+}
+
+fn halve_wide(wide: &Wide, level: &mut Vec<Hash>) {
     let mut above = [[0; 32]; GROUP];
     let mut written: usize = 0;
     let mut read: usize = 0;

@@ -6,11 +6,11 @@
 
 use alloc::vec::Vec;
 
-use crate::Hash;
 use crate::batch::{BatchError, BatchHeader, HEADER_LENGTH, NO_PREVIOUS, header_hash};
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::mmr::Mmr;
 use crate::signer::KeyRing;
+use crate::{Hash, HashAlgorithm};
 
 /// A walk over a journal, at the end of the last batch it took.
 #[derive(Debug, Clone)]
@@ -51,6 +51,9 @@ pub enum Fault {
     /// It belongs to another branch.
     #[error("it belongs to branch {0}")]
     Branch(u16),
+    /// It has another evidence hash than the batches before it.
+    #[error("its evidence hash is {}, which is not that of the branch", .0.name())]
+    Evidence(HashAlgorithm),
     /// Its number does not follow.
     #[error("it says that it is batch {0}")]
     Number(u64),
@@ -93,7 +96,7 @@ impl Walk {
             head: NO_PREVIOUS,
             time_us: 0,
             business_date: i32::MIN,
-            history: Mmr::new(),
+            history: Mmr::new(HashAlgorithm::Blake3),
             scratch: Vec::new(),
         }
     }
@@ -105,7 +108,10 @@ impl Walk {
     ///
     /// [`Fault::Disagrees`] if `history` is not the one that the checkpoint states.
     pub fn resume(checkpoint: &Checkpoint, history: Mmr) -> Result<Self, Fault> {
-        if history.count() != checkpoint.batches || history.root() != checkpoint.history_root {
+        if history.algorithm() != checkpoint.algorithm
+            || history.count() != checkpoint.batches
+            || history.root() != checkpoint.history_root
+        {
             return Err(Fault::Disagrees("history"));
         }
         Ok(Self {
@@ -140,6 +146,9 @@ impl Walk {
 
         self.head = header_hash(encoded);
         self.position = header.end_position();
+        if self.history.count() == 0 {
+            self.history = Mmr::new(header.evidence);
+        }
         self.history.append(header.history_leaf(), |_| ());
         self.branch = Some(header.branch);
         self.incarnation = header.incarnation;
@@ -154,6 +163,9 @@ impl Walk {
     fn follows(&self, header: &BatchHeader) -> Result<(), Fault> {
         if self.branch.is_some_and(|branch| branch != header.branch) {
             return Err(Fault::Branch(header.branch));
+        }
+        if self.batches() > 0 && header.evidence != self.history.algorithm() {
+            return Err(Fault::Evidence(header.evidence));
         }
         if header.batch != self.batches() {
             return Err(Fault::Number(header.batch));
@@ -189,12 +201,16 @@ impl Walk {
             "number of batches"
         } else if self.branch.is_some_and(|branch| branch != checkpoint.branch) {
             "branch"
+        } else if checkpoint.algorithm != self.history.algorithm() {
+            "hash algorithm"
         } else if checkpoint.position != self.position {
             "position"
         } else if checkpoint.head != self.head {
             "head hash"
         } else if checkpoint.history_root != self.history.root() {
             "history root"
+        } else if self.batches() > 0 && checkpoint.time_us != self.time_us {
+            "time"
         } else {
             return Ok(());
         };

@@ -5,6 +5,7 @@ mod common;
 use common::{Journal, signer};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 use skerry_proof::batch::{FORMAT, HEADER_LENGTH};
 use skerry_proof::checkpoint::Checkpoint;
 use skerry_proof::{
@@ -14,37 +15,40 @@ use skerry_proof::{
 
 fn header() -> impl Strategy<Value = BatchHeader> {
     let numbers = (any::<(u16, u32, u64, u64)>(), 0..u64::MAX - 9_000, 0..9_000_u32);
-    (numbers, any::<(i32, u64, u32, u32)>(), any::<[[u8; 32]; 4]>()).prop_map(|(numbers, sizes, hashes)| {
-        let ((branch, incarnation, epoch, batch), first_position, record_count) = numbers;
-        let (business_date, time_us, actors_length, tails_length) = sizes;
-        let [previous, record_root, extras_hash, salt] = hashes;
-        BatchHeader {
-            format: FORMAT,
-            algorithm: HashAlgorithm::Blake3,
-            branch,
-            incarnation,
-            epoch,
-            batch,
-            first_position,
-            record_count,
-            business_date,
-            time_us,
-            actors_length,
-            tails_length,
-            previous,
-            record_root,
-            extras_hash,
-            salt,
-        }
-    })
+    (numbers, any::<(i32, u64, u32, u32)>(), any::<[[u8; 32]; 4]>(), select(&HashAlgorithm::ALL)).prop_map(
+        |(numbers, sizes, hashes, evidence)| {
+            let ((branch, incarnation, epoch, batch), first_position, record_count) = numbers;
+            let (business_date, time_us, actors_length, tails_length) = sizes;
+            let [previous, record_root, extras_hash, salt] = hashes;
+            BatchHeader {
+                format: FORMAT,
+                algorithm: HashAlgorithm::Blake3,
+                evidence,
+                branch,
+                incarnation,
+                epoch,
+                batch,
+                first_position,
+                record_count,
+                business_date,
+                time_us,
+                actors_length,
+                tails_length,
+                previous,
+                record_root,
+                extras_hash,
+                salt,
+            }
+        },
+    )
 }
 
 fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     let totals = proptest::collection::btree_map(any::<u16>(), any::<(u128, u128)>(), 0..4);
     let rest = any::<([u8; 32], [u8; 32], i32, u64, Option<[u8; 32]>)>();
-    ("[a-z-]{0,32}", any::<(u16, u32, u64, u64, u64)>(), rest, totals).prop_map(
-        |(institution, numbers, rest, totals)| Checkpoint {
-            algorithm: HashAlgorithm::Blake3,
+    ("[a-z-]{0,32}", any::<(u16, u32, u64, u64, u64)>(), rest, totals, select(&HashAlgorithm::ALL)).prop_map(
+        |(institution, numbers, rest, totals, algorithm)| Checkpoint {
+            algorithm,
             institution,
             branch: numbers.0,
             incarnation: numbers.1,
@@ -101,6 +105,8 @@ fn each_fault_of_a_header_has_its_name() {
     assert_eq!(with(0, b'X'), BatchError::Magic);
     assert_eq!(with(8, 2), BatchError::Format(2));
     assert_eq!(with(10, 2), BatchError::Algorithm(2));
+    assert_eq!(with(11, 4), BatchError::Algorithm(4));
+    assert_eq!(BatchError::Algorithm(4).to_string(), "hash algorithm 4 is not known");
     assert_eq!(with(12, 1), BatchError::Lengths);
     assert_eq!(with(48, 6), BatchError::Lengths);
     assert_eq!(with(64, 1), BatchError::Lengths);

@@ -9,10 +9,11 @@ use common::{Journal, signer};
 use skerry_proof::batch::BatchHeader;
 use skerry_proof::mmr::{consistency, verify_consistency};
 use skerry_proof::{
-    BatchError, CheckpointError, Ed25519Signer, Fault, PublicKey, ReceiptError, SignedCheckpoint, Signer,
-    Standing, Walk, verify_export,
+    BatchError, CheckpointError, Ed25519Signer, Fault, HashAlgorithm, PublicKey, ReceiptError,
+    SignedCheckpoint, Signer, Standing, Walk, verify_export,
 };
 
+const BLAKE3: HashAlgorithm = HashAlgorithm::Blake3;
 const COUNTS: [u32; 7] = [1, 4, 0, 33, 2, 8, 5];
 
 fn keys() -> [PublicKey; 1] {
@@ -175,9 +176,9 @@ fn successive_checkpoints_prove_that_nothing_was_rewritten() {
     let new = whole.checkpoint().checkpoint.history();
     for count in 0..COUNTS.len() {
         let old = Journal::of(&COUNTS[..count]).checkpoint().checkpoint.history();
-        let proof = consistency(old.count, new.count, whole.node()).unwrap();
-        assert!(verify_consistency(old, new, &proof));
+        let proof = consistency(BLAKE3, old.count, new.count, whole.node()).unwrap();
+        assert!(verify_consistency(BLAKE3, old, new, &proof));
         let other = Journal::of(&[2; 7][..count]).checkpoint().checkpoint.history();
-        assert!(count == 0 || !verify_consistency(other, new, &proof));
+        assert!(count == 0 || !verify_consistency(BLAKE3, other, new, &proof));
     }
 }

@@ -136,6 +136,11 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Lay a backup down as a new data folder, and check it
     Restore(RestoreArgs),
+    /// Signing keys: list, rotate, seal, serve
+    Key {
+        #[command(subcommand)]
+        command: crate::keys::KeyCommand,
+    },
     /// What a bank costs per account, payment and branch
     Cost {
         #[command(flatten)]
@@ -492,7 +497,7 @@ pub(crate) struct VerifyArgs {
     /// The branch's cold folder, for a journal whose beginning is archived
     #[arg(long, value_name = "PATH")]
     pub(crate) cold: Option<PathBuf>,
-    /// The public key that checkpoints must be signed with, in hex; by default the one the file names, which proves less
+    /// A public key of the bank (64 digits, or sm2: and 128); by default the one the file names, which proves less
     #[arg(long)]
     pub(crate) key: Option<String>,
 }
@@ -519,6 +524,9 @@ pub(crate) struct RestoreArgs {
     /// There is neither, and whoever was erased since the backup may come back
     #[arg(long, conflicts_with = "erasures")]
     pub(crate) without_erasures: bool,
+    /// The configuration file, for the signer; by default `skerry.toml` if it is there
+    #[arg(long, value_name = "PATH", env = "SKERRY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use skerry_proof::{HashAlgorithm, PublicKey, SignatureAlgorithm};
 
 use crate::oidc::Oidc;
 
@@ -19,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
     pub(crate) branch: Branch,
+    pub(crate) evidence: Evidence,
     pub(crate) quota: Quota,
     pub(crate) log: Log,
     /// Absent: only the bank's own tokens are taken.
@@ -133,6 +135,43 @@ impl Default for Branch {
     }
 }
 
+/// What the bank proves with: hash, signature, and where the signing key is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Evidence {
+    /// Behind record roots and history: `blake3`, `sha-256` or `sm3`. Fixed at the first start.
+    pub(crate) hash: String,
+    /// Of keys that the bank makes, at the first start and at a rotation: `ed25519` or `sm2`.
+    pub(crate) signature: String,
+    pub(crate) signer: Signer,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self { hash: "blake3".to_owned(), signature: "ed25519".to_owned(), signer: Signer::default() }
+    }
+}
+
+/// The signing key: a file in the data folder, plain or sealed, or a command that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Signer {
+    /// The key file is sealed under the first line of this file.
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Program and arguments of a command that signs; then there is no key file.
+    pub(crate) command: Vec<String>,
+    /// The key that the command's signatures must verify under.
+    pub(crate) public_key: Option<String>,
+    /// From asking the command to its answer.
+    pub(crate) timeout_ms: u64,
+}
+
+impl Default for Signer {
+    fn default() -> Self {
+        Self { passphrase_file: None, command: Vec::new(), public_key: None, timeout_ms: 5_000 }
+    }
+}
+
 /// What one principal may take, so that none takes all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -238,6 +277,7 @@ impl Config {
         range("branch.queue_max", u64::from(self.branch.queue_max), 16, 1 << 20)?;
         range("branch.checkpoint_seconds", u64::from(self.branch.checkpoint_seconds), 1, 600)?;
         range("branch.snapshot_records", self.branch.snapshot_records, 1_000, 1 << 40)?;
+        self.check_evidence()?;
         range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
@@ -260,6 +300,62 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    fn check_evidence(&self) -> anyhow::Result<()> {
+        self.evidence_hash()?;
+        self.signature_algorithm()?;
+        let signer = &self.evidence.signer;
+        range("evidence.signer.timeout_ms", signer.timeout_ms, 100, 60_000)?;
+        let public_key = self.signer_public_key()?;
+        ensure!(
+            signer.command.is_empty() == public_key.is_none(),
+            "evidence.signer.command and evidence.signer.public_key go together"
+        );
+        ensure!(
+            signer.command.is_empty() || signer.passphrase_file.is_none(),
+            "evidence.signer has a command or a passphrase_file, not both"
+        );
+        ensure!(
+            signer.command.first().is_none_or(|program| !program.is_empty()),
+            "evidence.signer.command must begin with a program"
+        );
+        Ok(())
+    }
+
+    /// The hash behind record roots and history.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that this release knows.
+    pub(crate) fn evidence_hash(&self) -> anyhow::Result<HashAlgorithm> {
+        let name = self.evidence.hash.as_str();
+        by_name(name, HashAlgorithm::ALL, HashAlgorithm::name).with_context(|| {
+            format!("evidence.hash must be \"blake3\", \"sha-256\" or \"sm3\", not {name:?}")
+        })
+    }
+
+    /// The scheme of keys that the bank makes.
+    ///
+    /// # Errors
+    ///
+    /// If it is none that this release knows.
+    pub(crate) fn signature_algorithm(&self) -> anyhow::Result<SignatureAlgorithm> {
+        let name = self.evidence.signature.as_str();
+        by_name(name, SignatureAlgorithm::ALL, SignatureAlgorithm::name)
+            .with_context(|| format!("evidence.signature must be \"ed25519\" or \"sm2\", not {name:?}"))
+    }
+
+    /// The pinned key of a signing command.
+    ///
+    /// # Errors
+    ///
+    /// If the text is no public key.
+    pub(crate) fn signer_public_key(&self) -> anyhow::Result<Option<PublicKey>> {
+        let text = self.evidence.signer.public_key.as_deref();
+        let parsed =
+            text.map(|text| text.parse().with_context(|| format!("evidence.signer.public_key {text:?}")));
+        parsed.transpose()
     }
 
     /// The accounting time zone in minutes east of UTC.
@@ -291,6 +387,11 @@ impl Config {
             .and_then(|minutes| u16::try_from(minutes).ok())
             .with_context(|| format!("bank.cutoff must look like \"22:30\", not {text:?}"))
     }
+}
+
+/// The algorithm whose name this is, in lower case.
+fn by_name<T: Copy, const N: usize>(name: &str, all: [T; N], of: fn(T) -> &'static str) -> Option<T> {
+    all.into_iter().find(|algorithm| of(*algorithm).to_lowercase() == name)
 }
 
 /// `HH:MM` as minutes after midnight.
@@ -348,6 +449,11 @@ mod tests {
             ("[server]\nbody_bytes_max = 1", "server.body_bytes_max"),
             ("[log]\nformat = \"xml\"", "log.format"),
             ("[bank]\ninstitution = \"\"", "bank.institution"),
+            ("[evidence]\nhash = \"md5\"", "evidence.hash"),
+            ("[evidence]\nsignature = \"rsa\"", "evidence.signature"),
+            ("[evidence.signer]\ntimeout_ms = 1", "evidence.signer.timeout_ms"),
+            ("[evidence.signer]\ncommand = [\"sign\"]", "evidence.signer.public_key"),
+            ("[evidence.signer]\npublic_key = \"00\"", "evidence.signer.public_key"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -1,6 +1,6 @@
 //! Erasures kept outside of the data folder, so that no restore of an older backup brings an erased customer's key back.
 //!
-//! A list is a text file of lines `BANK BRANCH KEY erased`: the beginning of the bank's public key, so that banks can share a list, and
+//! A list is a text file of lines `BANK BRANCH KEY erased`: the beginning of the bank's first public key, so that banks can share a list, and
 //! numbers that mean nothing without the journal; never personal data. It is only ever added to. A last line without its end, of a write that was cut off, does not count.
 
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, bail, ensure};
 use skerry_branch::keys::{KeyError, KeyRef, Keys, SlotKeys, erased_in};
 use skerry_journal::RealStorage;
+use skerry_proof::KeyHistory;
 
 /// Ends a line, so that a number that was cut off is not taken for another.
 const END: &str = " erased";
@@ -139,9 +140,9 @@ fn read_folder(data: &Path) -> anyhow::Result<BTreeSet<Erasure>> {
     Ok(found)
 }
 
-/// How lists call the bank whose checkpoints are signed by `public_key`.
-pub(crate) fn bank_name(public_key: &[u8; 32]) -> String {
-    public_key.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// How lists call the bank with these keys: by its first key, for a list outlives every rotation.
+pub(crate) fn bank_name(keys: &KeyHistory) -> String {
+    keys.first().bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_list(path: &Path, bank: &str) -> anyhow::Result<BTreeSet<Erasure>> {

@@ -6,7 +6,8 @@
 //!   operator.token     the first operator's token, mode 0600
 //!   tokens.json        hashes of all tokens
 //!   tokens.lock        held while these are changed
-//!   secrets/           32 random bytes each, in hex, mode 0600
+//!   signers.toml       the bank's public keys, first to present (signing.rs)
+//!   secrets/           32 random bytes each, in hex, mode 0600; the signer's key may be sealed
 //!   keys/              a key per customer, wrapped
 //!   branches/0001/     journal, side files, snapshots
 //!   running.json       address and process of the bank while it runs
@@ -21,8 +22,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use skerry_proof::HashAlgorithm;
 
 use crate::config::Config;
+use crate::signing::Signing;
 
 /// Hashes of all tokens.
 pub(crate) const TOKENS_FILE: &str = "tokens.json";
@@ -40,6 +43,7 @@ pub(crate) struct Folder {
     pub(crate) fresh: bool,
     pub(crate) identity: Identity,
     pub(crate) secrets: Secrets,
+    pub(crate) signing: Signing,
     _lock: File,
 }
 
@@ -54,6 +58,14 @@ pub(crate) struct Identity {
     pub(crate) currencies: Vec<String>,
     pub(crate) offset_minutes: i16,
     pub(crate) cutoff_minutes: u16,
+    /// Behind record roots and history.
+    #[serde(default = "blake3")]
+    pub(crate) evidence_hash: String,
+}
+
+/// What folders have that are older than the choice.
+fn blake3() -> String {
+    "blake3".to_owned()
 }
 
 /// What must not be seen. Never printed.
@@ -64,8 +76,6 @@ pub(crate) struct Secrets {
     pub(crate) institution: [u8; 32],
     /// Shared by gateway and branches.
     pub(crate) gateway: [u8; 32],
-    /// Signs checkpoints.
-    pub(crate) signer: [u8; 32],
 }
 
 impl std::fmt::Debug for Secrets {
@@ -99,11 +109,12 @@ impl Folder {
         make_dir(&root.join("keys"))?;
         make_dir(&root.join("branches"))?;
         let secrets = Secrets::open(&root.join("secrets"), fresh)?;
+        let signing = Signing::open(config, &root, fresh)?;
         if fresh {
             // Last, so that a start that failed half way is a first start again.
             write_new(&path, toml::to_string(&identity)?.as_bytes(), 0o644)?;
         }
-        Ok(Self { root, fresh, identity, secrets, _lock: lock })
+        Ok(Self { root, fresh, identity, secrets, signing, _lock: lock })
     }
 
     /// The folder itself.
@@ -186,6 +197,7 @@ impl Identity {
             currencies: config.bank.currencies.clone(),
             offset_minutes: config.offset_minutes()?,
             cutoff_minutes: config.cutoff_minutes()?,
+            evidence_hash: config.evidence.hash.clone(),
         })
     }
 
@@ -207,36 +219,53 @@ impl Identity {
         Ok(identity)
     }
 
+    /// The hash behind record roots and history.
+    ///
+    /// # Errors
+    ///
+    /// If this release does not know it.
+    pub(crate) fn evidence(&self) -> anyhow::Result<HashAlgorithm> {
+        let mut config = Config::default();
+        config.evidence.hash.clone_from(&self.evidence_hash);
+        config.evidence_hash().with_context(|| format!("in {IDENTITY_FILE}"))
+    }
+
     /// What was fixed at the first start must still be what the configuration says, where it says anything.
     fn compare(&self, config: &Config, path: &Path) -> anyhow::Result<()> {
         let default = Config::default().bank;
         let now = &config.bank;
         let differs = |said: bool, key: &str, was: &dyn std::fmt::Debug| {
             if said {
-                bail!("bank.{key} was fixed at the first start: {} says {was:?}", path.display())
+                bail!("{key} was fixed at the first start: {} says {was:?}", path.display())
             } else {
                 Ok(())
             }
         };
         differs(
             now.institution != default.institution && now.institution != self.institution,
-            "institution",
+            "bank.institution",
             &self.institution,
         )?;
         differs(
             now.branches != default.branches && now.branches != self.branches,
-            "branches",
+            "bank.branches",
             &self.branches,
         )?;
         differs(
             now.time_zone != default.time_zone && config.offset_minutes()? != self.offset_minutes,
-            "time_zone",
+            "bank.time_zone",
             &self.offset_minutes,
         )?;
         differs(
             now.cutoff != default.cutoff && config.cutoff_minutes()? != self.cutoff_minutes,
-            "cutoff",
+            "bank.cutoff",
             &self.cutoff_minutes,
+        )?;
+        let hash = &config.evidence.hash;
+        differs(
+            *hash != Config::default().evidence.hash && *hash != self.evidence_hash,
+            "evidence.hash",
+            &self.evidence_hash,
         )
     }
 }
@@ -247,7 +276,6 @@ impl Secrets {
             master: secret(&folder.join("master.key"), fresh)?,
             institution: secret(&folder.join("institution.key"), fresh)?,
             gateway: secret(&folder.join("gateway.key"), fresh)?,
-            signer: secret(&folder.join("signer.key"), fresh)?,
         })
     }
 }
@@ -294,7 +322,12 @@ pub(crate) fn make_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("could not make the folder {}", path.display()))
 }
 
-fn hold(root: &Path) -> anyhow::Result<File> {
+/// Takes the folder for this process.
+///
+/// # Errors
+///
+/// If another process holds it.
+pub(crate) fn hold(root: &Path) -> anyhow::Result<File> {
     let path = root.join("LOCK");
     let file = OpenOptions::new()
         .create(true)
@@ -316,7 +349,11 @@ fn hold(root: &Path) -> anyhow::Result<File> {
 }
 
 /// Writes a whole file beside its place, syncs it and moves it there: a crash leaves the old one or the new one.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Names the file.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let beside = path.with_extension("new");
     let attempt = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&beside)?;
@@ -349,12 +386,12 @@ mod tests {
         let root = temporary("second");
         let first = Folder::open(&config(&root)).unwrap();
         assert!(first.fresh);
-        let (master, signer) = (first.secrets.master, first.secrets.signer);
-        assert_ne!(master, signer);
+        let (master, signer) = (first.secrets.master, first.signing.signer.public_key());
+        assert_ne!(master, first.secrets.gateway);
         drop(first);
         let second = Folder::open(&config(&root)).unwrap();
         assert!(!second.fresh);
-        assert_eq!((second.secrets.master, second.secrets.signer), (master, signer));
+        assert_eq!((second.secrets.master, second.signing.signer.public_key()), (master, signer));
         std::fs::remove_dir_all(root).unwrap();
     }
 

@@ -7,11 +7,13 @@ mod config;
 mod erasures;
 mod folder;
 mod import;
+mod keys;
 mod offline;
 mod oidc;
 mod output;
 mod remote;
 mod sample;
+mod signing;
 mod simulate;
 mod status;
 mod tokens;
@@ -68,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         Command::Import(args) => return import::run(&args, json),
         Command::Sample { remote, customers, seed } => sample::run(&remote, customers, seed, json)?,
+        Command::Key { command } => keys::run(&command, json)?,
         Command::Verify(args) => return offline::verify(&args, json),
         Command::Backup(args) => offline::backup(&args, json)?,
         Command::Restore(args) => offline::restore(&args, json)?,

@@ -8,14 +8,13 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use skerry_branch::evidence::checkpoints;
 use skerry_journal::{JournalReader, LocalReader, Position, RealStorage, export as export_journal};
-use skerry_proof::{
-    Ed25519Signer, PublicKey, Receipt, SignatureAlgorithm, SignedCheckpoint, Signer, Summary, verify_export,
-};
+use skerry_proof::{KeyHistory, PublicKey, Receipt, SignedCheckpoint, Summary, verify_export};
 
 use crate::cli::{BackupArgs, Local, RestoreArgs, VerifyArgs};
 use crate::config::{Config, Overrides};
-use crate::folder::{self, Folder, Identity, parse_hex};
+use crate::folder::{self, Folder, Identity};
 use crate::output::print;
+use crate::signing::{self, public_history};
 use crate::up::{Bank, cold_storage, journal_storage};
 
 /// Says what an export is and which key signed it.
@@ -30,7 +29,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> 
     let given = args
         .key
         .as_deref()
-        .map(|hex| public_key(hex).context("--key must be 64 hexadecimal digits"))
+        .map(|text| text.parse::<PublicKey>().context("--key is no public key"))
         .transpose()?;
     let found = if args.file.is_dir() {
         verify_journal(&args.file, args.cold.as_deref(), given)
@@ -49,22 +48,42 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> 
     }
 }
 
-fn public_key(hex: &str) -> Option<PublicKey> {
-    Some(PublicKey { algorithm: SignatureAlgorithm::Ed25519, bytes: parse_hex(hex)? })
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The key to believe: the one given, else the one that the file itself names.
-fn trusted(given: Option<PublicKey>, label: &Value) -> anyhow::Result<(PublicKey, &'static str)> {
-    if let Some(key) = given {
-        return Ok((key, "the key given"));
+/// The keys to believe: the one given, with those that the file's rotations join to it; else what the file itself names.
+fn trusted(given: Option<PublicKey>, label: &Value) -> anyhow::Result<(KeyHistory, &'static str)> {
+    let named = named_keys(label)?;
+    match (given, named) {
+        (Some(given), Some(named)) if named.contains(&given) => {
+            let trust = if named.rotations().is_empty() {
+                "the key given"
+            } else {
+                "the key given, and the keys that rotations join to it"
+            };
+            Ok((named, trust))
+        }
+        (Some(given), _) => Ok((KeyHistory::new(given), "the key given")),
+        (None, Some(named)) => Ok((named, "the key that the file itself names: compare it with the bank's")),
+        (None, None) => bail!("the file names no public key: give the bank's with --key"),
     }
-    let named = label["public_key"].as_str().and_then(public_key);
-    let key = named.context("the file names no public key: give the bank's with --key")?;
-    Ok((key, "the key that the file itself names: compare it with the bank's"))
+}
+
+/// The history of keys in a file: its present key and the rotations that led to it.
+fn named_keys(label: &Value) -> anyhow::Result<Option<KeyHistory>> {
+    let Some(present) = label["public_key"].as_str() else { return Ok(None) };
+    let present: PublicKey = present.parse().context("the file's public key")?;
+    let none = Vec::new();
+    let rotations = label["rotations"].as_array().unwrap_or(&none);
+    let texts: Option<Vec<&str>> = rotations.iter().map(Value::as_str).collect();
+    let texts = texts.context("the file's rotations are not texts")?;
+    let Some(first) = texts.first() else { return Ok(Some(KeyHistory::new(present))) };
+    let first = parse_bytes(first).context("the file's first rotation is not hexadecimal")?;
+    let first = skerry_proof::Rotation::decode(&first).context("the file's first rotation")?.old;
+    let history = signing::read_history(&first.to_string(), texts.into_iter())?;
+    ensure!(history.present() == present, "the file's rotations do not lead to the public key it names");
+    Ok(Some(history))
 }
 
 fn read_json(path: &Path) -> anyhow::Result<Value> {
@@ -77,8 +96,8 @@ fn verify_receipt(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value
     let text = label["receipt"].as_str().with_context(|| format!("{} holds no receipt", path.display()))?;
     let bytes = parse_bytes(text).context("the receipt is not hexadecimal")?;
     let receipt = Receipt::decode(&bytes)?;
-    let (key, trust) = trusted(given, &label)?;
-    let standing = receipt.verify(&[key])?;
+    let (keys, trust) = trusted(given, &label)?;
+    let standing = receipt.verify(&keys)?;
     let checkpoint = &receipt.checkpoint.checkpoint;
     let shown = record(&receipt)?;
     Ok(json!({
@@ -90,10 +109,13 @@ fn verify_receipt(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value
         "position": receipt.position,
         "record": shown,
         "checkpoint": {"position": checkpoint.position, "history_root": hex(&checkpoint.history_root)},
+        "hash": checkpoint.algorithm.name(),
+        "signature": receipt.checkpoint.signature_algorithm.name(),
+        "key_id": receipt.checkpoint.key_id.to_string(),
     }))
 }
 
-fn parse_bytes(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn parse_bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim().as_bytes();
     if !digits.len().is_multiple_of(2) {
         return None;
@@ -135,9 +157,9 @@ fn verify_journal(path: &Path, cold: Option<&Path>, given: Option<PublicKey>) ->
         .as_u64()
         .and_then(|number| u16::try_from(number).ok())
         .context("the label has no branch")?;
-    let (key, trust) = trusted(given, &label)?;
+    let (keys, trust) = trusted(given, &label)?;
     let cold = cold.map(RealStorage::existing).transpose()?;
-    let summary = walk(path, cold, branch, key)?;
+    let summary = walk(path, cold, branch, &keys)?;
     Ok(json!({
         "valid": true,
         "branch": branch,
@@ -161,7 +183,7 @@ fn own_label(path: &Path) -> anyhow::Result<Value> {
 }
 
 /// Every batch and every checkpoint of an export or of a branch's folder, with what was archived from it.
-fn walk(path: &Path, cold: Option<RealStorage>, branch: u16, key: PublicKey) -> anyhow::Result<Summary> {
+fn walk(path: &Path, cold: Option<RealStorage>, branch: u16, keys: &KeyHistory) -> anyhow::Result<Summary> {
     let journal = RealStorage::existing(path.join("journal"))?;
     let reader = LocalReader::open_existing_with(&journal, cold, branch)?;
     let start = reader.origin()?.position;
@@ -188,7 +210,7 @@ fn walk(path: &Path, cold: Option<RealStorage>, branch: u16, key: PublicKey) -> 
         }
         waiting.pop_front()
     });
-    let summary = verify_export(batches, &kept, &[key]);
+    let summary = verify_export(batches, &kept, keys);
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -237,12 +259,13 @@ fn copy_branch(config: &Config, branch: u16, to: &Path) -> anyhow::Result<Value>
         "the journal of branch {branch} begins at position {start} and no cold folder is configured: set storage.cold"
     );
     let head = export_journal(&reader, &RealStorage::open(to.join("journal"))?)?;
-    let signer = signer_of(data)?;
+    let keys = public_history(data)?;
     let label = json!({
         "branch": branch,
         "position": head.position.0,
         "checkpoints": copied,
-        "public_key": hex(&signer.public_key().bytes),
+        "public_key": keys.present().to_string(),
+        "rotations": signing::rotations(&keys),
     });
     fs::write(to.join(LABEL), serde_json::to_vec_pretty(&label)?)?;
     Ok(label)
@@ -278,7 +301,7 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     for name in ["secrets", "keys"] {
         copy_tree(&data.join(name), &args.to.join(name))?;
     }
-    for name in [folder::TOKENS_FILE, folder::TOKEN_FILE] {
+    for name in [folder::TOKENS_FILE, folder::TOKEN_FILE, signing::HISTORY_FILE] {
         if data.join(name).exists() {
             fs::copy(data.join(name), args.to.join(name))
                 .with_context(|| format!("could not copy {name}"))?;
@@ -317,7 +340,7 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
         "say with --erasures which customers were erased since the backup: the list of storage.erasures, or the data folder \
          being replaced; or say --without-erasures"
     );
-    let bank = crate::erasures::bank_name(&signer_of(&args.from)?.public_key().bytes);
+    let bank = crate::erasures::bank_name(&public_history(&args.from)?);
     let mut erasures = std::collections::BTreeSet::new();
     for source in &args.erasures {
         erasures.extend(crate::erasures::read(source, &bank)?);
@@ -325,7 +348,7 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
     let drill = std::env::temp_dir().join(format!("skerry-drill-{}", std::process::id()));
     let data: PathBuf = args.data.clone().unwrap_or_else(|| drill.clone());
     ensure!(!data.exists(), "{} exists already", data.display());
-    let done = lay_down(&args.from, &data, &identity, &erasures);
+    let done = lay_down(&args.from, &data, &identity, args.config.as_deref(), &erasures);
     if args.data.is_none() {
         // Also after a failure: a drill leaves nothing behind.
         let _gone = fs::remove_dir_all(&drill);
@@ -339,21 +362,14 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
     )
 }
 
-/// The signer of the bank whose data folder or backup this is.
-fn signer_of(folder: &Path) -> anyhow::Result<Ed25519Signer> {
-    let seed =
-        fs::read_to_string(folder.join("secrets/signer.key")).context("could not read the signer's key")?;
-    let seed = parse_hex(seed.trim()).context("the signer's key is not 32 bytes in hex")?;
-    Ok(Ed25519Signer::from_seed(&seed))
-}
-
 fn lay_down(
     from: &Path,
     data: &Path,
     identity: &Identity,
+    config: Option<&Path>,
     erasures: &std::collections::BTreeSet<crate::erasures::Erasure>,
 ) -> anyhow::Result<(Vec<Value>, u64)> {
-    let signer = signer_of(from)?;
+    let keys = public_history(from)?;
     let mut branches = Vec::new();
     let master =
         fs::read_to_string(from.join("secrets/master.key")).context("could not read the master key")?;
@@ -363,8 +379,8 @@ fn lay_down(
     let erased = crate::erasures::apply(data, master, erasures)?;
     for branch in 1..=identity.branches {
         let place = folder::branch_folder(data, branch);
-        let summary = walk(&place, None, branch, signer.public_key())
-            .with_context(|| format!("branch {branch} does not verify"))?;
+        let summary =
+            walk(&place, None, branch, &keys).with_context(|| format!("branch {branch} does not verify"))?;
         // In a data folder checkpoints lie among what is derived; indexes and snapshots are made anew.
         fs::create_dir_all(place.join("derived"))?;
         fs::rename(place.join("checkpoints"), place.join("derived/checkpoints"))?;
@@ -380,7 +396,7 @@ fn lay_down(
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         ..Overrides::default()
     };
-    let bank = Bank::start(Config::load(None, overrides)?)?;
+    let bank = Bank::start(Config::load(config, overrides)?)?;
     let sick = bank.sick();
     bank.stop()?;
     ensure!(sick.is_empty(), "a restored branch does not open: {}", sick.join("; "));

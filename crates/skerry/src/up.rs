@@ -25,7 +25,6 @@ use skerry_gateway::server::Listening;
 use skerry_gateway::tokens::{NewToken, TokenStore};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage};
 use skerry_money::{Currency, Date};
-use skerry_proof::{Ed25519Signer, Signer};
 use tokio::sync::oneshot;
 
 use crate::cli::{Local, UpArgs};
@@ -117,14 +116,14 @@ impl Bank {
         let folder = Folder::open(&config)?;
         descriptors::raise(config.server.connections_max);
         let key = GatewayKey::new(folder.secrets.gateway);
-        let signer: Arc<dyn Signer + Send + Sync> =
-            Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
         let mut branches = Vec::new();
         let mut seats: Vec<Arc<dyn Seat>> = Vec::new();
         for number in 1..=folder.identity.branches {
-            let branch = open_branch(&config, &folder, number, &key, &signer)
+            let branch = open_branch(&config, &folder, number, &key)
                 .with_context(|| format!("could not start branch {number}"))?;
-            seats.push(Arc::new(Hosted::new(branch.handle()).signed_with(signer.public_key().bytes)));
+            seats.push(Arc::new(
+                Hosted::new(branch.handle()).signed_with(Arc::clone(&folder.signing.history)),
+            ));
             branches.push(branch);
         }
         for branch in &branches {
@@ -199,7 +198,6 @@ fn parts(
     folder: &Folder,
     number: u16,
     key: &GatewayKey,
-    signer: &Arc<dyn Signer + Send + Sync>,
 ) -> anyhow::Result<Parts<Store, RealStorage>> {
     let root = folder.branch(number);
     let journal = RealStorage::open(root.join("journal"))?;
@@ -208,12 +206,12 @@ fn parts(
     let keys = SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?;
     let keys: Arc<dyn Keys> = match &config.storage.erasures {
         Some(list) => {
-            let bank = crate::erasures::bank_name(&signer.public_key().bytes);
+            let bank = crate::erasures::bank_name(&folder.signing.history);
             Arc::new(Listed::new(keys, list, &bank, number)?)
         }
         None => Arc::new(keys),
     };
-    let options = branch_options(config, folder, number, key);
+    let options = branch_options(config, folder, number, key)?;
     let began = Instant::now();
     Ok(Parts {
         store: LocalStore {
@@ -226,13 +224,18 @@ fn parts(
         },
         storage: derived,
         options,
-        signer: Arc::clone(signer),
+        signer: Arc::clone(&folder.signing.signer),
         keys,
         ticks: Box::new(move || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)),
     })
 }
 
-fn branch_options(config: &Config, folder: &Folder, number: u16, key: &GatewayKey) -> Options {
+fn branch_options(
+    config: &Config,
+    folder: &Folder,
+    number: u16,
+    key: &GatewayKey,
+) -> anyhow::Result<Options> {
     let mut options = Options::new(
         number,
         &folder.identity.institution,
@@ -244,7 +247,8 @@ fn branch_options(config: &Config, folder: &Folder, number: u16, key: &GatewayKe
     options.limits.records_per_second = u64::from(config.quota.per_second);
     options.checkpoint_us = u64::from(config.branch.checkpoint_seconds) * 1_000_000;
     options.snapshot_records = config.branch.snapshot_records;
-    options
+    options.evidence = folder.identity.evidence()?;
+    Ok(options)
 }
 
 /// Random bytes of the operating system. Without them no key is safe, so their absence ends the process.
@@ -257,9 +261,8 @@ fn open_branch(
     folder: &Folder,
     number: u16,
     key: &GatewayKey,
-    signer: &Arc<dyn Signer + Send + Sync>,
 ) -> anyhow::Result<BranchThread> {
-    let parts = parts(config, folder, number, key, signer)?;
+    let parts = parts(config, folder, number, key)?;
     let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
     if let Condition::Sick(cause) = branch.handle().condition() {
         // The other branches go on; this one says why it is sick, and can be opened again.
@@ -394,8 +397,7 @@ pub(crate) fn declare_loss(
     position: u64,
 ) -> anyhow::Result<Found> {
     let key = GatewayKey::new(folder.secrets.gateway);
-    let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
-    let parts = parts(config, folder, number, &key, &signer)?;
+    let parts = parts(config, folder, number, &key)?;
     let mut store = parts.store.clone();
     store.options.accept_loss = true;
     let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
@@ -431,8 +433,7 @@ pub(crate) fn cold_storage(config: &Config, branch: u16) -> Option<RealStorage> 
 /// If it does not open, or why it went no further.
 pub(crate) fn archive(config: &Config, folder: &Folder, number: u16, before: Before) -> anyhow::Result<u64> {
     let key = GatewayKey::new(folder.secrets.gateway);
-    let signer: Arc<dyn Signer + Send + Sync> = Arc::new(Ed25519Signer::from_seed(&folder.secrets.signer));
-    let branch = open_branch(config, folder, number, &key, &signer)?;
+    let branch = open_branch(config, folder, number, &key)?;
     let done = Hosted::new(branch.handle()).archive(before);
     branch.close();
     done.map_err(anyhow::Error::msg)

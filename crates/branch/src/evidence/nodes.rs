@@ -9,8 +9,8 @@
 
 use skerry_journal::storage::remove_if_there;
 use skerry_journal::{Head, Position, Storage, StorageError, StorageErrorKind, StorageFile};
-use skerry_proof::Hash;
 use skerry_proof::mmr::{Mmr, node_count};
+use skerry_proof::{Hash, HashAlgorithm};
 
 /// The file's name.
 pub const FILE: &str = "history-nodes.skn";
@@ -36,12 +36,13 @@ impl<F: StorageFile> Nodes<F> {
     /// As the storage says.
     pub fn open<S: Storage<File = F>>(
         storage: &S,
+        algorithm: HashAlgorithm,
         agrees: impl Fn(&Head) -> bool,
     ) -> Result<Self, StorageError> {
         match storage.open(FILE, true) {
             Ok(file) => {
                 if let Some(marked) = read_mark(&file)?.filter(agrees)
-                    && let Some(mmr) = read_peaks(&file, marked.batch)?
+                    && let Some(mmr) = read_peaks(&file, algorithm, marked.batch)?
                 {
                     return Ok(Self { file, mmr, marked });
                 }
@@ -53,7 +54,7 @@ impl<F: StorageFile> Nodes<F> {
         remove_if_there(storage, FILE)?;
         let file = storage.create(FILE)?;
         storage.sync_dir()?;
-        Ok(Self { file, mmr: Mmr::new(), marked: Head::default() })
+        Ok(Self { file, mmr: Mmr::new(algorithm), marked: Head::default() })
     }
 
     /// Makes the file anew for a journal whose beginning is archived: it goes on from the peaks in `mmr`, which stands for
@@ -170,7 +171,11 @@ fn peak_numbers(count: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-fn read_peaks<F: StorageFile>(file: &F, count: u64) -> Result<Option<Mmr>, StorageError> {
+fn read_peaks<F: StorageFile>(
+    file: &F,
+    algorithm: HashAlgorithm,
+    count: u64,
+) -> Result<Option<Mmr>, StorageError> {
     let mut peaks = Vec::new();
     for number in peak_numbers(count) {
         match read(file, number)? {
@@ -178,7 +183,7 @@ fn read_peaks<F: StorageFile>(file: &F, count: u64) -> Result<Option<Mmr>, Stora
             None => return Ok(None),
         }
     }
-    Ok(Mmr::from_peaks(count, peaks))
+    Ok(Mmr::from_peaks(algorithm, count, peaks))
 }
 
 #[cfg(test)]
@@ -186,6 +191,8 @@ mod tests {
     use super::*;
     use skerry_journal::RealStorage;
     use skerry_proof::mmr;
+
+    const BLAKE3: HashAlgorithm = HashAlgorithm::Blake3;
 
     fn folder(name: &str) -> RealStorage {
         let path = std::env::temp_dir().join(format!("skerry-nodes-{}-{name}", std::process::id()));
@@ -204,10 +211,10 @@ mod tests {
     #[test]
     fn it_goes_on_from_its_mark_and_proves_what_a_range_in_memory_proves() {
         let storage = folder("marks");
-        let mut whole = Mmr::new();
+        let mut whole = Mmr::new(BLAKE3);
         let mut made = 0;
         for marked in [1_u64, 2, 7, 64, 100] {
-            let mut nodes = Nodes::open(&storage, |_| true).unwrap();
+            let mut nodes = Nodes::open(&storage, BLAKE3, |_| true).unwrap();
             assert_eq!(nodes.count(), made);
             for index in made..marked {
                 nodes.append(leaf(index)).unwrap();
@@ -219,8 +226,8 @@ mod tests {
             made = marked;
             let file = storage.open(FILE, false).unwrap();
             for index in 0..made {
-                let path = mmr::path(made, index, |number| read(&file, number).unwrap()).unwrap();
-                assert!(mmr::verify_path(&leaf(index), index, made, &path, &whole.root()));
+                let path = mmr::path(BLAKE3, made, index, |number| read(&file, number).unwrap()).unwrap();
+                assert!(mmr::verify_path(BLAKE3, &leaf(index), index, made, &path, &whole.root()));
             }
         }
     }
@@ -228,7 +235,7 @@ mod tests {
     #[test]
     fn resumed_from_peaks_it_proves_what_comes_after_and_nothing_before() {
         let storage = folder("resume");
-        let mut whole = Mmr::new();
+        let mut whole = Mmr::new(BLAKE3);
         for index in 0..11 {
             whole.append(leaf(index), |_| {});
         }
@@ -239,9 +246,9 @@ mod tests {
         }
         let file = storage.open(FILE, false).unwrap();
         for index in 0..40 {
-            let path = mmr::path(40, index, |number| read(&file, number).unwrap());
-            let proved =
-                path.is_some_and(|path| mmr::verify_path(&leaf(index), index, 40, &path, &whole.root()));
+            let path = mmr::path(BLAKE3, 40, index, |number| read(&file, number).unwrap());
+            let proved = path
+                .is_some_and(|path| mmr::verify_path(BLAKE3, &leaf(index), index, 40, &path, &whole.root()));
             // The last leaf before the resumption is a peak itself, so it can still be proved.
             assert_eq!(proved, index >= 10, "leaf {index}");
         }
@@ -250,15 +257,15 @@ mod tests {
     #[test]
     fn off_the_journal_or_damaged_it_begins_anew() {
         let storage = folder("anew");
-        let mut nodes = Nodes::open(&storage, |_| true).unwrap();
+        let mut nodes = Nodes::open(&storage, BLAKE3, |_| true).unwrap();
         nodes.append(leaf(0)).unwrap();
         nodes.mark(head(1)).unwrap();
-        assert_eq!(Nodes::open(&storage, |_| true).unwrap().count(), 1);
+        assert_eq!(Nodes::open(&storage, BLAKE3, |_| true).unwrap().count(), 1);
         storage.open(FILE, true).unwrap().write_at(20, &[1]).unwrap();
-        assert_eq!(Nodes::open(&storage, |_| true).unwrap().count(), 0);
-        let mut nodes = Nodes::open(&storage, |_| true).unwrap();
+        assert_eq!(Nodes::open(&storage, BLAKE3, |_| true).unwrap().count(), 0);
+        let mut nodes = Nodes::open(&storage, BLAKE3, |_| true).unwrap();
         nodes.append(leaf(0)).unwrap();
         nodes.mark(head(1)).unwrap();
-        assert_eq!(Nodes::open(&storage, |_| false).unwrap().count(), 0);
+        assert_eq!(Nodes::open(&storage, BLAKE3, |_| false).unwrap().count(), 0);
     }
 }

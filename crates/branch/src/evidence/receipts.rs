@@ -7,6 +7,7 @@ use skerry_book::record::{self, RecordError};
 use skerry_book::{Actor, Event};
 use skerry_journal::{JournalReader, Position, ReadError, SealedBatch, Storage, StorageError};
 use skerry_money::Date;
+use skerry_proof::checkpoint::Checkpoint;
 use skerry_proof::leaves::record_salt;
 use skerry_proof::receipt::ReceiptError;
 use skerry_proof::{Receipt, leaf_hashes, mmr, path};
@@ -106,10 +107,10 @@ impl<R: JournalReader, S: Storage> Evidence for Desk<R, S> {
         let parts = view.parts();
         let index = position - header.first_position;
         let mut leaves = Vec::new();
-        leaf_hashes(&header.salt, parts.records, Some(&parts.tails), &mut leaves);
+        leaf_hashes(header.evidence, &header.salt, parts.records, Some(&parts.tails), &mut leaves);
         let at = usize::try_from(index).expect("a batch fits memory");
-        let record_path = path(&leaves, at).expect("the record is in its batch");
-        let Some(history_path) = self.history_path(signed.checkpoint.batches, header.batch)? else {
+        let record_path = path(header.evidence, &leaves, at).expect("the record is in its batch");
+        let Some(history_path) = self.history_path(&signed.checkpoint, header.batch)? else {
             return Err(not_yet);
         };
         let index = u32::try_from(index).expect("a batch has fewer than 2^32 records");
@@ -181,13 +182,14 @@ impl<R: JournalReader, S: Storage> Desk<R, S> {
     }
 
     /// `None` while the nodes have not come as far as the checkpoint.
-    fn history_path(&self, count: u64, index: u64) -> Result<Option<Vec<[u8; 32]>>, EvidenceError> {
+    fn history_path(&self, stated: &Checkpoint, index: u64) -> Result<Option<Vec<[u8; 32]>>, EvidenceError> {
         let file = self.workshop.evidence.open(nodes::FILE, false)?;
+        let count = stated.batches;
         if self.workshop.glance().leaves < count {
             return Ok(None);
         }
         let mut failed = None;
-        let path = mmr::path(count, index, |number| match nodes::read(&file, number) {
+        let path = mmr::path(stated.algorithm, count, index, |number| match nodes::read(&file, number) {
             Ok(node) => node,
             Err(error) => {
                 failed = Some(error);

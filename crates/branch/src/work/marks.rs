@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use skerry_book::BookImage;
 use skerry_journal::{Journal, JournalReader};
 use skerry_ledger::{Moved, MovedKind};
-use skerry_proof::HashAlgorithm;
 use skerry_proof::checkpoint::{Checkpoint, CurrencyTotal};
 
 use super::Work;
@@ -28,6 +27,10 @@ enum Wanted {
     Erase(KeyRef),
 }
 
+/// The pause after the first failure to sign, and the longest.
+const RETRY_US: u64 = 1_000_000;
+const RETRY_US_MAX: u64 = 60_000_000;
+
 /// Everything that is due, under way, or waiting for durability.
 pub(crate) struct Marks {
     /// With how many batches must be durable, in order.
@@ -39,6 +42,10 @@ pub(crate) struct Marks {
     checkpoint_position: u64,
     checkpoint_us: u64,
     signing: u32,
+    /// Attempts to sign that have failed since one succeeded.
+    failures: u32,
+    /// The place of the last checkpoint that is signed and kept.
+    signed_position: u64,
     snapshot_wanted: bool,
     snapshot_position: u64,
     snapshot_under_way: bool,
@@ -62,6 +69,8 @@ impl Marks {
             checkpoint_position,
             checkpoint_us: now.monotonic_us,
             signing: 0,
+            failures: 0,
+            signed_position: checkpoint_position,
             snapshot_wanted: false,
             snapshot_position,
             snapshot_under_way: false,
@@ -106,12 +115,35 @@ impl Marks {
 
     pub(crate) fn signed(&mut self, result: Result<u64, String>) {
         self.signing = self.signing.saturating_sub(1);
-        if let Err(error) = result {
-            crate::coverage::Mark::CheckpointFailed.hit();
-            tracing::error!("could not sign a checkpoint: {error}");
-            // Tried again at the next seal.
-            self.checkpoint_wanted = true;
+        self.checkpointed(result);
+    }
+
+    /// What came of signing. Without a signature the branch goes on: its checkpoints are late, its payments are not.
+    pub(crate) fn checkpointed(&mut self, result: Result<u64, String>) {
+        match result {
+            Ok(position) => {
+                self.failures = 0;
+                self.signed_position = self.signed_position.max(position);
+            }
+            Err(error) => {
+                crate::coverage::Mark::CheckpointFailed.hit();
+                tracing::error!("could not sign a checkpoint, payments go on: {error}");
+                // Tried again after a pause, about what is there then; see `due`.
+                self.failures = self.failures.saturating_add(1);
+                self.checkpoint_wanted = true;
+                self.checkpoint_position = self.signed_position;
+            }
         }
+    }
+
+    /// Whether a checkpoint is due at `now`. After a failure the next attempt waits: 1 s, 2 s, 4 s … a minute.
+    fn due(&self, now: Now, interval_us: u64) -> bool {
+        let wait_us = match self.failures {
+            0 if self.checkpoint_wanted => return true,
+            0 => interval_us,
+            failures => RETRY_US.saturating_mul(1 << failures.min(7).saturating_sub(1)).min(RETRY_US_MAX),
+        };
+        self.signing == 0 && now.monotonic_us >= self.checkpoint_us.saturating_add(wait_us)
     }
 
     pub(crate) fn snapshot_done(&mut self, result: Result<u64, String>) {
@@ -168,9 +200,7 @@ impl<J: Journal> Work<J> {
     pub(super) fn mark_when_due(&mut self, now: Now) {
         let position = self.sealed.position.0;
         let marks = &mut self.marks;
-        let due_us = marks.checkpoint_us.saturating_add(self.options.checkpoint_us);
-        let checkpoint =
-            (marks.checkpoint_wanted || now.monotonic_us >= due_us) && position > marks.checkpoint_position;
+        let checkpoint = marks.due(now, self.options.checkpoint_us) && position > marks.checkpoint_position;
         let snapshot = (marks.snapshot_wanted
             || position - marks.snapshot_position >= self.options.snapshot_records)
             && !marks.snapshot_under_way
@@ -240,7 +270,7 @@ impl<J: Journal> Work<J> {
 
     fn state_checkpoint(&self) -> Checkpoint {
         Checkpoint {
-            algorithm: HashAlgorithm::Blake3,
+            algorithm: self.mmr.algorithm(),
             institution: self.options.institution.clone(),
             branch: self.writer.branch,
             incarnation: self.writer.incarnation,

@@ -316,10 +316,17 @@ impl<J: Journal> Work<J> {
             JobDone::Erased(key) => self.marks.erased(key),
             // The branch itself has taken it: the operator waits there.
             JobDone::Archived(_) => {}
-            JobDone::Signed(result) => self.marks.signed(result),
-            JobDone::Snapshot(result) => {
-                self.metrics.snapshot(&result);
-                self.marks.snapshot_done(result);
+            JobDone::Signed(result) => {
+                self.metrics.checkpoint(&result);
+                self.marks.signed(result);
+            }
+            JobDone::Snapshot { kept, signed } => {
+                self.metrics.snapshot(&kept);
+                self.marks.snapshot_done(kept);
+                if let Some(result) = signed {
+                    self.metrics.checkpoint(&result);
+                    self.marks.checkpointed(result);
+                }
             }
             JobDone::Failed(what) => return Err(Fault::Job(what)),
         }

@@ -44,6 +44,7 @@ pub(crate) fn branch_view(seat: &dyn Seat) -> BranchView {
         branch: seat.number(),
         state: health.state,
         reason: health.reason,
+        checkpoint_fault: health.checkpoint_fault,
         business_date: Day(health.business_date),
         position: health.position,
         start: health.start,

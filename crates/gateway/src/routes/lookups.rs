@@ -163,6 +163,8 @@ async fn receipt(
         gateway.bank.ask_seat(&*seat, &caller, [0; 16], body).await?;
     }
     let bytes = gateway.bank.query(branch, move |seat| seat.receipt(position)).await?;
+    let keys = seat.signing_keys();
+    let rotations = keys.iter().flat_map(|keys| keys.rotations());
     let view = ReceiptView {
         id: Id(found.entry.moved.id.0),
         branch,
@@ -171,7 +173,8 @@ async fn receipt(
         receipt: text::hex(&bytes),
         note: texts.note(),
         note_status: texts.note_status(),
-        public_key: seat.public_key().map(|key| text::hex(&key)),
+        public_key: keys.as_ref().map(|keys| keys.present().to_string()),
+        rotations: rotations.map(|rotation| text::hex(&rotation.encode())).collect(),
     };
     Ok(json(StatusCode::OK, &view))
 }

@@ -25,6 +25,9 @@ pub struct BranchView {
     /// Why it is not open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why its checkpoints are late: the signer's own words. Payments go on, receipts wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_fault: Option<String>,
     /// The open business day.
     pub business_date: Day,
     /// Records in its journal, archived ones among them.
@@ -420,9 +423,13 @@ pub struct ReceiptView {
     /// Why a note that is there is not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note_status: Option<Unshown>,
-    /// The Ed25519 key that signed it, in hexadecimal: compare it with the one the bank publishes.
+    /// The key that signs for the bank: an Ed25519 key in hexadecimal, or `sm2:` and an SM2 key. Compare it with the one the
+    /// bank publishes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
+    /// How the bank's first key led to that one: a signed statement for each rotation, in hexadecimal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<String>,
 }
 
 /// Up to where to archive: one of the two.

@@ -5,7 +5,7 @@
 use skerry_proof::batch::{FORMAT, NO_PREVIOUS, extras_hash};
 use skerry_proof::{
     BatchHeader, Checkpoint, CurrencyTotal, Ed25519Signer, Hash, HashAlgorithm, Mmr, RECORD_LENGTH, Receipt,
-    SignedCheckpoint, Tails, leaf_hashes, leaves::record_salt, mmr, path, root,
+    SignedCheckpoint, Signer, Tails, leaf_hashes, leaves::record_salt, mmr, path, root,
 };
 
 /// The record at `index` of batch `number`.
@@ -27,6 +27,7 @@ pub(crate) struct Made {
 
 /// A journal in memory, with every node of its history.
 pub(crate) struct Journal {
+    pub(crate) evidence: HashAlgorithm,
     pub(crate) batches: Vec<Made>,
     pub(crate) history: Mmr,
     pub(crate) nodes: Vec<Hash>,
@@ -37,9 +38,15 @@ pub(crate) struct Journal {
 impl Journal {
     /// One batch for each count of records; every third record has a tail.
     pub(crate) fn of(counts: &[u32]) -> Self {
+        Self::with(HashAlgorithm::Blake3, counts)
+    }
+
+    /// The same, of a branch with this evidence hash.
+    pub(crate) fn with(evidence: HashAlgorithm, counts: &[u32]) -> Self {
         let mut journal = Self {
+            evidence,
             batches: Vec::new(),
-            history: Mmr::new(),
+            history: Mmr::new(evidence),
             nodes: Vec::new(),
             position: 0,
             head: NO_PREVIOUS,
@@ -62,10 +69,11 @@ impl Journal {
 
         let salt = [u8::try_from(number % 256).unwrap(); 32];
         let mut leaves = Vec::new();
-        leaf_hashes(&salt, &records, Some(&Tails::parse(&area, count).unwrap()), &mut leaves);
+        leaf_hashes(self.evidence, &salt, &records, Some(&Tails::parse(&area, count).unwrap()), &mut leaves);
         let header = BatchHeader {
             format: FORMAT,
             algorithm: HashAlgorithm::Blake3,
+            evidence: self.evidence,
             branch: 7,
             incarnation: 1,
             epoch: 3 + number / 4,
@@ -77,7 +85,7 @@ impl Journal {
             actors_length: u32::try_from(actors.len()).unwrap(),
             tails_length: u32::try_from(area.len()).unwrap(),
             previous: self.head,
-            record_root: root(&mut leaves.clone()),
+            record_root: root(self.evidence, &mut leaves.clone()),
             extras_hash: extras_hash(actors.as_bytes(), &area),
             salt,
         };
@@ -102,9 +110,13 @@ impl Journal {
 
     /// What the branch would sign now.
     pub(crate) fn checkpoint(&self) -> SignedCheckpoint {
+        self.checkpoint_by(&signer())
+    }
+
+    pub(crate) fn checkpoint_by(&self, signer: &dyn Signer) -> SignedCheckpoint {
         let last = self.batches.last();
         let checkpoint = Checkpoint {
-            algorithm: HashAlgorithm::Blake3,
+            algorithm: self.evidence,
             institution: "test-bank".to_owned(),
             branch: 7,
             incarnation: 1,
@@ -121,7 +133,7 @@ impl Journal {
             ],
             state_digest: self.history.count().is_multiple_of(2).then_some([9; 32]),
         };
-        checkpoint.sign(&signer()).unwrap()
+        checkpoint.sign(signer).unwrap()
     }
 
     /// The receipt of a record, under a checkpoint of now.
@@ -138,8 +150,8 @@ impl Journal {
             first_position: made.header.first_position,
             record_count: made.header.record_count,
             batch,
-            record_path: path(&made.leaves, place).unwrap(),
-            history_path: mmr::path(self.history.count(), batch, self.node()).unwrap(),
+            record_path: path(self.evidence, &made.leaves, place).unwrap(),
+            history_path: mmr::path(self.evidence, self.history.count(), batch, self.node()).unwrap(),
             checkpoint: self.checkpoint(),
         }
     }

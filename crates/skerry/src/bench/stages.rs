@@ -211,9 +211,9 @@ impl Bench {
     fn hash(&mut self) {
         self.hashes.clear();
         let mut watch = Instant::now();
-        leaf_hashes(&[6; 32], &self.records[HEADER_LENGTH..], None, &mut self.hashes);
+        leaf_hashes(HashAlgorithm::Blake3, &[6; 32], &self.records[HEADER_LENGTH..], None, &mut self.hashes);
         lap(&mut watch, &mut self.spent.leaf_hashes);
-        black_box(root(&mut self.hashes));
+        black_box(root(HashAlgorithm::Blake3, &mut self.hashes));
         lap(&mut watch, &mut self.spent.root);
     }
 
@@ -223,6 +223,7 @@ impl Bench {
         let header = BatchHeader {
             format: 1,
             algorithm: HashAlgorithm::Blake3,
+            evidence: HashAlgorithm::Blake3,
             branch: BRANCH,
             incarnation: 1,
             epoch: self.journal.epoch(),
