@@ -301,23 +301,24 @@ pub(crate) fn rotate(
     retired_us: u64,
 ) -> anyhow::Result<KeyHistory> {
     let present = Signing::open(config, root, false)?;
-    let made = root.join(NEXT_FILE);
-    let new: Shared = match external(next)? {
+    let elsewhere = external(next)?;
+    let leaves = elsewhere.is_some();
+    let new: Shared = match elsewhere {
         Some(external) => Arc::new(external),
-        None => make_key(next, &made)?,
+        None => make_key(next, &root.join(NEXT_FILE))?,
     };
     let mut history = (*present.history).clone();
     let rotation = Rotation::sign(&history, institution, retired_us, &*present.signer, &*new)?;
     history.push(rotation)?;
     keep(root, &history)?;
-    if made.exists() {
-        finish_rotation(root, &history)?;
-    } else {
+    if leaves {
         // The new key lies elsewhere; the old one must not stay to be stolen.
         let old = root.join(KEY_FILE);
         if old.exists() {
             std::fs::remove_file(&old).with_context(|| format!("could not remove {}", old.display()))?;
         }
+    } else {
+        finish_rotation(root, &history)?;
     }
     Ok(history)
 }
