@@ -1,6 +1,8 @@
 //! A bank that proves with SM2 and SM3, keys that are sealed, rotated or elsewhere; all with the real binary, and checked
 //! offline.
 
+#![expect(clippy::unwrap_used, reason = "also in the helpers of tests")]
+
 mod common;
 
 use common::{Bank, Folder, SKERRY, block_on, open_account, problem, transfer, uuid7};
