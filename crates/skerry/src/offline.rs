@@ -12,7 +12,7 @@ use skerry_proof::{KeyHistory, PublicKey, Receipt, SignedCheckpoint, Summary, ve
 
 use crate::cli::{BackupArgs, Local, RestoreArgs, VerifyArgs};
 use crate::config::{Config, Overrides};
-use crate::folder::{self, Folder, Identity};
+use crate::folder::{self, Folder, Identity, parse_hex};
 use crate::output::print;
 use crate::signing::{self, public_history};
 use crate::up::{Bank, cold_storage, journal_storage};

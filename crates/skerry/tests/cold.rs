@@ -160,5 +160,5 @@ fn public_key(seed: &str) -> String {
     let bytes: Vec<u8> =
         (0..64).step_by(2).map(|at| u8::from_str_radix(&seed[at..at + 2], 16).unwrap()).collect();
     let signer = skerry_proof::Ed25519Signer::from_seed(&bytes.try_into().unwrap());
-    signer.public_key().bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    signer.public_key().to_string()
 }
