@@ -47,7 +47,9 @@ fn every_flipped_bit_is_seen() {
             let mut bytes = good.clone();
             bytes[at] ^= 1 << (at % 8);
             let opened = KeyFile::parse(&bytes).and_then(|file| file.open(Some(b"correct horse")));
-            assert!(opened.is_err(), "byte {at}");
+            let error = opened.unwrap_err();
+            // Magic, format, algorithms and cost are looked at before; from the salt on only the seal can tell.
+            assert!(at < 26 || error == KeyFileError::Locked, "byte {at}: {error}");
             assert!(KeyFile::parse(&good[..at]).is_err(), "cut at {at}");
         }
         let longer = [good.as_slice(), &[0]].concat();

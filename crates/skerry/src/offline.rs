@@ -174,12 +174,22 @@ fn verify_journal(path: &Path, cold: Option<&Path>, given: Option<PublicKey>) ->
     }))
 }
 
-/// What an export's label would say of a branch's folder in a data folder: its number, and no key to trust.
+/// What an export's label would say of a branch's folder in a data folder: its number, and the bank's keys if the history
+/// of keys lies there.
 fn own_label(path: &Path) -> anyhow::Result<Value> {
+    let path = fs::canonicalize(path).with_context(|| format!("could not read {}", path.display()))?;
     let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u16>().ok());
     let number = number.filter(|_| path.join("journal").is_dir());
     let number = number.with_context(|| format!("{} is no export and no branch's folder", path.display()))?;
-    Ok(json!({"branch": number}))
+    let keys = path.ancestors().nth(2).map(signing::history).transpose()?.flatten();
+    Ok(match keys {
+        Some(keys) => json!({
+            "branch": number,
+            "public_key": keys.present().to_string(),
+            "rotations": signing::rotations(&keys),
+        }),
+        None => json!({"branch": number}),
+    })
 }
 
 /// Every batch and every checkpoint of an export or of a branch's folder, with what was archived from it.

@@ -107,8 +107,11 @@ fn archived_pages_are_read_verified_backed_up_missed_and_found_again() {
     let config = config.to_str().unwrap();
     let bank = Bank::start(&folder.data(), &["--config", config]);
     let (payer, location) = fill(&bank);
-    // A stop seals the last segment at the next start, and leaves snapshots behind.
-    let bank = Bank::start(&bank.stop(), &["--config", config]);
+    // A stop seals the last segment at the next start, and leaves snapshots behind. Two keys sign the bank's checkpoints.
+    let data = bank.stop();
+    let rotated =
+        said(&skerry(&["--json", "key", "rotate", "--config", config, "--data", data.to_str().unwrap()]));
+    let bank = Bank::start(&data, &["--config", config]);
     let before = oldest(&bank, &payer, &location);
     let refused = bank.skerry(&["--json", "branch", "archive", "1", "--before", "soon"]);
     assert!(words(&refused).contains("--before"), "{}", words(&refused));
@@ -134,14 +137,18 @@ fn archived_pages_are_read_verified_backed_up_missed_and_found_again() {
     let data = bank.stop();
 
     let (branch, shelf) = (data.join("branches/0001"), cold.join("0001"));
-    let seed = std::fs::read_to_string(data.join("secrets/signer.key")).unwrap();
-    let key = public_key(seed.trim());
-    let alone = skerry(&["--json", "verify", branch.to_str().unwrap(), "--key", &key]);
+    let keys: Vec<_> =
+        rotated["keys"].as_array().unwrap().iter().map(|key| key["public_key"].as_str().unwrap()).collect();
+    let verify = |journal: &Path, key: &str| {
+        let (journal, shelf) = (journal.to_str().unwrap(), shelf.to_str().unwrap());
+        skerry(&["--json", "verify", journal, "--key", key, "--cold", shelf])
+    };
+    let alone = skerry(&["--json", "verify", branch.to_str().unwrap(), "--key", keys[0]]);
     assert!(!alone.status.success() && words(&alone).contains("--cold"), "{}", words(&alone));
-    let whole =
-        ["--json", "verify", branch.to_str().unwrap(), "--key", &key, "--cold", shelf.to_str().unwrap()];
-    let verified = said(&skerry(&whole));
+    let verified = said(&verify(&branch, keys[0]));
     assert!(verified["records"].as_u64().unwrap() > 300_000, "{verified}");
+    assert_eq!(said(&verify(&branch, keys[1])), verified, "whichever key one knows");
+    check_both_keys(&data, &branch, &keys, &verify);
 
     let backup = folder.0.join("backup");
     let (backup, data) = (backup.to_str().unwrap(), data.to_str().unwrap());
@@ -154,11 +161,15 @@ fn archived_pages_are_read_verified_backed_up_missed_and_found_again() {
     assert_eq!(resting["start"], start, "nothing lies before position 0");
 }
 
-/// The Ed25519 key of a seed in hex, in hex.
-fn public_key(seed: &str) -> String {
-    use skerry_proof::Signer;
-    let bytes: Vec<u8> =
-        (0..64).step_by(2).map(|at| u8::from_str_radix(&seed[at..at + 2], 16).unwrap()).collect();
-    let signer = skerry_proof::Ed25519Signer::from_seed(&bytes.try_into().unwrap());
-    signer.public_key().to_string()
+/// Checkpoints of both keys lie there: without the history of keys neither key alone is enough, and a stranger's never is.
+fn check_both_keys(data: &Path, branch: &Path, keys: &[&str], verify: &dyn Fn(&Path, &str) -> Output) {
+    let stranger = verify(branch, &"9".repeat(64));
+    assert!(!stranger.status.success() && words(&stranger).contains("is not known"), "{}", words(&stranger));
+    let (history, aside) = (data.join("signers.toml"), data.join("signers.aside"));
+    std::fs::rename(&history, &aside).unwrap();
+    for key in keys {
+        let one = verify(branch, key);
+        assert!(!one.status.success() && words(&one).contains("is not known"), "{}", words(&one));
+    }
+    std::fs::rename(&aside, &history).unwrap();
 }
