@@ -147,10 +147,12 @@ pub enum Cause {
     DeclaredLoss,
     /// A release raised the format.
     Upgrade,
+    /// Another branch sent it, or answered.
+    Channel,
 }
 
 impl Cause {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Request,
         Self::HoldExpiry,
         Self::Cutoff,
@@ -158,6 +160,7 @@ impl Cause {
         Self::Import,
         Self::DeclaredLoss,
         Self::Upgrade,
+        Self::Channel,
     ];
 
     /// The stored number; never renumbered.
@@ -171,6 +174,7 @@ impl Cause {
             Self::Import => 4,
             Self::DeclaredLoss => 5,
             Self::Upgrade => 6,
+            Self::Channel => 7,
         }
     }
 
@@ -191,6 +195,7 @@ impl Cause {
             Self::Import => "import",
             Self::DeclaredLoss => "declared_loss",
             Self::Upgrade => "upgrade",
+            Self::Channel => "channel",
         }
     }
 }

@@ -8,6 +8,7 @@ use skerry_ledger::{Account, AccountRef, Ledger, Stamp, TransferId};
 use skerry_money::{Currency, Date};
 
 use crate::actor::Principal;
+use crate::channel::Channels;
 use crate::chart::Chart;
 use crate::customers::{Customer, Customers};
 use crate::event::{Incarnated, Terms};
@@ -16,7 +17,7 @@ use crate::keys::Keys;
 use crate::policy::{Policy, Proposal, Proposals};
 
 /// The highest format level that this release reads and writes.
-pub const FORMAT_LEVEL: u16 = 1;
+pub const FORMAT_LEVEL: u16 = 2;
 
 /// One branch's book. All of it derives from the journal's events.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Book {
     pub(crate) ledger: Ledger,
     pub(crate) customers: Customers,
     pub(crate) keys: Keys,
+    pub(crate) channels: Channels,
     pub(crate) life: Life,
     /// An image under way, with everything but the ledger.
     pub(crate) marking: Option<alloc::boxed::Box<crate::BookImage>>,
@@ -70,6 +72,7 @@ impl Book {
             ledger: Ledger::new(branch, seed.pair()),
             customers: Customers::default(),
             keys: Keys::default(),
+            channels: Channels::default(),
             life: Life::default(),
             marking: None,
         }

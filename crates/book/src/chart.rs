@@ -148,6 +148,7 @@ impl Chart {
         let bounded = self.heads.len() <= HEADS_MAX
             && self.products.len() <= PRODUCTS_MAX
             && self.heads.iter().all(|head| (1..=CODE_MAX).contains(&head.code))
+            && self.heads.iter().all(|head| crate::channel::channel_head(head.code).is_none())
             && self.products.iter().all(|product| product.number != 0 && is_key(&product.key));
         let heads = self.heads.iter().flat_map(|head| [&head.name, &head.name_zh]);
         let products = self.products.iter().flat_map(|product| [&product.name, &product.name_zh]);

@@ -9,7 +9,7 @@ use skerry_money::{Currency, Date};
 
 use crate::actor::{Actor, Cause};
 use crate::chart::Chart;
-use crate::event::Terms;
+use crate::event::{StopReason, Terms};
 use crate::policy::{Matter, Policy};
 
 /// A wish, with everything needed to decide it.
@@ -30,6 +30,10 @@ pub enum Command {
     OpenDay(Date),
     /// End imports before this date.
     GoLive(Date),
+    /// Let payments to and from another branch begin; the bank's own.
+    OpenChannel(OpenChannel),
+    /// Stop a channel; the bank's own.
+    StopChannel(StopChannel),
     /// Replace the policy.
     SetPolicy(Policy),
     /// Make a customer known.
@@ -70,6 +74,8 @@ impl Command {
             Self::OpenCurrency(_) => "open_currency",
             Self::OpenDay(_) => "open_day",
             Self::GoLive(_) => "go_live",
+            Self::OpenChannel(_) => "open_channel",
+            Self::StopChannel(_) => "stop_channel",
             Self::SetPolicy(_) => "set_policy",
             Self::OpenCustomer(_) => "open_customer",
             Self::ChangeCustomer(_) => "change_customer",
@@ -253,4 +259,32 @@ pub struct Propose {
     pub request: [u8; 16],
     /// What it is about.
     pub matter: Matter,
+}
+
+/// See [`Command::OpenChannel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenChannel {
+    /// The other branch.
+    pub peer: u16,
+    /// The incarnation that it says it is in.
+    pub incarnation: u32,
+}
+
+/// See [`Command::StopChannel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopChannel {
+    /// The other branch.
+    pub peer: u16,
+    /// Why.
+    pub reason: StopReason,
+    /// Whether sending stops.
+    pub outgoing: bool,
+    /// Whether receiving stops.
+    pub incoming: bool,
+    /// At which number.
+    pub n: u64,
+    /// What was expected.
+    pub expected: u128,
+    /// What was found.
+    pub found: u128,
 }

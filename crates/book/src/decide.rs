@@ -85,6 +85,8 @@ impl Book {
             Command::OpenCurrency(currency) => Ok((self.currency_events(*currency, at)?, Done::Plain)),
             Command::OpenDay(date) => self.decide_day(*date, at),
             Command::GoLive(date) => self.decide_live(*date, at),
+            Command::OpenChannel(wish) => Ok(few(self.decide_open_channel(*wish, at)?)),
+            Command::StopChannel(wish) => Ok(few(self.decide_stop_channel(*wish, at)?)),
             Command::SetPolicy(policy) => Self::decide_policy(*policy, at),
             Command::OpenCustomer(wish) => self.decide_open_customer(wish, context),
             Command::ChangeCustomer(wish) => self.decide_change_customer(wish, at),
@@ -118,10 +120,12 @@ impl Book {
     }
 }
 
-/// Auditors and customers command nothing; services keep customers and accounts; operators do all.
+/// Auditors and customers command nothing; services keep customers and accounts; operators do all but what branches
+/// agree on between them.
 const fn is_allowed(command: &Command, role: Role) -> bool {
     match role {
-        Role::Operator | Role::Bank => true,
+        Role::Bank => true,
+        Role::Operator => !matches!(command, Command::OpenChannel(_) | Command::StopChannel(_)),
         Role::Auditor | Role::Customer => false,
         Role::Service => matches!(
             command,
@@ -152,6 +156,11 @@ const fn matter_of(command: &Command) -> Option<Matter> {
 /// One event and a plain answer.
 fn plain(event: Event) -> Decided {
     Ok((alloc::vec![event], Done::Plain))
+}
+
+/// An event if there is anything to do, and a plain answer.
+fn few(event: Option<Event>) -> (Vec<Event>, Done) {
+    (event.into_iter().collect(), Done::Plain)
 }
 
 /// The business day of the stamp.

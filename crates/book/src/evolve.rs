@@ -9,10 +9,11 @@ use skerry_ledger::{
 use skerry_money::Date;
 
 use crate::book::Book;
+use crate::channel::transit;
 use crate::customers::Customer;
 use crate::event::{
     AccountOpened, BranchOpened, ChartAdopted, CustomerChanged, CustomerErased, CustomerOpened, DayOpened,
-    Event, HeadOpened, Proposed,
+    Event, HeadOpened, Proposed, Received, Returned, Sent,
 };
 use crate::policy::Proposal;
 
@@ -25,6 +26,12 @@ impl Book {
     pub fn evolve(&mut self, event: &Event) {
         match event {
             Event::Moved(moved) => return self.evolve_moved(moved),
+            Event::Sent(_)
+            | Event::Received(_)
+            | Event::Settled(_)
+            | Event::Returned(_)
+            | Event::ChannelOpened(_)
+            | Event::ChannelStopped(_) => return self.evolve_crossing(event),
             Event::CustomerOpened(event) => self.evolve_customer(event),
             Event::CustomerChanged(event) => self.evolve_changed(event),
             Event::CustomerErased(event) => self.evolve_erased(*event),
@@ -48,6 +55,22 @@ impl Book {
     /// As [`evolve`](Self::evolve).
     #[inline]
     pub fn evolve_moved(&mut self, moved: &Moved) {
+        match moved.kind {
+            MovedKind::Posted => (),
+            MovedKind::Held if moved.credit.branch() != self.branch => {
+                self.channels.held.insert(moved.id, moved.credit);
+                let credit = transit(self.branch, moved.credit.branch(), moved.currency);
+                return self.evolve_posting(&Moved { credit, ..*moved });
+            }
+            _ if self.channels.held.is_empty() => (),
+            _ => drop(self.channels.held.remove(&moved.related)),
+        }
+        self.evolve_posting(moved);
+    }
+
+    /// A movement between accounts of this branch.
+    #[inline]
+    pub(crate) fn evolve_posting(&mut self, moved: &Moved) {
         self.ledger.evolve(moved);
         if moved.kind == MovedKind::HoldPosted {
             self.note_closing(moved.debit, moved.business_date);
@@ -61,7 +84,7 @@ impl Book {
     }
 
     #[inline]
-    fn advance(&mut self, time_us: u64) {
+    pub(crate) fn advance(&mut self, time_us: u64) {
         self.life.time_us = self.life.time_us.max(time_us);
         self.life.position = self.life.position.checked_add(1).expect("no journal reaches 2^64 records");
     }
@@ -226,6 +249,14 @@ impl Event {
     pub const fn stamp(&self) -> Stamp {
         match self {
             Self::Moved(moved) => Stamp { time_us: moved.time_us, business_date: moved.business_date },
+            Self::Sent(Sent { moved, .. })
+            | Self::Received(Received { moved, .. })
+            | Self::Returned(Returned { moved, .. }) => {
+                Stamp { time_us: moved.time_us, business_date: moved.business_date }
+            }
+            Self::Settled(event) => event.at,
+            Self::ChannelOpened(event) => event.at,
+            Self::ChannelStopped(event) => event.at,
             Self::Refused(event) => event.at,
             Self::BranchOpened(event) => event.at,
             Self::Incarnated(event) => event.at,

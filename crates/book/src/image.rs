@@ -9,10 +9,11 @@
 //! accounts: count u32, then each by serial: the next account of the same customer u32
 //! keys: first number u64, count u32, then each: key u128, request 16, time u64, answer kind u16, answer u64
 //! permanent keys, in version 2 alone: count u32, not zero, then each: key u128, request 16, answer kind u16, answer u64
+//! channels, in version 3 alone, which has permanent keys too (perhaps none): length u32, bytes
 //! the ledger's image
 //! ```
 //!
-//! A book has one form: without permanent keys it is version 1, with them version 2.
+//! A book has one form: with channels it is version 3, without them version 2 if it has permanent keys, else 1.
 
 mod life;
 
@@ -24,6 +25,7 @@ use skerry_ledger::{Ledger, LedgerImage};
 use skerry_money::Date;
 
 use crate::book::{Book, Life};
+use crate::channel::Channels;
 use crate::command::Done;
 use crate::customers::{Customer, Customers};
 use crate::hash::Seed;
@@ -34,6 +36,10 @@ const MAGIC: &[u8; 8] = b"SKRYBOOK";
 const VERSION: u32 = 1;
 /// With permanent keys.
 const VERSION_PERMANENT: u32 = 2;
+/// With channels.
+const VERSION_CHANNELS: u32 = 3;
+/// What is open on all channels.
+const CHANNELS_MAX: u32 = 1 << 30;
 /// The chart is the largest part of a life; a flipped bit must not ask for more.
 const LIFE_MAX: u32 = 16 << 20;
 /// How much is gathered before the sink is called.
@@ -49,6 +55,7 @@ pub struct BookImage {
     next: Paged<u32>,
     keys: PagedQueue<Used>,
     permanent: Paged<Permanent>,
+    channels: Channels,
     ledger: LedgerImage,
 }
 
@@ -108,6 +115,7 @@ impl Book {
             next: self.customers.next.clone(),
             keys: self.keys.queue.clone(),
             permanent: self.keys.permanent.clone(),
+            channels: self.channels.clone(),
             ledger,
         }
     }
@@ -127,20 +135,24 @@ impl Book {
             return Err(ReadError::Corrupt("its magic"));
         }
         let version = source.u32()?;
-        if version != VERSION && version != VERSION_PERMANENT {
+        if !(VERSION..=VERSION_CHANNELS).contains(&version) {
             return Err(ReadError::Version(version));
         }
         let branch = source.bytes().map(u16::from_le_bytes)?;
         let life = source.life()?;
         let customers = source.customers(&seed)?;
         let queue = source.keys()?;
-        let permanent = if version == VERSION { Paged::default() } else { source.permanent()? };
+        let permanent = match version {
+            VERSION => Paged::default(),
+            version => source.permanent(version == VERSION_CHANNELS)?,
+        };
+        let channels = if version == VERSION_CHANNELS { source.channels()? } else { Channels::default() };
         let keys = Keys::restored(&queue, &permanent);
         let ledger = Ledger::read(source.fill, seed.pair())?;
         if ledger.branch() != branch || ledger.customer_count() != customers.next.len() {
             return Err(ReadError::Corrupt("the ledger of the same branch and accounts"));
         }
-        Ok(Self { seed, branch, ledger, customers, keys, life, marking: None })
+        Ok(Self { seed, branch, ledger, customers, keys, channels, life, marking: None })
     }
 }
 
@@ -157,7 +169,7 @@ impl BookImage {
         self.life.put(&mut life);
         let mut writer = Writer { buffer: Vec::with_capacity(CHUNK), sink };
         writer.put(MAGIC);
-        let version = if self.permanent.len() == 0 { VERSION } else { VERSION_PERMANENT };
+        let version = self.version();
         writer.put(&version.to_le_bytes());
         writer.put(&self.branch.to_le_bytes());
         writer.count(life.len());
@@ -175,14 +187,28 @@ impl BookImage {
         for used in self.keys.iter() {
             writer.put(&used_bytes(used));
         }
-        if version == VERSION_PERMANENT {
+        if version != VERSION {
             writer.count(self.permanent.len());
             for one in self.permanent.iter() {
                 writer.put(&permanent_bytes(one));
             }
         }
+        if version == VERSION_CHANNELS {
+            let mut channels = Vec::new();
+            self.channels.put(&mut channels);
+            writer.count(channels.len());
+            writer.put(&channels);
+        }
         writer.flush();
         self.ledger.write(sink);
+    }
+
+    fn version(&self) -> u32 {
+        match (self.channels.is_empty(), self.permanent.len()) {
+            (false, _) => VERSION_CHANNELS,
+            (true, 0) => VERSION,
+            (true, _) => VERSION_PERMANENT,
+        }
     }
 }
 
@@ -305,9 +331,17 @@ impl<E, F: FnMut(&mut [u8]) -> Result<(), E>> Source<'_, F> {
         Ok(queue)
     }
 
-    fn permanent(&mut self) -> Result<Paged<Permanent>, ReadError<E>> {
+    fn channels(&mut self) -> Result<Channels, ReadError<E>> {
+        let length = self.u32()?;
+        let length = usize::try_from(length).ok().filter(|_| length <= CHANNELS_MAX);
+        let mut bytes = vec![0; length.ok_or(ReadError::Corrupt("channels within their bound"))?];
+        (self.fill)(&mut bytes).map_err(ReadError::Source)?;
+        Channels::take(&bytes).ok_or(ReadError::Corrupt("the channels of a branch"))
+    }
+
+    fn permanent(&mut self, perhaps_none: bool) -> Result<Paged<Permanent>, ReadError<E>> {
         let count = usize::try_from(self.u32()?).map_err(|_| ReadError::Corrupt("a count"))?;
-        if count == 0 || count > PERMANENT_MAX {
+        if (count == 0 && !perhaps_none) || count > PERMANENT_MAX {
             return Err(ReadError::Corrupt("permanent keys within their bound"));
         }
         let mut permanent = Paged::default();

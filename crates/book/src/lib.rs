@@ -25,6 +25,7 @@
 //! - **K3, heads**: every head of the chart is open in every currency in use.
 //! - **K4, once**: an idempotency key answers one request only for at least a day.
 //! - **K5, four eyes**: approver and proposer differ.
+//! - **K6, channels**: transit and position are what the [channels](channel) say.
 
 #![no_std]
 #![deny(
@@ -38,8 +39,10 @@ extern crate alloc;
 
 pub mod actor;
 mod book;
+pub mod channel;
 pub mod chart;
 pub mod command;
+mod crossing;
 mod customers;
 mod decide;
 pub mod event;
@@ -59,8 +62,10 @@ mod wire;
 
 pub use actor::{Actor, Cause, Principal, Role};
 pub use book::{Book, FORMAT_LEVEL, derive_id};
+pub use channel::{CHANNEL_LEVEL, Channel, Payment};
 pub use chart::{Chart, Class, Head, Product};
 pub use command::{Command, Context, Decision, Done};
+pub use crossing::Crossing;
 pub use customers::Customer;
 pub use event::Event;
 pub use hash::{Purpose, Seed};

@@ -8,8 +8,8 @@
 //!                    40 u64 amount
 //! ```
 //!
-//! Money uses the fields by their names. Other events use them as [`bookkeeping`] says, with what does not fit in
-//! the tail, and leave the rest zero. The business date is that of the batch, for an import that in `aux`.
+//! Money uses the fields by their names, between branches as [`crossing`] says. Other events use them as
+//! [`bookkeeping`] says, with what does not fit in the tail, and leave the rest zero. The business date is that of the batch, for an import that in `aux`.
 //!
 //! # Invariants
 //!
@@ -20,6 +20,7 @@
 //! This module refuses to know where records lie and what they do.
 
 pub mod bookkeeping;
+pub mod crossing;
 mod fields;
 mod tail;
 
@@ -28,7 +29,7 @@ use alloc::vec::Vec;
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Stamp, TransferId};
 use skerry_money::{Currency, Date};
 
-use crate::event::{Event, Refused};
+use crate::event::{Event, Received, Refused, Sent};
 pub(crate) use fields::Fields;
 pub use tail::{TransferTail, TransferTailRef};
 
@@ -105,6 +106,14 @@ pub fn encode(event: &Event, actor: u16, record: &mut Record, tail: &mut Vec<u8>
     match event {
         Event::Moved(moved) => encode_moved(moved, actor, record),
         Event::Refused(refused) => encode_refused(refused, actor, record),
+        Event::Sent(_)
+        | Event::Received(_)
+        | Event::Settled(_)
+        | Event::Returned(_)
+        | Event::ChannelOpened(_)
+        | Event::ChannelStopped(_) => {
+            Fields { version: VERSION, actor, ..crossing::encode(event) }.write(record);
+        }
         other => {
             let start = tail.len();
             let mut fields = bookkeeping::encode(other, tail);
@@ -139,6 +148,15 @@ pub fn decode(record: &Record, tail: &[u8], business_date: Date) -> Result<Decod
     if fields.kind == kind::REFUSED {
         return refused(&fields, tail, business_date).map(|refused| decoded(Event::Refused(refused)));
     }
+    if crossing::is_crossing(fields.kind) {
+        let event = crossing::decode(&fields, business_date)?;
+        let travels = matches!(event, Event::Sent(_) | Event::Received(_));
+        if !tail.is_empty() && !(travels && TransferTailRef::decode(tail).is_some()) {
+            return Err(RecordError::Tail { kind: fields.kind });
+        }
+        check_canonical(&event, &fields, record, &[])?;
+        return Ok(decoded(event));
+    }
     let event = bookkeeping::decode(&fields, tail, business_date)?;
     check_canonical(&event, &fields, record, tail)?;
     Ok(decoded(event))
@@ -160,6 +178,7 @@ pub fn encode_moved(moved: &Moved, actor: u16, record: &mut Record) {
     let imported = moved.flags.has(Flags::IMPORTED);
     let kind = match moved.kind {
         MovedKind::Posted => kind::POSTED,
+        MovedKind::Held if moved.debit.branch() != moved.credit.branch() => crossing::kind::HELD_TO_SEND,
         MovedKind::Held => kind::HELD,
         MovedKind::HoldPosted => kind::HOLD_POSTED,
         MovedKind::HoldVoided => kind::HOLD_VOIDED,
@@ -195,8 +214,21 @@ const fn moved_kind(kind: u16) -> Option<MovedKind> {
         kind::HOLD_POSTED => Some(MovedKind::HoldPosted),
         kind::HOLD_VOIDED => Some(MovedKind::HoldVoided),
         kind::HOLD_EXPIRED => Some(MovedKind::HoldExpired),
+        crossing::kind::HELD_TO_SEND => Some(MovedKind::Held),
         _ => None,
     }
+}
+
+/// Writes a payment that leaves: a part of the hot path. Allocates nothing.
+#[inline]
+pub fn encode_sent(sent: &Sent, actor: u16, record: &mut Record) {
+    Fields { version: VERSION, actor, ..crossing::sent(sent) }.write(record);
+}
+
+/// Writes a payment that arrives: a part of the hot path. Allocates nothing.
+#[inline]
+pub fn encode_received(received: &Received, actor: u16, record: &mut Record) {
+    Fields { version: VERSION, actor, ..crossing::received(received) }.write(record);
 }
 
 /// Reads a movement of money; `None` if the record is of another kind. For replay and history, which meet little
@@ -228,6 +260,10 @@ fn moved(kind: MovedKind, fields: &Fields, business_date: Date) -> Result<Moved,
     };
     if fields.rejection != 0 {
         return Err(wrong("rejection"));
+    }
+    let leaves = (fields.debit ^ fields.credit) >> 48 != 0;
+    if kind == MovedKind::Held && leaves != (fields.kind == crossing::kind::HELD_TO_SEND) {
+        return Err(wrong("credit"));
     }
     if expires_s != 0 && !matches!(kind, MovedKind::Held | MovedKind::HoldExpired) {
         return Err(wrong("aux"));

@@ -131,6 +131,33 @@ pub enum Rejection {
     /// The other account lives in another branch.
     #[error("the accounts live in different branches")]
     CrossesBranches,
+    /// No channel leads to that branch.
+    #[error("branch {peer} is not known here")]
+    PeerUnknown {
+        /// Which.
+        peer: u16,
+    },
+    /// As many payments to that branch are open as may be.
+    #[error("{open} payments to the payee's branch are under way, which is the most")]
+    ChannelBusy {
+        /// How many are open.
+        open: u32,
+    },
+    /// The channel to that branch has stopped.
+    #[error("the channel to branch {peer} has stopped: an operator must look at it")]
+    ChannelStopped {
+        /// Which.
+        peer: u16,
+    },
+    /// Only channels post to that head.
+    #[error("the head is kept by the channels between branches")]
+    HeadReserved,
+    /// Payments of the account are still under way to other branches.
+    #[error("{open} payments of the account are under way to other branches")]
+    AccountHasPayments {
+        /// How many.
+        open: u64,
+    },
     /// The branch has not been opened.
     #[error("the branch is not open")]
     BranchNotOpen,
@@ -249,6 +276,9 @@ impl Rejection {
             }
             Self::FormatLevel { level, known } => Some((i128::from(level), u128::from(known))),
             Self::IncarnationNotNext { incarnation } => Some((i128::from(incarnation), 0)),
+            Self::PeerUnknown { peer } | Self::ChannelStopped { peer } => Some((0, u128::from(peer))),
+            Self::ChannelBusy { open } => Some((i128::from(open), 0)),
+            Self::AccountHasPayments { open } => Some((i128::from(open), 0)),
             _ => None,
         }
     }
@@ -292,6 +322,11 @@ impl Rejection {
             Self::ImportAfterFirstEntry { .. } => (4008, "import_after_first_entry", "imported", false),
             Self::FormatLevel { .. } => (4009, "format_level", "level", false),
             Self::IncarnationNotNext { .. } => (4010, "incarnation_not_next", "incarnation", false),
+            Self::PeerUnknown { .. } => (4011, "peer_unknown", "credit", true),
+            Self::ChannelBusy { .. } => (4012, "channel_busy", "credit", true),
+            Self::ChannelStopped { .. } => (4013, "channel_stopped", "credit", true),
+            Self::HeadReserved => (4014, "head_reserved", "credit", false),
+            Self::AccountHasPayments { .. } => (4015, "account_has_payments", "account", true),
         }
     }
 
@@ -307,7 +342,7 @@ impl Rejection {
     }
 
     /// One of each of the book's own, with zero figures.
-    const OWN: [Self; 36] = [
+    const OWN: [Self; 41] = [
         Self::RoleNotAllowed,
         Self::OperatorsOnly,
         Self::NeedsApproval,
@@ -344,6 +379,11 @@ impl Rejection {
         Self::ImportAfterFirstEntry { first: 0 },
         Self::FormatLevel { level: 0, known: 0 },
         Self::IncarnationNotNext { incarnation: 0 },
+        Self::PeerUnknown { peer: 0 },
+        Self::ChannelBusy { open: 0 },
+        Self::ChannelStopped { peer: 0 },
+        Self::HeadReserved,
+        Self::AccountHasPayments { open: 0 },
     ];
 }
 

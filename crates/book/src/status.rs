@@ -6,6 +6,7 @@ use skerry_ledger::{AccountKind, AccountRef, Basis};
 use skerry_money::{Currency, Date};
 
 use crate::book::Book;
+use crate::channel::channel_head;
 use crate::chart::Class;
 
 /// A branch at a glance.
@@ -114,7 +115,7 @@ impl Book {
             TrialLine {
                 code,
                 currency,
-                class: self.chart().head(code).expect("heads are never removed from a chart").class,
+                class: self.class_of(code),
                 debits_before: row.debits_before,
                 credits_before: row.credits_before,
                 debits: row.debits,
@@ -123,6 +124,15 @@ impl Book {
             }
         });
         lines.collect()
+    }
+}
+
+impl Book {
+    /// Heads of channels are in no chart; like clearing with other banks they are assets.
+    fn class_of(&self, code: u32) -> Class {
+        let class = self.chart().head(code).map(|head| head.class);
+        let own = channel_head(code).map(|_| Class::Asset);
+        class.or(own).expect("heads are never removed from a chart")
     }
 }
 

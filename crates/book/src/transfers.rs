@@ -5,13 +5,22 @@
 
 use alloc::vec::Vec;
 
-use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Past, Stamp, Transfer};
+use skerry_ledger::{AccountRef, Earlier, Flags, Moved, MovedKind, Past, Stamp, Transfer};
 
 use crate::actor::{Actor, Role};
 use crate::book::Book;
+use crate::channel::is_channel_head;
 use crate::event::Refused;
 use crate::policy::{Matter, Matters};
 use crate::rejection::Rejection;
+
+/// Flags with rules of the book's own.
+const SPECIAL: Flags = Flags::IMPORTED
+    .with(Flags::REVERSAL)
+    .with(Flags::BANK)
+    .with(Flags::POST)
+    .with(Flags::CLOSING_DEBIT)
+    .with(Flags::CLOSING_CREDIT);
 
 /// A sender of transfers at one moment: who they are and what they need no second principal for. Made once per
 /// request, used for all its transfers.
@@ -65,6 +74,7 @@ impl Book {
         if let Err(rejection) = self.admit(transfer, sender) {
             return Err(self.answer_or(rejection, transfer, sender, past));
         }
+        self.check_original(transfer, past)?;
         let moved = self.ledger.decide(transfer, sender.stamp, past)?;
         admit_moved(&moved, sender)?;
         Ok(moved)
@@ -87,6 +97,7 @@ impl Book {
             if let Err(rejection) = self.admit(transfer, sender) {
                 return Err((index, self.answer_or(rejection, transfer, sender, past)));
             }
+            self.check_original(transfer, past).map_err(|rejection| (index, rejection))?;
         }
         let before = out.len();
         self.ledger
@@ -145,9 +156,12 @@ impl Book {
         }
         let resolves = transfer.flags.overlaps(Flags::POST.with(Flags::VOID));
         if !resolves && (is_head(transfer.debit) || is_head(transfer.credit)) {
+            if is_channel_head(transfer.debit) || is_channel_head(transfer.credit) {
+                return Err(Rejection::HeadReserved);
+            }
             admit_matter(sender, Matter::Heads)?;
         }
-        if transfer.flags.overlaps(Flags::IMPORTED.with(Flags::REVERSAL).with(Flags::BANK)) {
+        if transfer.flags.overlaps(SPECIAL) {
             return self.admit_special(transfer, sender);
         }
         Ok(())
@@ -158,11 +172,13 @@ impl Book {
         if transfer.flags.has(Flags::BANK) && sender.role != Role::Bank {
             return Err(Rejection::RoleNotAllowed);
         }
+        // What is sent when it is posted has a number to go under; a chain has none to give.
+        if transfer.flags.has(Flags::POST) && self.payee_of(transfer.related).is_some() {
+            return Err(Rejection::CrossesBranches);
+        }
+        self.admit_closing(transfer)?;
         if transfer.flags.has(Flags::REVERSAL) {
-            if sender.role == Role::Customer {
-                return Err(Rejection::RoleNotAllowed);
-            }
-            approved(sender, Matter::Reversals)?;
+            admit_reversal(sender)?;
         }
         if transfer.flags.has(Flags::IMPORTED) {
             admit_matter(sender, Matter::Imports)?;
@@ -176,10 +192,42 @@ impl Book {
         }
     }
 
+    /// An account that closes must not have money coming back.
+    fn admit_closing(&self, transfer: &Transfer) -> Result<(), Rejection> {
+        for (flag, account) in
+            [(Flags::CLOSING_DEBIT, transfer.debit), (Flags::CLOSING_CREDIT, transfer.credit)]
+        {
+            if transfer.flags.has(flag) {
+                self.check_no_payments(account)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_no_payments(&self, account: AccountRef) -> Result<(), Rejection> {
+        match self.channels.open_of(account) {
+            0 => Ok(()),
+            open => Err(Rejection::AccountHasPayments { open }),
+        }
+    }
+
+    /// What was sent to another branch is reversed there, by a payment of its own.
+    fn check_original<P: Past + ?Sized>(&self, transfer: &Transfer, past: &P) -> Result<(), Rejection> {
+        if !transfer.flags.has(Flags::REVERSAL) || past.find(transfer.id).is_some() {
+            return Ok(());
+        }
+        match past.find(transfer.related) {
+            Some(Earlier::Moved { moved, .. }) if moved.credit.branch() != self.branch => {
+                Err(Rejection::CrossesBranches)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A retry's answer if the id was used before, else `rejection`. An id that was used never moves money again,
     /// so asking the ledger is safe.
     #[cold]
-    fn answer_or<P: Past + ?Sized>(
+    pub(crate) fn answer_or<P: Past + ?Sized>(
         &self,
         rejection: Rejection,
         transfer: &Transfer,
@@ -194,7 +242,7 @@ impl Book {
     }
 
     #[inline]
-    fn is_elsewhere(&self, account: AccountRef) -> bool {
+    pub(crate) fn is_elsewhere(&self, account: AccountRef) -> bool {
         account.branch() != self.branch && account != AccountRef::default()
     }
 }
@@ -210,11 +258,19 @@ fn admit_moved(moved: &Moved, sender: &Sender) -> Result<(), Rejection> {
 }
 
 /// For what only operators do, with a second principal where the policy says so.
-fn admit_matter(sender: &Sender, matter: Matter) -> Result<(), Rejection> {
+pub(crate) fn admit_matter(sender: &Sender, matter: Matter) -> Result<(), Rejection> {
     if !sender.role.may_operate() {
         return Err(Rejection::OperatorsOnly);
     }
     approved(sender, matter)
+}
+
+/// Customers reverse nothing; others with a second principal where the policy says so.
+pub(crate) fn admit_reversal(sender: &Sender) -> Result<(), Rejection> {
+    if sender.role == Role::Customer {
+        return Err(Rejection::RoleNotAllowed);
+    }
+    approved(sender, Matter::Reversals)
 }
 
 fn approved(sender: &Sender, matter: Matter) -> Result<(), Rejection> {
@@ -222,6 +278,6 @@ fn approved(sender: &Sender, matter: Matter) -> Result<(), Rejection> {
 }
 
 #[inline]
-fn is_head(account: AccountRef) -> bool {
+pub(crate) fn is_head(account: AccountRef) -> bool {
     !account.is_customer() && account != AccountRef::default()
 }

@@ -11,7 +11,7 @@ use crate::holds::{Hold, Holds, Place, Stored};
 use crate::image::LedgerImage;
 use crate::operations::HeadSlot;
 use crate::paged::PagedVec;
-use crate::past::{Earlier, Past};
+use crate::past::{Earlier, NoPast, Past};
 use crate::rejection::Rejection;
 use crate::rules::{self, View};
 use crate::trial::{Basis, Trial, TrialRow};
@@ -76,6 +76,31 @@ impl Ledger {
             return Err(Rejection::LinkedChainOpen);
         }
         rules::decide(&Alone { ledger: self, past }, transfer, stamp)
+    }
+
+    /// Decides a plain posting whose id is the caller's to judge: a payment that another branch made and numbered. It
+    /// needs no past.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide), without those about ids.
+    #[inline]
+    pub fn decide_posting(&self, transfer: &Transfer, stamp: Stamp) -> Result<Moved, Rejection> {
+        rules::decide_posting(&Alone { ledger: self, past: &NoPast }, transfer, stamp)
+    }
+
+    /// Whether the id of `transfer` may act and has not: for who decides the rest by [`decide_posting`](Self::decide_posting).
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide), about the id alone.
+    pub fn check_new<P: Past + ?Sized>(
+        &self,
+        transfer: &Transfer,
+        stamp: Stamp,
+        past: &P,
+    ) -> Result<(), Rejection> {
+        rules::check_new(&Alone { ledger: self, past }, transfer, stamp)
     }
 
     /// The next hold to expire at `stamp`, as the event that ends it; `None` if none is due. Evolve it

@@ -52,6 +52,24 @@ pub(crate) fn decide<V: View>(view: &V, transfer: &Transfer, stamp: Stamp) -> Re
     }
 }
 
+/// Decides a plain posting whose id is the caller's matter.
+#[inline]
+pub(crate) fn decide_posting<V: View>(
+    view: &V,
+    transfer: &Transfer,
+    stamp: Stamp,
+) -> Result<Moved, Rejection> {
+    check_flags(transfer.flags)?;
+    check_fields(transfer, stamp, view.live())?;
+    transact(view, transfer, stamp)
+}
+
+/// Checks the id alone: that it may act, and has not acted.
+pub(crate) fn check_new<V: View>(view: &V, transfer: &Transfer, stamp: Stamp) -> Result<(), Rejection> {
+    check_id(transfer, stamp)?;
+    view.earlier(transfer.id).map_or(Ok(()), |earlier| Err(again(&earlier, transfer.digest)))
+}
+
 #[inline]
 fn check_id(transfer: &Transfer, stamp: Stamp) -> Result<(), Rejection> {
     if transfer.id == TransferId::NONE {

@@ -89,6 +89,9 @@ impl Book {
             self.check_here(account)?;
         }
         self.ledger.decide_account(&asked)?;
+        if let Command::CloseAccount(account) = command {
+            self.check_no_payments(*account)?;
+        }
         plain(event)
     }
 

@@ -78,7 +78,14 @@ const PERMANENT_FLAG: u32 = 1;
 /// If it is money: that has its own functions.
 pub(super) fn encode(event: &Event, tail: &mut Vec<u8>) -> Fields {
     match event {
-        Event::Moved(_) | Event::Refused(_) => unreachable!("money is written by its own functions"),
+        Event::Moved(_)
+        | Event::Refused(_)
+        | Event::Sent(_)
+        | Event::Received(_)
+        | Event::Settled(_)
+        | Event::Returned(_)
+        | Event::ChannelOpened(_)
+        | Event::ChannelStopped(_) => unreachable!("money is written by its own functions"),
         Event::BranchOpened(_)
         | Event::Incarnated(_)
         | Event::FormatRaised(_)

@@ -9,6 +9,8 @@
 //! account NAME CUSTOMER PRODUCT CURRENCY [DATE]              close | reopen NAME
 //! limits NAME FLOOR               freeze | unfreeze NAME debit | credit | both
 //! transfer ID DEBIT CREDIT AMOUNT [FLAGS…]                   import ID DEBIT CREDIT AMOUNT DATE
+//! at BRANCH: what follows is asked of that branch, of the same institution
+//! channels: between all branches   deliver: everything that is under way ends, and what became of it
 //! balance NAME                    trial DATE booked | value HEAD CURRENCY              position
 //! ```
 //!
@@ -25,7 +27,8 @@ use skerry_book::command::{
 };
 use skerry_book::event::Terms;
 use skerry_book::policy::{Matter, Matters, Policy};
-use skerry_book::{Command, Done, Rejection, derive_id};
+use skerry_book::channel::check_pair;
+use skerry_book::{Command, Done, Payment, Rejection, derive_id};
 use skerry_ledger::{AccountRef, Basis, Flags, Imported, Sides, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
 
@@ -48,7 +51,8 @@ fn scenarios_go_as_written() {
 
 /// Plays a story; returns the lines that went otherwise.
 fn play(text: &str) -> Vec<(usize, String, String)> {
-    let mut story = Story { world: World::new(), names: BTreeMap::new(), ids: BTreeMap::new() };
+    let mut story =
+        Story { world: World::new(), others: BTreeMap::new(), names: BTreeMap::new(), ids: BTreeMap::new() };
     let mut failures = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.split('#').next().unwrap().trim();
@@ -59,19 +63,23 @@ fn play(text: &str) -> Vec<(usize, String, String)> {
             line.split_once("=>").map_or((line, "ok"), |(asked, expected)| (asked, expected.trim()));
         let words: Vec<&str> = asked.split_whitespace().collect();
         let found = story.line(&words);
-        story.world.check();
+        story.check();
         if found != expected {
             failures.push((number, expected.to_owned(), found));
         }
     }
-    let book = &story.world.book;
-    assert!(same(book, &story.world.replay(crate::world::SEED)), "a replay differs");
-    assert!(same(book, &restore(&image(book), crate::world::SEED).unwrap()), "a restored image differs");
+    for world in story.worlds() {
+        let book = &world.book;
+        assert!(same(book, &world.replay(crate::world::SEED)), "a replay differs");
+        assert!(same(book, &restore(&image(book), crate::world::SEED).unwrap()), "a restored image differs");
+    }
     failures
 }
 
 struct Story {
     world: World,
+    /// Other branches of the institution, by number.
+    others: BTreeMap<u16, World>,
     names: BTreeMap<String, Done>,
     ids: BTreeMap<String, TransferId>,
 }
@@ -101,11 +109,71 @@ fn flag(word: &str) -> Flags {
         "bank" => Flags::BANK,
         "closing" => Flags::CLOSING_DEBIT,
         "balancing" => Flags::BALANCING_DEBIT,
+        "balancing-credit" => Flags::BALANCING_CREDIT,
+        "closing-credit" => Flags::CLOSING_CREDIT,
+        "linked" => Flags::LINKED,
         other => panic!("unknown flag {other}"),
     }
 }
 
 impl Story {
+    fn worlds(&self) -> impl Iterator<Item = &World> {
+        std::iter::once(&self.world).chain(self.others.values())
+    }
+
+    fn check(&self) {
+        for world in self.worlds() {
+            world.check();
+            for other in self.others.values().filter(|other| other.book.branch() != world.book.branch()) {
+                assert_eq!(check_pair(&world.book, &other.book), Ok(()));
+            }
+        }
+    }
+
+    /// What follows is asked of `branch`.
+    fn turn_to(&mut self, branch: u16) {
+        if branch == self.world.book.branch() {
+            return;
+        }
+        let mut next = self.others.remove(&branch).unwrap_or_else(|| World::numbered(branch));
+        next.time_us = next.time_us.max(self.world.time_us);
+        let left = std::mem::replace(&mut self.world, next);
+        self.others.insert(left.book.branch(), left);
+    }
+
+    /// Does `act` with every ordered pair of branches, by its first.
+    fn with_pairs(&mut self, mut act: impl FnMut(&mut World, &mut World)) {
+        let home = self.world.book.branch();
+        let all: Vec<u16> = self.worlds().map(|world| world.book.branch()).collect();
+        for (from, to) in all.iter().flat_map(|from| all.iter().map(move |to| (*from, *to))) {
+            if from != to {
+                self.turn_to(from);
+                let mut other = self.others.remove(&to).unwrap();
+                act(&mut self.world, &mut other);
+                self.others.insert(to, other);
+            }
+        }
+        self.turn_to(home);
+    }
+
+    /// Delivers and answers everything; what became of it, as counts.
+    fn deliver(&mut self) -> String {
+        let (mut settled, mut returned) = (0, 0);
+        self.with_pairs(|from, to| {
+            let (home, peer) = (from.book.branch(), to.book.branch());
+            let Some(channel) = from.book.channel(peer) else { return };
+            let (first, done) = (channel.outgoing.done + 1, channel.outgoing.done);
+            let payments: Vec<Payment> = channel.outgoing.open.iter().map(|open| open.payment).collect();
+            to.arrive(home, first, &payments, done);
+            let incoming = &to.book.channel(home).unwrap().incoming;
+            let outcomes: Vec<u16> = incoming.outcomes.iter().copied().collect();
+            settled += outcomes.iter().filter(|outcome| **outcome == 0).count();
+            from.learn(peer, incoming.forgotten + 1, &outcomes);
+            returned += outcomes.iter().filter(|outcome| **outcome != 0).count();
+        });
+        format!("{settled} accepted {returned} refused")
+    }
+
     fn customer(&self, name: &str) -> u32 {
         match self.names.get(name) {
             Some(Done::Customer(serial)) => *serial,
@@ -117,18 +185,23 @@ impl Story {
         match self.names.get(name) {
             Some(Done::Account(account)) => *account,
             _ if name == "-" => AccountRef::default(),
-            _ => self.head(name).unwrap_or(AccountRef::customer(1, 999)),
+            _ => self.head(name).unwrap_or(AccountRef::customer(self.world.book.branch(), 999)),
         }
     }
 
-    /// `gl:1001` in CNY, `gl:1001:USD`, `other` for an account of another branch.
+    /// `gl:1001` in CNY, `gl:1001:USD`, `gl:1001:USD:2` of branch 2, `other` for an account of another branch.
     fn head(&self, name: &str) -> Option<AccountRef> {
         if name == "other" {
             return Some(AccountRef::customer(2, 1));
         }
+        if name == "nobody" {
+            return Some(AccountRef::customer(2, 999));
+        }
         let mut parts = name.strip_prefix("gl:")?.split(':');
         let code = parts.next()?.parse().ok()?;
-        Some(AccountRef::head(1, code, Currency::from_alpha(parts.next().unwrap_or("CNY"))?))
+        let currency = Currency::from_alpha(parts.next().unwrap_or("CNY"))?;
+        let branch = parts.next().map_or(self.world.book.branch(), |branch| branch.parse().unwrap());
+        Some(AccountRef::head(branch, code, currency))
     }
 
     /// An id of version 7, made when its name is first used.
@@ -145,6 +218,9 @@ impl Story {
     fn line(&mut self, words: &[&str]) -> String {
         match *words {
             ["clock", day, minute] => self.world.time_us = at(date(day), minute.parse().unwrap()),
+            ["at", branch] => self.turn_to(branch.parse().unwrap()),
+            ["channels"] => self.with_pairs(|from, to| drop(from.open_channel(to.book.branch(), 1))),
+            ["deliver"] => return self.deliver(),
             ["by", name, role] => self.by(name, role),
             ["request", name] => self.world.actor.request = digest(name),
             ["key", "-"] => (self.world.key, self.world.actor.cause) = (None, Cause::Request),

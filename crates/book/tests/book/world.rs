@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use skerry_book::actor::{Actor, Cause, Principal, Role};
 use skerry_book::record::{self, RECORD_LENGTH, Record};
-use skerry_book::{Book, Command, Context, Decision, Event, Rejection, Seed, invariants};
-use skerry_ledger::{Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
+use skerry_book::channel::received_id;
+use skerry_book::command::OpenChannel;
+use skerry_book::{
+    Book, Command, Context, Crossing, Decision, Event, Payment, Rejection, Seed, invariants,
+};
+use skerry_ledger::{AccountRef, Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
 use skerry_money::Date;
 
 /// One stored record.
@@ -30,6 +34,13 @@ impl NaivePast {
     pub(crate) fn note(&mut self, event: &Event) {
         match event {
             Event::Moved(moved) => self.note_moved(moved),
+            Event::Sent(sent) => self.note_sent(&sent.moved),
+            Event::Received(received) if received.outcome == 0 => {
+                let moved = received.moved;
+                let id = received_id(moved.id, moved.debit.branch());
+                self.0.insert(id, Earlier::Moved { moved, resolved: None });
+            }
+            Event::Returned(returned) => drop(self.0.insert(returned.moved.id, Earlier::Foreign)),
             Event::Refused(refused) => {
                 let (digest, code, have, need) =
                     (refused.digest, refused.code, refused.have, u128::from(refused.need));
@@ -37,6 +48,15 @@ impl NaivePast {
             }
             _ => (),
         }
+    }
+
+    fn note_sent(&mut self, moved: &Moved) {
+        let mut resolves = *moved;
+        if moved.flags.has(Flags::REVERSAL) {
+            resolves.related = received_id(moved.related, moved.credit.branch());
+        }
+        self.note_moved(&resolves);
+        self.0.insert(moved.id, Earlier::Moved { moved: *moved, resolved: None });
     }
 
     fn note_moved(&mut self, moved: &Moved) {
@@ -78,8 +98,12 @@ pub(crate) fn at(date: Date, minute: u64) -> u64 {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::numbered(1)
+    }
+
+    pub(crate) fn numbered(branch: u16) -> Self {
         Self {
-            book: Book::new(1, Seed::new(SEED)),
+            book: Book::new(branch, Seed::new(SEED)),
             past: NaivePast::default(),
             journal: Vec::new(),
             time_us: at(Date::from_civil(2026, 1, 5).unwrap(), 600),
@@ -112,10 +136,21 @@ impl World {
     pub(crate) fn transfer(&mut self, transfer: &Transfer) -> Result<Moved, Rejection> {
         let stamp = self.book.stamp(self.time_us);
         let sender = self.book.sender(&self.actor, stamp)?;
-        match self.book.decide_transfer(transfer, &sender, &self.past) {
-            Ok(moved) => {
+        let decided = match self.book.crosses(transfer) {
+            Some(peer) => {
+                self.open_heads(transfer.debit, peer);
+                self.book.decide_crossing(transfer, peer, &sender, &self.past)
+            }
+            None => self.book.decide_transfer(transfer, &sender, &self.past).map(Crossing::Moved),
+        };
+        match decided {
+            Ok(Crossing::Moved(moved)) => {
                 self.happen(&Event::Moved(moved));
                 Ok(moved)
+            }
+            Ok(Crossing::Sent(sent)) => {
+                self.happen(&Event::Sent(sent));
+                Ok(sent.moved)
             }
             Err(rejection) => {
                 if rejection.is_journaled() && self.past.find(transfer.id).is_none() {
@@ -123,6 +158,43 @@ impl World {
                 }
                 Err(rejection)
             }
+        }
+    }
+
+    fn open_heads(&mut self, account: AccountRef, peer: u16) {
+        let Some(currency) = self.book.account(account).map(|account| account.currency) else { return };
+        for event in self.book.channel_heads(peer, currency, self.book.stamp(self.time_us)) {
+            self.happen(&event);
+        }
+    }
+
+    /// As the bank itself.
+    pub(crate) fn open_channel(&mut self, peer: u16, incarnation: u32) -> Result<Decision, Rejection> {
+        let before = std::mem::replace(&mut self.actor, Actor::bank(Cause::Channel));
+        let key = self.key.take();
+        let decided = self.command(&Command::OpenChannel(OpenChannel { peer, incarnation }));
+        (self.actor, self.key) = (before, key);
+        decided
+    }
+
+    /// Takes a run of payments of `peer` that begins with number `first`: what is new and follows.
+    pub(crate) fn arrive(&mut self, peer: u16, first: u64, payments: &[Payment], done: u64) {
+        for (n, payment) in (first..).zip(payments) {
+            if self.book.channel(peer).unwrap().incoming.received + 1 != n {
+                continue;
+            }
+            self.open_heads(payment.credit, peer);
+            let received =
+                self.book.decide_received(payment, peer, done, self.book.stamp(self.time_us));
+            self.happen(&Event::Received(received));
+        }
+    }
+
+    /// Takes the outcomes of what was sent to `peer`, from number `first` on.
+    pub(crate) fn learn(&mut self, peer: u16, first: u64, outcomes: &[u16]) {
+        let stamp = self.book.stamp(self.time_us);
+        for event in self.book.decide_outcomes(peer, first, outcomes, stamp, usize::MAX) {
+            self.happen(&event);
         }
     }
 
@@ -166,10 +238,7 @@ impl World {
     }
 
     pub(crate) fn moved(&self) -> Vec<Moved> {
-        let moved = self.events().filter_map(|event| match event {
-            Event::Moved(moved) => Some(moved),
-            _ => None,
-        });
+        let moved = self.events().filter_map(|event| event.posting(self.book.branch()));
         moved.collect()
     }
 
