@@ -106,7 +106,7 @@ pub struct Payment {
     pub code: u16,
     /// The value date.
     pub value_date: Date,
-    /// [`Flags::REVERSAL`] and [`Flags::TAIL`], no others.
+    /// [`Flags::REVERSAL`] and [`Flags::TAIL`] (for a long reference), no others.
     pub flags: Flags,
     /// As in the transfer.
     pub reference: [u8; 16],
@@ -124,7 +124,10 @@ impl Payment {
     /// What travels of a movement.
     #[must_use]
     pub const fn of(moved: &Moved) -> Self {
-        let flags = Flags(moved.flags.0 & TRAVEL.0);
+        // A tail travels for a reference that is too long for its record; a note is the payer's own.
+        let long = moved.reference[0] == 0xff;
+        let travel = if long { TRAVEL } else { Flags::REVERSAL };
+        let flags = Flags(moved.flags.0 & travel.0);
         Self {
             id: moved.id,
             debit: moved.debit,
@@ -202,6 +205,8 @@ pub struct Open {
     pub payment: Payment,
     /// The position of its record.
     pub position: u64,
+    /// The running hash to it.
+    pub hash: u128,
 }
 
 /// How many, and how much.
@@ -244,6 +249,8 @@ pub struct Outgoing {
     pub hash: u128,
     /// Up to here each was settled or returned.
     pub done: u64,
+    /// The running hash to there.
+    pub done_hash: u128,
     /// The numbers after *done*, in order.
     pub open: VecDeque<Open>,
     /// Why it has stopped.
@@ -305,6 +312,16 @@ impl Channel {
         self.outgoing.open.get(usize::try_from(at).ok()?)
     }
 
+    /// The running hash to the number before `n`, if `n` is open or the next.
+    #[must_use]
+    pub fn hash_before(&self, n: u64) -> Option<u128> {
+        let before = n.checked_sub(1)?;
+        if before == self.outgoing.done {
+            return Some(self.outgoing.done_hash);
+        }
+        self.open(before).map(|open| open.hash)
+    }
+
     /// Sums by currency, in order of their numbers.
     pub fn sums(&self) -> impl Iterator<Item = (u16, &Totals)> {
         self.totals.iter().map(|(currency, totals)| (*currency, totals))
@@ -348,7 +365,7 @@ impl Channels {
         assert_eq!(Some(event.n), outgoing.sent.checked_add(1), "numbers are sent without gaps");
         outgoing.sent = event.n;
         outgoing.hash = running_hash(outgoing.hash, event.n, &payment);
-        outgoing.open.push_back(Open { payment, position });
+        outgoing.open.push_back(Open { payment, position, hash: outgoing.hash });
         channel.totals(payment.currency).sent.add(1, payment.amount);
     }
 
@@ -380,6 +397,7 @@ impl Channels {
             assert_eq!(open.payment.currency, event.currency, "a run settles in one currency");
             sum = sum.checked_add(open.payment.amount).expect("a run's sum fits its record");
             outgoing.done = outgoing.done.saturating_add(1);
+            outgoing.done_hash = open.hash;
         }
         assert_eq!(sum, event.amount, "a run settles what was sent");
         let count = event.last.saturating_sub(event.first).saturating_add(1);
@@ -393,7 +411,7 @@ impl Channels {
         let open = outgoing.open.pop_front().expect("what returns is open");
         assert_eq!(open.payment.id, event.moved.related, "a return names what was sent");
         assert_eq!(open.payment.amount, event.moved.amount, "a return gives back what was sent");
-        outgoing.done = event.n;
+        (outgoing.done, outgoing.done_hash) = (event.n, open.hash);
         channel.totals(event.moved.currency).returned.add(1, event.moved.amount);
     }
 }

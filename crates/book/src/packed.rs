@@ -9,7 +9,7 @@
 //! (96)      42 u16 code · 44 u32 flags · 48 [16] reference · 64 u128 related · 80 u32 timeout, seconds
 //!           84 i32 value date, days since 1970 (0: the business date) · 88 u64 zero
 //!           With the flag IMPORTED: 80 i32 the old core's business date, 88 u64 its time in microseconds.
-//! result     0 u16 code (0: accepted) · 2 u16 field · 4 u32 zero · 8 u64 position
+//! result     0 u16 code (0: accepted, 1: sent to another branch) · 2 u16 field · 4 u32 zero · 8 u64 position
 //! (32)      16 i64 have, saturated · 24 u64 need, saturated
 //! ```
 //!
@@ -278,10 +278,13 @@ pub fn digest(transfer: &Transfer, reference: &[u8], note_tag: &[u8; 16], seed: 
     }
 }
 
+/// The code of a transfer that was debited and is on its way to another branch.
+pub const SENT: u16 = 1;
+
 /// One line of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// 0 if accepted, else the rejection's number.
+    /// 0 if accepted, [`SENT`] if accepted and on its way to another branch, else the rejection's number.
     pub code: u16,
     /// The number of the [`Field`] at fault.
     pub field: u16,
@@ -298,6 +301,12 @@ impl Outcome {
     #[must_use]
     pub const fn accepted(position: u64) -> Self {
         Self { code: 0, field: 0, position, have: 0, need: 0 }
+    }
+
+    /// Debited, recorded at `position` and on its way to another branch.
+    #[must_use]
+    pub const fn sent(position: u64) -> Self {
+        Self { code: SENT, ..Self::accepted(position) }
     }
 
     /// Refused; `position` if the refusal was recorded.

@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Stamp, TransferId};
 use skerry_money::{Currency, Date};
 
-use crate::event::{Event, Received, Refused, Sent};
+use crate::event::{Event, Received, Refused, Returned, Sent};
 pub(crate) use fields::Fields;
 pub use tail::{TransferTail, TransferTailRef};
 
@@ -245,6 +245,28 @@ pub fn decode_moved(record: &Record, business_date: Date) -> Result<Option<Moved
         return Err(RecordError::Unknown { kind: fields.kind, version: fields.version });
     }
     moved(kind, &fields, business_date).map(Some)
+}
+
+/// Reads a movement of money, or a payment of a channel that moved money: sent, received and accepted, or returned. For
+/// history; such a movement names an account of another branch.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_entry(record: &Record, business_date: Date) -> Result<Option<Moved>, RecordError> {
+    let fields = Fields::read(record);
+    if !matches!(fields.kind, crossing::kind::SENT | crossing::kind::RECEIVED | crossing::kind::RETURNED) {
+        return decode_moved(record, business_date);
+    }
+    if fields.version != VERSION {
+        return Err(RecordError::Unknown { kind: fields.kind, version: fields.version });
+    }
+    Ok(match crossing::decode(&fields, business_date)? {
+        Event::Sent(Sent { moved, .. })
+        | Event::Received(Received { moved, outcome: 0, .. })
+        | Event::Returned(Returned { moved, .. }) => Some(moved),
+        _ => None,
+    })
 }
 
 #[inline]

@@ -5,9 +5,11 @@
 //! is durable. Queries over history do not come through here: see [`crate::history`].
 
 use bytes::Bytes;
+use skerry_book::channel::Totals;
+use skerry_book::event::ChannelStopped;
 use skerry_book::policy::{Policy, Proposal};
 use skerry_book::{Chart, Command, Customer, Done, Rejection, Status, TrialLine};
-use skerry_ledger::{Account, AccountRef, Hold, MovedKind, Transfer, TransferId};
+use skerry_ledger::{Account, AccountRef, Hold, Moved, MovedKind, Transfer, TransferId};
 use skerry_money::{Currency, Date};
 
 pub use skerry_book::actor::{Actor, Cause, Principal, Role};
@@ -59,6 +61,8 @@ pub enum Body {
     },
     /// A look at the book as it is now.
     Read(Read),
+    /// A message of another branch ([`crate::channels::message`]); the bank's own.
+    Channel(Bytes),
     /// Sign a checkpoint as soon as can be (for a receipt that must not wait): answered by [`Reply::Marked`].
     Checkpoint,
 }
@@ -93,6 +97,10 @@ pub enum Read {
     },
     /// An open hold.
     Hold(TransferId),
+    /// Where the money of a payment to another branch is.
+    Payment(TransferId),
+    /// What goes to and comes from other branches.
+    Channels,
     /// The trial balance.
     TrialBalance {
         /// The day; `None` is the open one.
@@ -123,6 +131,8 @@ pub enum Reply {
     Answer(Answer),
     /// To [`Body::Checkpoint`]: one is under way; [`BranchHandle::checkpoint`](crate::BranchHandle::checkpoint) shows it.
     Marked,
+    /// To [`Body::Channel`].
+    Heard,
     /// A packed body that cannot be read; nothing was done.
     Malformed(Malformed),
     /// The fate of the request is not known: ask again with the same id.
@@ -214,6 +224,10 @@ pub enum Answer {
     Customer(Box<CustomerView>),
     /// An open hold.
     Hold(Hold),
+    /// A payment to another branch.
+    Payment(Box<PaymentView>),
+    /// All channels, by peer.
+    Channels(Vec<(u16, ChannelView)>),
     /// A trial balance; its lines sum to zero per currency.
     TrialBalance {
         /// The day.
@@ -240,6 +254,58 @@ pub struct AccountView {
     pub account: Account,
     /// When the answer was true: position after the last record it could have seen.
     pub position: u64,
+}
+
+/// A payment to another branch, as its sender has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaymentView {
+    /// What left the payer; the credit is in the other branch.
+    pub moved: Moved,
+    /// Its number on the channel.
+    pub n: u64,
+    /// The position of its record.
+    pub position: u64,
+    /// What became of it.
+    pub state: PaymentState,
+}
+
+/// Where the money of a payment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentState {
+    /// In transit: debited, and not yet known to have arrived.
+    Sent,
+    /// With the payee.
+    Settled,
+    /// Given back.
+    Returned {
+        /// The number of the rejection in the payee's branch.
+        outcome: u16,
+        /// To the payer, or to *returns unapplied*.
+        to: AccountRef,
+        /// When, microseconds since 1970.
+        time_us: u64,
+        /// The position of the record.
+        position: u64,
+    },
+}
+
+/// A channel at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelView {
+    /// The peer's incarnation.
+    pub incarnation: u32,
+    /// The last number sent.
+    pub sent: u64,
+    /// The last that was settled or returned.
+    pub done: u64,
+    /// The last received.
+    pub received: u64,
+    /// Why sending has stopped.
+    pub outgoing_stopped: Option<ChannelStopped>,
+    /// Why receiving has stopped.
+    pub incoming_stopped: Option<ChannelStopped>,
+    /// Sums by currency number.
+    pub totals: Vec<(u16, Totals)>,
 }
 
 /// A customer as the book has them.
@@ -275,6 +341,17 @@ pub enum Denied {
 pub struct GatewayKey([u8; 32]);
 
 impl GatewayKey {
+    /// The seal of a message between branches: keyed BLAKE3, cut to 16 bytes.
+    #[must_use]
+    pub fn seal_message(&self, content: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"skerry channel v1");
+        hasher.update(content);
+        let mut seal = [0; 16];
+        seal.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        seal
+    }
+
     /// A key from 32 secret bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {

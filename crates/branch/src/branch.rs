@@ -6,12 +6,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use skerry_book::command::Incarnate;
 use skerry_book::{Actor, Cause, Command};
 use skerry_journal::{Journal, JournalReader, JournalStore, Position, Shelved, Storage};
 use skerry_proof::Signer;
 
-use crate::api::{Busy, BusyReason, Reply, Request};
+use crate::api::{Body, Busy, BusyReason, GatewayKey, Reply, Request, Scope};
+use crate::channels::{Outgoing, message};
 use crate::clock::{Jumped, Now};
 use crate::evidence::checkpoints;
 use crate::jobs::{Job, JobDone, Workshop};
@@ -205,6 +207,29 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
     pub fn submit(&self, request: Request, now: Now) -> Result<(), Box<(Busy, Request)>> {
         let ask = ask_of(&request);
         lock(&self.queue).admit(ask, now.monotonic_us, request).map_err(Box::new)
+    }
+
+    /// Payments may go to and come from these branches of the institution. To be said after each opening.
+    pub fn know(&mut self, peers: &[u16]) {
+        let own = self.options.branch;
+        if let Some(work) = &mut self.work {
+            work.talk.know(peers, own);
+        }
+    }
+
+    /// Queues a message of another branch.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; it will be said again.
+    pub fn deliver(&self, bytes: Bytes, now: Now) -> Result<(), Busy> {
+        let request = spoken(bytes, &self.options.gateway);
+        self.submit(request, now).map_err(|back| back.0)
+    }
+
+    /// The next message to be carried to another branch. Everything in it is durable.
+    pub fn take_message(&mut self) -> Option<Outgoing> {
+        self.work.as_mut()?.talk.outbox.pop_front()
     }
 
     /// One turn of the writer; see the crate's picture. Returns whether anything was done. A fault makes the branch sick:
@@ -424,15 +449,23 @@ impl<J: Journal> Work<J> {
     }
 }
 
+/// A message of another branch as a request of the bank's own.
+pub(crate) fn spoken(bytes: Bytes, key: &GatewayKey) -> Request {
+    let (actor, scope) = (Actor::bank(Cause::Channel), Scope::default());
+    let mac = key.authenticate(&actor, scope, 0);
+    Request { actor, scope, deadline_us: 0, mac, body: Body::Channel(bytes), reply: Box::new(drop) }
+}
+
 /// What the queue must know of a request.
 pub(crate) fn ask_of(request: &Request) -> Ask {
-    use crate::api::{Body, Role};
+    use crate::api::Role;
     let (records, bytes) = match &request.body {
         Body::Packed(bytes) => (bytes.len() / skerry_book::packed::TRANSFER_LENGTH, bytes.len()),
         Body::Transfers(asked) => {
             (asked.len(), asked.iter().map(|one| 160 + one.reference.len() + one.note.len()).sum())
         }
         Body::Command { key, .. } => (COMMAND_RECORDS, 256 + key.as_ref().map_or(0, |key| key.len())),
+        Body::Channel(bytes) => (message::weight(bytes) as usize, bytes.len()),
         Body::Read(_) | Body::Checkpoint => (1, 64),
     };
     Ask {

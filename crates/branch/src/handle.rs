@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
 use skerry_book::Status;
 use skerry_journal::{JournalStats, JournalStore};
@@ -15,7 +16,8 @@ use skerry_proof::Receipt;
 use skerry_proof::checkpoint::SignedCheckpoint;
 
 use crate::api::{Busy, Request};
-use crate::branch::{ArchiveReply, Condition, ask_of};
+use crate::branch::{ArchiveReply, Condition, ask_of, spoken};
+use crate::channels::exchange::Courier;
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
 use crate::history::{HistoryHandle, HistoryStats};
 use crate::ids::IdsStats;
@@ -32,6 +34,7 @@ pub(crate) enum Order<J> {
     Mark { snapshot: bool },
     Archive(u64, ArchiveReply),
     ConfirmClock,
+    Connect(Courier, Vec<u16>),
     Close(Sender<()>),
 }
 
@@ -73,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) figures: Mutex<Arc<Figures>>,
     pub(crate) open: RwLock<Option<OpenParts>>,
     pub(crate) orders: Sender<OrderBox>,
+    pub(crate) gateway: GatewayKey,
 }
 
 /// What an opening brings for readers.
@@ -108,6 +112,21 @@ impl BranchHandle {
         let admitted = lock(&self.0.queue).admit(ask, monotonic_us(self.0.begun), request);
         self.wake();
         admitted.map_err(|(busy, _)| busy)
+    }
+
+    /// Queues a message of another branch.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; it will be said again.
+    pub fn deliver(&self, bytes: Bytes) -> Result<(), Busy> {
+        self.submit(spoken(bytes, &self.0.gateway))
+    }
+
+    /// Lets it pay and be paid by `peers`: `courier` takes its messages, on the branch's own thread, from now on and after
+    /// each opening. Replaces the courier of before.
+    pub fn connect(&self, courier: Courier, peers: Vec<u16>) {
+        self.order(Order::Connect(courier, peers));
     }
 
     /// How it is.

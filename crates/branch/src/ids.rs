@@ -295,8 +295,8 @@ impl Ids {
     /// Inserts what a record holds: its id if it is of a money kind, and what it resolves. For replay.
     pub fn insert_record(&mut self, position: u64, record: &[u8; RECORD_BYTES]) {
         let raw = Raw(record);
-        if raw.has_id() {
-            self.insert(raw.id(), position);
+        if let Some(id) = raw.index_id() {
+            self.insert(id, position);
         }
         if let Some(related) = raw.related() {
             self.insert_resolution(related, position);
@@ -415,7 +415,7 @@ fn confirm(
     }
     let same = |record: &[u8; RECORD_BYTES]| {
         let raw = Raw(record);
-        (raw.has_id() && raw.id() == id) || raw.related().is_some_and(|related| resolution_of(related) == id)
+        raw.index_id() == Some(id) || raw.related().is_some_and(|related| resolution_of(related) == id)
     };
     Ok(candidates.iter().zip(&found).find(|(_, record)| same(record)).map(|(position, _)| *position))
 }

@@ -11,7 +11,8 @@
 //!                 quotas      encode, index              └──► history, id runs, snapshots (jobs)
 //! ```
 //!
-//! It refuses to know HTTP, JSON, other branches and other nodes.
+//! It refuses to know HTTP, JSON and other nodes; of other branches it knows what they [say](channels::message), not
+//! where they are.
 //!
 //! # Invariants
 //!
@@ -25,6 +26,7 @@
 pub mod api;
 mod batch;
 mod branch;
+pub mod channels;
 pub mod clock;
 pub mod coverage;
 pub mod evidence;

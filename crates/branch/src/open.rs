@@ -22,6 +22,7 @@ use skerry_proof::mmr::Mmr;
 use skerry_proof::{HashAlgorithm, PublicKey, Signer};
 
 use crate::batch::{Builder, Writer};
+use crate::channels::Talk;
 use crate::clock::{Clock, Now};
 use crate::evidence::checkpoints::{self, CheckpointFileError};
 use crate::evidence::nodes::Nodes;
@@ -224,6 +225,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         torn: recovery.torn,
     };
     let stamp = base.book.stamp(base.time_us);
+    let talk = Talk::new(&base.book);
     let work = Work {
         options: Arc::clone(options),
         writer,
@@ -254,6 +256,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         ids,
         meters: Meters::default(),
         metrics: Metrics::opened(found.replayed),
+        talk,
         scratch: Scratch::default(),
     };
     Ok(Opened { work, workshop, found })
@@ -489,6 +492,11 @@ impl Replay<'_> {
         let event = record::decode(record, tail, date).map_err(unread)?.event;
         match &event {
             Event::Moved(moved) => self.base.count(moved),
+            Event::Sent(_) | Event::Received(_) | Event::Settled(_) | Event::Returned(_) => {
+                if let Some(moved) = event.posting(self.base.book.branch()) {
+                    self.base.count(&moved);
+                }
+            }
             // Erasing is part of what happened: it is done again, whatever was restored.
             Event::CustomerErased(erased) => {
                 crate::coverage::Mark::ErasedAgain.hit();

@@ -36,6 +36,8 @@ pub struct Options {
     pub freeze_pages: usize,
     /// Hold expiries journaled in one batch at most.
     pub expiries_per_batch: u32,
+    /// Payments to another branch are sent again after so long without an answer; microseconds.
+    pub resend_us: u64,
     /// Bounds of the id index.
     pub ids: IdsConfig,
     /// Bounds of the history.
@@ -62,6 +64,7 @@ impl Options {
             snapshots_kept: 2,
             freeze_pages: 4_096,
             expiries_per_batch: 1024,
+            resend_us: 500_000,
             ids: IdsConfig::new(secret),
             history: HistoryConfig::new(branch, secret),
             sabotage: Sabotage::default(),

@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use skerry_journal::{Journal, JournalStore, Storage};
 
 use crate::branch::{Branch, Condition, Parts, ReaderOf, chain};
+use crate::channels::exchange::Courier;
 use crate::clock::Now;
 use crate::evidence::receipts::Desk;
 use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, monotonic_us, wake};
@@ -69,6 +70,7 @@ impl BranchThread {
             figures: Mutex::default(),
             open: RwLock::new(None),
             orders,
+            gateway: branch.options().gateway.clone(),
         });
         let (results, done) = unbounded();
         let driver = Driver {
@@ -80,6 +82,7 @@ impl BranchThread {
             results,
             done,
             lanes: None,
+            courier: None,
         };
         let (opened, first) = bounded(1);
         let writer = std::thread::Builder::new()
@@ -146,6 +149,7 @@ struct Driver<J: JournalStore, S: Storage> {
     results: Sender<(u64, JobDone)>,
     done: Receiver<(u64, JobDone)>,
     lanes: Option<(u64, Lanes<ReaderOf<J>>)>,
+    courier: Option<(Courier, Vec<u16>)>,
 }
 
 impl<J, S> Driver<J, S>
@@ -163,6 +167,7 @@ where
             let mut busy = self.branch.turn(now);
             busy |= self.take_back(now);
             self.hand_out();
+            self.carry();
             self.settle();
             if figures_at.elapsed() >= FIGURES {
                 self.renew_figures();
@@ -204,6 +209,9 @@ where
     }
 
     fn after_opening(&mut self) {
+        if let Some((_, peers)) = &self.courier {
+            self.branch.know(peers);
+        }
         let waker = self.shared.wake.clone();
         if let Some(work) = self.branch.work_mut() {
             work.journal.on_progress(Box::new(move || wake(&waker)));
@@ -290,6 +298,15 @@ where
         }
     }
 
+    /// Hands what is to be said to whoever carries it; without anybody it is dropped, and said again later.
+    fn carry(&mut self) {
+        while let Some(message) = self.branch.take_message() {
+            if let Some((courier, _)) = &self.courier {
+                courier(message);
+            }
+        }
+    }
+
     /// Tells the condition, and lets go of a branch that has become sick.
     fn settle(&mut self) {
         let condition = self.branch.condition().clone();
@@ -344,6 +361,10 @@ where
                 self.branch.mark(now, snapshot);
             }
             Order::Archive(before, reply) => self.branch.archive(before, reply),
+            Order::Connect(courier, peers) => {
+                self.branch.know(&peers);
+                self.courier = Some((courier, peers));
+            }
             Order::ConfirmClock => {
                 let now = self.now();
                 self.branch.confirm_clock(now);
@@ -387,6 +408,7 @@ where
             let mut busy = self.branch.turn(now);
             busy |= self.take_back(now);
             self.hand_out();
+            self.carry();
             if !busy {
                 let _ = self.woken.recv_timeout(TICK);
             }

@@ -127,7 +127,7 @@ pub(crate) fn parse_bytes(text: &str) -> Option<Vec<u8>> {
 fn record(receipt: &Receipt) -> anyhow::Result<Value> {
     let day = skerry_money::Date(receipt.checkpoint.checkpoint.business_date);
     let moved =
-        skerry_book::record::decode_moved(&receipt.record, day).context("could not read the record")?;
+        skerry_book::record::decode_entry(&receipt.record, day).context("could not read the record")?;
     let Some(moved) = moved else { return Ok(json!({"kind": "not a transfer"})) };
     Ok(json!({
         "kind": format!("{:?}", moved.kind).to_lowercase(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! channels: count u32, then each by peer: peer u16 · incarnation u32
-//!   outgoing: sent u64 · hash u128 · done u64 · open: count u32, each payment 84, position u64 · stop
+//!   outgoing: sent u64 · done u64 · hash to it u128 · open: count u32, each payment 84, position u64 · stop
 //!   incoming: received u64 · hash u128 · forgotten u64 · outcomes: count u32, each u16 · stop
 //!   totals: count u32, each by currency: number u16 · sent, settled, returned, received, refused: count u64, amount u128
 //! holds to be sent: count u32, each by id: id u128 · payee u64
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use skerry_ledger::{AccountRef, Stamp, TransferId};
 use skerry_money::Date;
 
-use super::{Channel, Channels, Incoming, Open, Outgoing, Payment, Sum, Totals, WINDOW};
+use super::{Channel, Channels, Incoming, Open, Outgoing, Payment, Sum, Totals, WINDOW, running_hash};
 use crate::event::{ChannelStopped, StopReason};
 use crate::wire::{Reader, Short, put_count};
 
@@ -53,8 +53,8 @@ impl Channels {
 
 fn put_outgoing(outgoing: &Outgoing, out: &mut Vec<u8>) {
     out.extend_from_slice(&outgoing.sent.to_le_bytes());
-    out.extend_from_slice(&outgoing.hash.to_le_bytes());
     out.extend_from_slice(&outgoing.done.to_le_bytes());
+    out.extend_from_slice(&outgoing.done_hash.to_le_bytes());
     put_count(out, outgoing.open.len());
     for open in &outgoing.open {
         out.extend_from_slice(&open.payment.encode());
@@ -129,17 +129,19 @@ fn take_channel(reader: &mut Reader<'_>, peer: u16) -> Result<Channel, Short> {
 }
 
 fn take_outgoing(reader: &mut Reader<'_>, peer: u16) -> Result<Outgoing, Short> {
-    let (sent, hash, done) = (reader.u64()?, reader.u128()?, reader.u64()?);
+    let (sent, done, done_hash) = (reader.u64()?, reader.u64()?, reader.u128()?);
     let count = reader.count(WINDOW)?;
     if sent.checked_sub(done).and_then(|open| usize::try_from(open).ok()) != Some(count) {
         return Err(Short);
     }
     let mut open = VecDeque::with_capacity(count);
-    for _ in 0..count {
+    let mut hash = done_hash;
+    for n in (done.saturating_add(1)..).take(count) {
         let payment = Payment::decode(&reader.array()?).ok_or(Short)?;
-        open.push_back(Open { payment, position: reader.u64()? });
+        hash = running_hash(hash, n, &payment);
+        open.push_back(Open { payment, position: reader.u64()?, hash });
     }
-    Ok(Outgoing { sent, hash, done, open, stopped: take_stop(reader, peer)? })
+    Ok(Outgoing { sent, hash, done, done_hash, open, stopped: take_stop(reader, peer)? })
 }
 
 fn take_incoming(reader: &mut Reader<'_>, peer: u16) -> Result<Incoming, Short> {

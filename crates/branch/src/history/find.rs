@@ -4,8 +4,9 @@
 //! pieces, and only as long as the page is not full. Running totals begin at a block's known totals
 //! and go up (oldest first) or down (newest first) from there.
 
+use skerry_book::record::crossing::kind as crossing;
 use skerry_book::record::kind;
-use skerry_ledger::AccountRef;
+use skerry_ledger::{AccountRef, Flags};
 use skerry_money::Date;
 
 use super::asked::{AsOf, Cursor, Entry, Kinds, Order, Page, Query, Side, Totals};
@@ -352,9 +353,17 @@ fn may_pass(query: &Query, row: &Row) -> bool {
 
 fn is_of(kinds: Kinds, raw: Raw<'_>) -> bool {
     match kinds {
-        Kinds::Posted => is_posted(raw.kind()),
-        Kinds::Holds => raw.is_moved() && raw.kind() != kind::POSTED,
+        Kinds::Posted => raw.is_moved() && is_posted(raw.kind()),
+        Kinds::Holds => raw.is_moved() && is_of_a_hold(raw),
         Kinds::All => raw.is_moved(),
+    }
+}
+
+fn is_of_a_hold(raw: Raw<'_>) -> bool {
+    match raw.kind() {
+        kind::POSTED | crossing::RECEIVED | crossing::RETURNED => false,
+        crossing::SENT => raw.flags().has(Flags::POST),
+        _ => true,
     }
 }
 

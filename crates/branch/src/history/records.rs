@@ -3,7 +3,9 @@
 //! The record's format belongs to `skerry_book::record`. Decoding whole events would cost more than all
 //! the rest of indexing; so this file knows the offsets of the money kinds, and a test holds it to the owner's.
 
+use skerry_book::channel::received_id;
 use skerry_book::record;
+use skerry_book::record::crossing::kind::{HELD_TO_SEND, RECEIVED, RETURNED, SENT};
 use skerry_ledger::{AccountRef, Flags, Moved, TransferId};
 use skerry_money::Date;
 
@@ -120,23 +122,34 @@ impl Raw<'_> {
         if self.imported() { self.u32(108) as i32 } else { batch_date }
     }
 
-    /// What it resolves or reverses.
+    /// What it resolves, reverses or gives back, as the id index knows it.
     #[inline]
     pub(crate) fn related(self) -> Option<TransferId> {
-        let related = self.u128(80);
-        (related != 0 && self.is_moved() && !self.imported()).then_some(TransferId(related))
+        let related = TransferId(self.u128(80));
+        if related == TransferId::NONE || !self.is_moved() || self.imported() || self.kind() == RECEIVED {
+            return None;
+        }
+        // A payment that came from another branch is reversed by one that goes back there.
+        let back = self.kind() == SENT && self.flags().has(Flags::REVERSAL);
+        Some(if back { received_id(related, self.credit().branch()) } else { related })
     }
 
-    /// Whether it moved, held or released money: kinds 1 to 5.
+    /// Whether it moved, held or released money.
     #[inline]
     pub(crate) fn is_moved(self) -> bool {
-        (record::kind::POSTED..=record::kind::HOLD_EXPIRED).contains(&self.kind())
+        match self.kind() {
+            record::kind::POSTED..=record::kind::HOLD_EXPIRED | HELD_TO_SEND | SENT | RETURNED => true,
+            RECEIVED => self.u16(106) == 0,
+            _ => false,
+        }
     }
 
-    /// Whether its id belongs in the id index: money moved, and refusals that stick. An expiry has none.
+    /// Under which id the id index knows it: money moved, and refusals that stick. An expiry has none.
     #[inline]
-    pub(crate) fn has_id(self) -> bool {
-        (record::kind::POSTED..=record::kind::REFUSED).contains(&self.kind()) && self.id() != TransferId::NONE
+    pub(crate) fn index_id(self) -> Option<TransferId> {
+        let id = self.id();
+        let known = id != TransferId::NONE && (self.is_moved() || self.kind() == record::kind::REFUSED);
+        known.then(|| if self.kind() == RECEIVED { received_id(id, self.debit().branch()) } else { id })
     }
 
     /// The whole of it, as the owner of the format reads it; `None` if it is not of a money kind.
@@ -146,14 +159,14 @@ impl Raw<'_> {
     /// [`SideError::Record`] if it is no record that the book knows.
     pub(crate) fn moved(self, position: u64, batch_date: i32) -> Result<Option<Moved>, SideError> {
         let unread = |error| SideError::Record { position, source: Box::new(error) };
-        record::decode_moved(self.0, Date(batch_date)).map_err(unread)
+        record::decode_entry(self.0, Date(batch_date)).map_err(unread)
     }
 }
 
 /// Whether a money kind moves posted balances.
 #[inline]
 pub(crate) const fn is_posted(kind: u16) -> bool {
-    matches!(kind, record::kind::POSTED | record::kind::HOLD_POSTED)
+    matches!(kind, record::kind::POSTED | record::kind::HOLD_POSTED | SENT | RECEIVED | RETURNED)
 }
 
 #[cfg(test)]
@@ -204,7 +217,7 @@ mod tests {
             record::encode_moved(&moved, 0, &mut bytes);
             let raw = Raw(&bytes);
             prop_assert_eq!(raw.moved(0, dates.1).unwrap(), Some(moved));
-            prop_assert!(raw.is_moved() && raw.has_id() == (ids.0 != 0));
+            prop_assert!(raw.is_moved() && raw.index_id().is_some() == (ids.0 != 0));
             prop_assert_eq!((raw.id(), raw.debit(), raw.credit(), raw.amount()), (moved.id, moved.debit, moved.credit, moved.amount));
             prop_assert_eq!((raw.code(), raw.reference(), raw.flags()), (code, reference, moved.flags));
             prop_assert_eq!(raw.own_time_us(), if imported { ids.2 } else { time_us });

@@ -63,7 +63,7 @@ impl<J: Journal> Work<J> {
             Event::CustomerErased(erased) => {
                 self.marks.erasing(KeyRef(erased.key_ref), self.filling.number() + 1)
             }
-            _ => {}
+            other => self.index_channel(other, position),
         }
         if Self::ends_batch(event) {
             self.must_seal = true;

@@ -11,6 +11,7 @@
 //! - A [`Fault`] ends its life: nothing of its memory is used again.
 
 mod bank;
+mod channels;
 mod commands;
 mod marks;
 mod past;
@@ -31,6 +32,7 @@ use skerry_proof::mmr::Mmr;
 
 use crate::api::{Reply, Request};
 use crate::batch::{Builder, Writer};
+use crate::channels::Talk;
 use crate::clock::{Clock, Jumped, Now};
 use crate::held::HeldReplies;
 use crate::history::SideError;
@@ -126,6 +128,8 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) followers_behind: bool,
     pub(crate) meters: Meters,
     pub(crate) metrics: Metrics,
+    /// The talk with other branches.
+    pub(crate) talk: Talk,
     pub(crate) scratch: Scratch,
 }
 
@@ -176,6 +180,7 @@ impl<J: Journal> Work<J> {
         done |= self.freeze();
         self.mark_idle(now);
         done |= self.release(now, queue);
+        done |= self.speak(now)?;
         self.find_work();
         Ok(done)
     }
@@ -193,6 +198,7 @@ impl<J: Journal> Work<J> {
             self.polled = appended.head;
             self.ids.durable(appended.head.position.0, appended.head.hash);
             self.metrics.durable(&appended, now);
+            self.talk.durable(appended.head.batch);
             self.feed(appended.batch);
             self.marks.durable(appended.head.batch, &mut self.jobs);
             done = true;
@@ -261,6 +267,7 @@ impl<J: Journal> Work<J> {
         self.mmr.append(batch.header().history_leaf(), |_| {});
         self.sealed = Head::after(&batch);
         assert_eq!(self.sealed.position.0, self.book.position(), "a record for each event, in order");
+        self.talk.sealed(self.sealed.batch, &self.book);
         self.must_seal = false;
         self.sealed_time_us = time_us;
         self.writer.incarnation = self.book.incarnation().max(1);

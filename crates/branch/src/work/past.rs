@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 
+use skerry_book::channel::received_id;
+use skerry_book::event::{Received, Sent};
 use skerry_book::record;
 use skerry_book::{Book, Event};
 use skerry_journal::{JournalReader, Position, ReadError};
@@ -49,7 +51,11 @@ impl<R: JournalReader> Known<'_, R> {
             event => event?,
         };
         match event {
-            Event::Moved(moved) => Ok(Earlier::Moved { resolved: self.resolution(&moved)?, moved }),
+            Event::Moved(moved) => Ok(Earlier::Moved { resolved: self.resolution(&moved, id)?, moved }),
+            Event::Sent(Sent { moved, .. }) | Event::Received(Received { moved, .. }) => {
+                Ok(Earlier::Moved { resolved: self.resolution(&moved, id)?, moved })
+            }
+            Event::Returned(_) => Ok(Earlier::Foreign),
             Event::Refused(refused) => Ok(Earlier::Refused {
                 digest: refused.digest,
                 code: refused.code,
@@ -63,15 +69,17 @@ impl<R: JournalReader> Known<'_, R> {
         }
     }
 
-    fn resolution(&self, moved: &Moved) -> Result<Option<MovedKind>, Fault> {
+    /// What resolved or reversed the movement that is known under `id`.
+    fn resolution(&self, moved: &Moved, id: TransferId) -> Result<Option<MovedKind>, Fault> {
         if !matches!(moved.kind, MovedKind::Held | MovedKind::Posted | MovedKind::HoldPosted) {
             return Ok(None);
         }
-        let Some(position) = self.ids.find_resolution(moved.id).map_err(Fault::Side)? else {
+        let Some(position) = self.ids.find_resolution(id).map_err(Fault::Side)? else {
             return Ok(None);
         };
         match self.event(position)? {
             Event::Moved(resolving) => Ok(Some(resolving.kind)),
+            Event::Sent(resolving) => Ok(Some(resolving.moved.kind)),
             _ => Ok(None),
         }
     }
@@ -133,8 +141,12 @@ pub(crate) fn must_wait(
         if transfer.related == TransferId::NONE {
             continue;
         }
-        let original = ids.find(transfer.related).map_err(Fault::Side)?;
-        let resolution = ids.find_resolution(transfer.related).map_err(Fault::Side)?;
+        let related = match transfer.flags.has(Flags::REVERSAL) && book.crosses(transfer).is_some() {
+            true => received_id(transfer.related, transfer.credit.branch()),
+            false => transfer.related,
+        };
+        let original = ids.find(related).map_err(Fault::Side)?;
+        let resolution = ids.find_resolution(related).map_err(Fault::Side)?;
         if !in_flight(original) && !in_flight(resolution) {
             continue;
         }

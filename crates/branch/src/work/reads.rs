@@ -1,11 +1,16 @@
 //! Looks at the book as it is now, the batch being filled included; the answers wait like all others.
 
-use skerry_book::{Actor, Role};
+use std::cell::Cell;
+
+use skerry_book::{Actor, Channel, Event, Role};
 use skerry_journal::Journal;
-use skerry_ledger::Basis;
+use skerry_ledger::{Basis, TransferId};
 
 use super::Work;
-use crate::api::{AccountView, Answer, CustomerView, Denied, Read, Reply, Scope};
+use super::past::Known;
+use crate::api::{
+    AccountView, Answer, ChannelView, CustomerView, Denied, PaymentState, PaymentView, Read, Reply, Scope,
+};
 
 impl<J: Journal> Work<J> {
     pub(super) fn read(&self, actor: &Actor, scope: Scope, read: &Read) -> Reply {
@@ -41,6 +46,8 @@ impl<J: Journal> Work<J> {
                 Answer::TrialBalance { date, lines: self.book.trial_balance(date, basis) }
             }
             Read::Hold(id) => Answer::Hold(self.book.ledger().hold(id)?),
+            Read::Payment(id) => Answer::Payment(Box::new(self.payment(id)?)),
+            Read::Channels => Answer::Channels(self.book.channels().map(view).collect()),
             Read::Chart => Answer::Chart(Box::new(self.book.chart().clone())),
             Read::Proposals => {
                 Answer::Proposals(self.book.proposals(self.filling.time_us()).copied().collect())
@@ -50,10 +57,54 @@ impl<J: Journal> Work<J> {
         })
     }
 
+    /// A payment that was sent; what was journaled about it and is not yet durable shows once it is.
+    fn payment(&self, id: TransferId) -> Option<PaymentView> {
+        let position = self.ids.find(id).ok()??;
+        let Event::Sent(sent) = self.durable_event(position)? else { return None };
+        let channel = self.book.channel(sent.moved.credit.branch())?;
+        let resolution = self.ids.find_resolution(id).ok()?;
+        let state = match resolution.map(|at| (at, self.durable_event(at))) {
+            Some((position, Some(Event::Returned(returned)))) => PaymentState::Returned {
+                outcome: returned.outcome,
+                to: returned.moved.credit,
+                time_us: returned.moved.time_us,
+                position,
+            },
+            None if sent.n <= channel.outgoing.done => PaymentState::Settled,
+            _ => PaymentState::Sent,
+        };
+        Some(PaymentView { moved: sent.moved, n: sent.n, position, state })
+    }
+
+    fn durable_event(&self, position: u64) -> Option<Event> {
+        let durable = position < self.journal.head().position.0;
+        if !durable && self.filling.record(position).is_none() {
+            return None;
+        }
+        let fault = Cell::new(None);
+        Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault }
+            .event(position)
+            .ok()
+    }
+
     fn customer(&self, serial: u32) -> Option<Answer> {
         let customer = *self.book.customer(serial)?;
         let accounts = self.book.accounts(serial).map(|(reference, account)| (reference, *account)).collect();
         let position = self.filling.next_position();
         Some(Answer::Customer(Box::new(CustomerView { serial, customer, accounts, position })))
     }
+}
+
+fn view((peer, channel): (u16, &Channel)) -> (u16, ChannelView) {
+    let (outgoing, incoming) = (&channel.outgoing, &channel.incoming);
+    let view = ChannelView {
+        incarnation: channel.incarnation,
+        sent: outgoing.sent,
+        done: outgoing.done,
+        received: incoming.received,
+        outgoing_stopped: outgoing.stopped,
+        incoming_stopped: incoming.stopped,
+        totals: channel.sums().map(|(currency, totals)| (currency, *totals)).collect(),
+    };
+    (peer, view)
 }

@@ -3,7 +3,7 @@
 use skerry_journal::Journal;
 
 use super::{Fault, SharedQueue, Work, lock};
-use crate::api::{Body, Busy, BusyReason, Denied, Reply, Request};
+use crate::api::{Body, Busy, BusyReason, Denied, Reply, Request, Role};
 use crate::clock::Now;
 use crate::held::Held;
 use crate::meters::{Kind, Meter};
@@ -70,7 +70,7 @@ impl<J: Journal> Work<J> {
         let (records, bytes) = (self.filling.next_position(), self.filling.bytes());
         let refusals = self.metrics.refusals;
         let kind = kind_of(&request.body);
-        let value = match self.answer(&request) {
+        let value = match self.answer(&request, now) {
             Ok(Served::Answer(value)) => value,
             Ok(Served::MustWait) => return Ok(Some((ask, request))),
             Err(fault) => {
@@ -97,7 +97,7 @@ impl<J: Journal> Work<J> {
         Ok(None)
     }
 
-    fn answer(&mut self, request: &Request) -> Result<Served, Fault> {
+    fn answer(&mut self, request: &Request, now: Now) -> Result<Served, Fault> {
         if request.deadline_us != 0 && self.clock.last_us() > request.deadline_us {
             return Ok(Served::Answer(Reply::Expired));
         }
@@ -113,6 +113,11 @@ impl<J: Journal> Work<J> {
                 Ok(Served::Answer(self.command(&actor, request.scope, command, key.as_deref())))
             }
             Body::Read(read) => Ok(Served::Answer(self.read(&actor, request.scope, read))),
+            Body::Channel(bytes) if actor.role == Role::Bank => {
+                self.hear(bytes, now)?;
+                Ok(Served::Answer(Reply::Heard))
+            }
+            Body::Channel(_) => Ok(Served::Answer(Reply::Denied(Denied::Role))),
             Body::Checkpoint => {
                 self.marks.want_checkpoint();
                 Ok(Served::Answer(Reply::Marked))
@@ -141,6 +146,6 @@ fn kind_of(body: &Body) -> Kind {
         Body::Transfers(_) => Kind::Transfers,
         Body::Command { .. } => Kind::Command,
         Body::Read(_) => Kind::Read,
-        Body::Checkpoint => Kind::Bank,
+        Body::Checkpoint | Body::Channel(_) => Kind::Bank,
     }
 }

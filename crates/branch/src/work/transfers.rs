@@ -7,9 +7,10 @@ use std::cell::Cell;
 
 use skerry_book::packed::{self, PackedError};
 use skerry_book::record::{self, TransferTailRef};
-use skerry_book::{Actor, Book, Event, Rejection, Role, Sender};
+use skerry_book::event::Sent;
+use skerry_book::{Actor, Book, Crossing, Event, Rejection, Role, Sender};
 use skerry_journal::{Journal, ReadError};
-use skerry_ledger::{AccountRef, Flags, Moved, Rejection as LedgerRejection, Transfer, TransferId};
+use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Rejection as LedgerRejection, Transfer, TransferId};
 
 use super::past::{Known, must_wait, position_of};
 use super::serve::Served;
@@ -29,6 +30,12 @@ trait Results {
     fn refused(&mut self, rejection: Rejection, position: Option<u64>);
 }
 
+/// Whether a movement's payee lives in another branch than its payer.
+#[inline]
+fn leaves(moved: &Moved) -> bool {
+    moved.debit.branch() != moved.credit.branch() && moved.kind != MovedKind::Held
+}
+
 struct PackedResults {
     bytes: Vec<u8>,
     accepted: u32,
@@ -36,8 +43,12 @@ struct PackedResults {
 
 impl Results for PackedResults {
     #[inline]
-    fn accepted(&mut self, position: u64, _: &Moved) {
-        self.bytes.extend_from_slice(&packed::Outcome::accepted(position).encode());
+    fn accepted(&mut self, position: u64, moved: &Moved) {
+        let outcome = match leaves(moved) {
+            true => packed::Outcome::sent(position),
+            false => packed::Outcome::accepted(position),
+        };
+        self.bytes.extend_from_slice(&outcome.encode());
         self.accepted += 1;
     }
 
@@ -200,6 +211,11 @@ impl<J: Journal> Work<J> {
                 index = self.run_chain(asking, index, results)?;
                 continue;
             }
+            if let Some(peer) = self.book.crosses(transfer) {
+                self.run_crossing(index, peer, asking, results)?;
+                index += 1;
+                continue;
+            }
             match self.decide_one(transfer, &asking.sender)? {
                 Ok(moved) if asking.texts.is_empty() => {
                     let position = self.write_plain(&moved, asking.actor);
@@ -222,6 +238,61 @@ impl<J: Journal> Work<J> {
         let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
         let decided = self.book.decide_transfer(transfer, sender, &past);
         fault.into_inner().map_or(Ok(decided), |fault| Err(*fault))
+    }
+
+    /// A transfer to another branch: the payer is debited, and it goes out once that is durable.
+    fn run_crossing<R: Results>(
+        &mut self,
+        index: usize,
+        peer: u16,
+        asking: &Asking<'_>,
+        results: &mut R,
+    ) -> Result<(), Fault> {
+        let transfer = &asking.transfers[index];
+        if !self.open_heads(transfer, peer, asking, index) {
+            return self.refuse(transfer, Rejection::ChannelBusy { open: 0 }, asking, results);
+        }
+        let fault = Cell::new(None);
+        let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
+        let decided = self.book.decide_crossing(transfer, peer, &asking.sender, &past);
+        if let Some(fault) = fault.into_inner() {
+            return Err(*fault);
+        }
+        let tail = asking.tail(index);
+        match decided {
+            Ok(Crossing::Moved(moved)) => {
+                let (position, moved) = self.write_with_tail(moved, asking.actor, tail);
+                results.accepted(position, &moved);
+            }
+            Ok(Crossing::Sent(mut sent)) => {
+                if !tail.is_empty() {
+                    sent.moved.flags = sent.moved.flags.with(Flags::TAIL);
+                }
+                let position = self.write_sent(&sent, asking.actor, tail);
+                results.accepted(position, &sent.moved);
+            }
+            Err(rejection) => self.refuse(transfer, rejection, asking, results)?,
+        }
+        Ok(())
+    }
+
+    /// The channel's heads in the payer's currency: opened by the first payment. Returns whether the batch had room.
+    fn open_heads(&mut self, transfer: &Transfer, peer: u16, asking: &Asking<'_>, index: usize) -> bool {
+        let account = match transfer.flags.has(Flags::REVERSAL) {
+            // Of one of these it becomes the payer's, if of any.
+            true => None,
+            false => self.book.account(transfer.debit),
+        };
+        let Some(currency) = account.map(|account| account.currency) else { return true };
+        let heads = self.book.channel_heads(peer, currency, asking.sender.stamp());
+        let rest = asking.transfers.len() - index + heads.len();
+        if !heads.is_empty() && (self.filling.room() as usize) < rest {
+            return false;
+        }
+        for event in &heads {
+            self.write_event(event, asking.actor);
+        }
+        true
     }
 
     /// A chain is all transfers up to the first that is not linked to a next one. Returns the index after it.
@@ -306,7 +377,7 @@ impl<J: Journal> Work<J> {
         let fault = Cell::new(None);
         let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
         match past.event(position) {
-            Ok(Event::Moved(moved)) => Ok(Some((position, moved))),
+            Ok(Event::Moved(moved) | Event::Sent(Sent { moved, .. })) => Ok(Some((position, moved))),
             Ok(_) | Err(Fault::Read(ReadError::Archived { .. })) => Ok(None),
             Err(fault) => Err(fault),
         }

@@ -16,7 +16,7 @@ fn agrees(bank: &Bank, history: &mut History, ids: &mut crate::ids::Ids) -> Resu
     }
     let records = bank.memory.records.read().unwrap().clone();
     for (position, record) in (0_u64..).zip(&records) {
-        let known = records::Raw(record).has_id().then_some(position);
+        let known = records::Raw(record).index_id().map(|_| position);
         prop_assert_eq!(ids.find(id_at(position)).unwrap(), known);
     }
     Ok(())

@@ -1,0 +1,132 @@
+//! What a branch remembers of its talk with other branches beyond its book: what is durable, what was handed out, and
+//! when to say it again.
+//!
+//! Nothing here outlives an opening: a branch that opens sends again whatever is open, and the other side answers what
+//! it has seen with the outcome that it kept.
+//!
+//! # Invariants
+//!
+//! - A number, an outcome or *done* is told only once it is durable.
+//! - What waits to be carried is bounded; what finds no room is told later.
+
+pub mod exchange;
+pub mod message;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use skerry_book::Book;
+
+pub use message::Outgoing;
+
+/// Messages that wait to be carried, at most.
+const OUTBOX_MAX: usize = 64;
+
+/// The numbers of a channel at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Numbers {
+    /// The last sent.
+    pub(crate) sent: u64,
+    /// The last settled or returned.
+    pub(crate) done: u64,
+    /// The last received.
+    pub(crate) received: u64,
+}
+
+impl Numbers {
+    fn of(book: &Book, peer: u16) -> Self {
+        book.channel(peer).map_or_else(Self::default, |channel| Self {
+            sent: channel.outgoing.sent,
+            done: channel.outgoing.done,
+            received: channel.incoming.received,
+        })
+    }
+}
+
+/// The talk with one other branch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Line {
+    /// What is durable.
+    pub(crate) durable: Numbers,
+    /// Up to here payments were handed out since they last had to be sent again.
+    pub(crate) out: u64,
+    /// Up to here outcomes were told.
+    pub(crate) told: u64,
+    /// When something was last handed out or heard, monotonic microseconds.
+    pub(crate) moved_us: u64,
+    /// Outcomes are to be told.
+    pub(crate) tell: bool,
+    /// They are to be told from the first that is kept.
+    pub(crate) tell_all: bool,
+    /// The other is to send again what follows what was received.
+    pub(crate) again: bool,
+    /// The other asked who this is.
+    pub(crate) welcome: bool,
+    /// When it was last asked who it is; 0 never.
+    pub(crate) hello_us: u64,
+}
+
+/// The talk with all.
+#[derive(Debug, Default)]
+pub(crate) struct Talk {
+    pub(crate) lines: BTreeMap<u16, Line>,
+    /// Those with something to say or to wait for.
+    pub(crate) busy: BTreeSet<u16>,
+    /// Peers whose numbers changed in the batch being filled.
+    touched: Vec<u16>,
+    /// What becomes durable with how many batches, in order.
+    sealed: VecDeque<(u64, u16, Numbers)>,
+    pub(crate) outbox: VecDeque<Outgoing>,
+}
+
+impl Talk {
+    /// For a branch that opens: everything in its book is durable.
+    pub(crate) fn new(book: &Book) -> Self {
+        let mut talk = Self::default();
+        for (peer, _) in book.channels() {
+            let durable = Numbers::of(book, peer);
+            let line = Line { durable, out: durable.done, ..Line::default() };
+            talk.lines.insert(peer, line);
+            talk.busy.insert(peer);
+        }
+        talk
+    }
+
+    /// Payments may go to and come from these branches.
+    pub(crate) fn know(&mut self, peers: &[u16], own: u16) {
+        for peer in peers.iter().filter(|peer| **peer != own) {
+            self.lines.entry(*peer).or_default();
+            self.busy.insert(*peer);
+        }
+    }
+
+    /// The numbers of a channel have changed.
+    #[inline]
+    pub(crate) fn touch(&mut self, peer: u16) {
+        if self.touched.last() != Some(&peer) && !self.touched.contains(&peer) {
+            self.touched.push(peer);
+        }
+    }
+
+    /// A batch was sealed, the `batches`-th.
+    pub(crate) fn sealed(&mut self, batches: u64, book: &Book) {
+        for peer in self.touched.drain(..) {
+            self.sealed.push_back((batches, peer, Numbers::of(book, peer)));
+        }
+    }
+
+    /// So many batches are durable.
+    pub(crate) fn durable(&mut self, batches: u64) {
+        while self.sealed.front().is_some_and(|(needs, ..)| *needs <= batches) {
+            let Some((_, peer, numbers)) = self.sealed.pop_front() else { return };
+            let line = self.lines.entry(peer).or_default();
+            line.tell |= numbers.received > line.durable.received;
+            line.durable = numbers;
+            line.out = line.out.max(numbers.done);
+            self.busy.insert(peer);
+        }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.len() < OUTBOX_MAX
+    }
+}

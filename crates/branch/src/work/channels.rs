@@ -1,0 +1,399 @@
+//! The talk with other branches: what is heard becomes records, what is durable becomes messages.
+
+use skerry_book::channel::{Channel, received_id, running_hash};
+use skerry_book::command::{OpenChannel, StopChannel};
+use skerry_book::event::{Received, Sent, StopReason};
+use skerry_book::record::{self, RECORD_LENGTH, TransferTailRef};
+use skerry_book::{Actor, CHANNEL_LEVEL, Cause, Command, Event};
+use skerry_journal::{Journal, JournalReader, Position};
+use skerry_ledger::{Flags, TransferId};
+
+use super::{Fault, Work};
+use crate::channels::{Line, Outgoing};
+use crate::channels::message::{self, Header, Outcomes, RUN_MAX, Run, Said};
+use crate::clock::Now;
+
+/// Who is asked again who it is, after so long.
+const HELLO_US: u64 = 1_000_000;
+/// Bytes of tails after which a run ends.
+const TAILS_MAX: usize = 128 << 10;
+/// Records that must have room beside a payment: two heads of a currency that is new on the channel.
+const HEADS: u32 = 2;
+
+impl<J: Journal> Work<J> {
+    /// Hears a message. What cannot be understood is passed over: it will be said again, by somebody who is right.
+    pub(super) fn hear(&mut self, bytes: &[u8], now: Now) -> Result<(), Fault> {
+        let (header, said) = match message::open(bytes, &self.options.gateway) {
+            Ok(read) => read,
+            Err(error) => {
+                crate::coverage::Mark::MessageRefused.hit();
+                tracing::warn!(branch = self.options.branch, "{error}");
+                return Ok(());
+            }
+        };
+        let known = self.talk.lines.contains_key(&header.from);
+        if header.to != self.options.branch || !known || self.book.format() < CHANNEL_LEVEL {
+            return Ok(());
+        }
+        if !self.meet(header) {
+            return Ok(());
+        }
+        let line = self.talk.lines.entry(header.from).or_default();
+        self.talk.busy.insert(header.from);
+        match said {
+            Said::Hello => line.welcome = true,
+            Said::Welcome => {}
+            Said::Payments(run) => self.hear_payments(header.from, run),
+            Said::Outcomes(outcomes) => self.hear_outcomes(header.from, &outcomes, now),
+        }
+        Ok(())
+    }
+
+    /// Whether both are who the other thinks; opens the channel at the first word. If one has begun a new life, the
+    /// channel stops: what it remembers need not be what the other does.
+    fn meet(&mut self, header: Header) -> bool {
+        let (peer, actor) = (header.from, Actor::bank(Cause::Channel));
+        let own = self.book.incarnation();
+        let Some(channel) = self.book.channel(peer) else {
+            let wish = OpenChannel { peer, incarnation: header.incarnation };
+            self.bank_command(&Command::OpenChannel(wish), &actor);
+            self.talk.touch(peer);
+            return true;
+        };
+        let (knows, is) = if channel.incarnation == header.incarnation {
+            (header.to_incarnation, own)
+        } else {
+            (channel.incarnation, header.incarnation)
+        };
+        if knows == is || (knows == 0 && header.to_incarnation == 0) {
+            return true;
+        }
+        crate::coverage::Mark::IncarnationDiffered.hit();
+        self.stop(StopChannel {
+            peer,
+            reason: StopReason::IncarnationDiffers,
+            outgoing: true,
+            incoming: true,
+            n: 0,
+            expected: u128::from(knows),
+            found: u128::from(is),
+        });
+        false
+    }
+
+    fn stop(&mut self, wish: StopChannel) {
+        let running = self.book.channel(wish.peer).is_some_and(|channel| {
+            (wish.outgoing && channel.outgoing.stopped.is_none())
+                || (wish.incoming && channel.incoming.stopped.is_none())
+        });
+        if running {
+            crate::coverage::Mark::ChannelStopped.hit();
+            tracing::error!(
+                branch = self.options.branch,
+                peer = wish.peer,
+                reason = wish.reason.name(),
+                "a channel stops at number {}",
+                wish.n
+            );
+            self.bank_command(&Command::StopChannel(wish), &Actor::bank(Cause::Channel));
+        }
+    }
+
+    fn hear_payments(&mut self, peer: u16, run: Run) {
+        let Some(incoming) = self.book.channel(peer).map(|channel| &channel.incoming) else { return };
+        if incoming.stopped.is_some() || !is_between(&run, peer, self.options.branch) {
+            return;
+        }
+        let (received, hash) = (incoming.received, incoming.hash);
+        let Some(line) = self.talk.lines.get_mut(&peer) else { return };
+        if run.first > received + 1 {
+            crate::coverage::Mark::PaymentsMissed.hit();
+            (line.tell, line.again) = (true, true);
+            return;
+        }
+        let seen = usize::try_from(received + 1 - run.first).unwrap_or(usize::MAX);
+        if seen > 0 {
+            // It was told and got lost, or is about to be told.
+            crate::coverage::Mark::PaymentsRepeated.hit();
+            (line.tell, line.tell_all) = (true, true);
+        }
+        if seen >= run.payments.len() {
+            return;
+        }
+        if let Some((n, found)) = strays(&run, seen, hash) {
+            return self.stop(StopChannel {
+                peer,
+                reason: StopReason::HashDiffers,
+                outgoing: false,
+                incoming: true,
+                n,
+                expected: hash,
+                found,
+            });
+        }
+        self.take_payments(peer, &run, seen);
+    }
+
+    /// Gives each new payment of a run its outcome, as far as the batch has room.
+    fn take_payments(&mut self, peer: u16, run: &Run, seen: usize) {
+        let actor = self.filling.actor(&Actor::bank(Cause::Channel));
+        let (stamp, mut tails) = (self.stamp(), run.tails.iter());
+        self.filling.reserve(run.payments.len() - seen);
+        for (index, payment) in run.payments.iter().enumerate() {
+            let tail = if payment.flags.has(Flags::TAIL) { tails.next() } else { None };
+            if index < seen {
+                continue;
+            }
+            if self.filling.room() <= HEADS {
+                crate::coverage::Mark::PaymentsCutShort.hit();
+                if let Some(line) = self.talk.lines.get_mut(&peer) {
+                    (line.tell, line.again) = (true, true);
+                }
+                return;
+            }
+            let heads = match self.book.account(payment.credit) {
+                Some(_) => self.book.channel_heads(peer, payment.currency, stamp),
+                None => Vec::new(),
+            };
+            for event in heads {
+                self.write_event(&event, actor);
+            }
+            let received = self.book.decide_received(payment, peer, run.done, stamp);
+            self.write_received(&received, actor, tail.map(|tail| tail.to_vec()).unwrap_or_default());
+        }
+    }
+
+    fn hear_outcomes(&mut self, peer: u16, heard: &Outcomes, now: Now) {
+        let Some(outgoing) = self.book.channel(peer).map(|channel| &channel.outgoing) else { return };
+        if outgoing.stopped.is_some() {
+            return;
+        }
+        let (sent, done) = (outgoing.sent, outgoing.done);
+        if heard.received > sent {
+            return self.stop(StopChannel {
+                peer,
+                reason: StopReason::NumberUnknown,
+                outgoing: true,
+                incoming: false,
+                n: heard.received,
+                expected: u128::from(sent),
+                found: u128::from(heard.received),
+            });
+        }
+        let (stamp, room) = (self.stamp(), self.filling.room());
+        let most = usize::try_from(room).unwrap_or(usize::MAX);
+        let events = self.book.decide_outcomes(peer, heard.first, &heard.outcomes, stamp, most);
+        self.write(&events, &Actor::bank(Cause::Channel));
+        let Some(line) = self.talk.lines.get_mut(&peer) else { return };
+        if !events.is_empty() {
+            line.moved_us = now.monotonic_us;
+        }
+        if heard.again {
+            crate::coverage::Mark::PaymentsAskedAgain.hit();
+            line.out = line.out.min(heard.received.max(done));
+        }
+    }
+
+    /// Journals, evolves and indexes a payment that leaves.
+    #[inline]
+    pub(super) fn write_sent(&mut self, sent: &Sent, actor: u16, tail: Vec<u8>) -> u64 {
+        let mut bytes = [0; RECORD_LENGTH];
+        record::encode_sent(sent, actor, &mut bytes);
+        let position = self.filling.push_with_tail(&bytes, tail);
+        self.book.evolve_sent(sent);
+        self.marks.moved(&sent.moved);
+        self.index_sent(sent, position);
+        position
+    }
+
+    fn index_sent(&mut self, sent: &Sent, position: u64) {
+        let moved = &sent.moved;
+        self.talk.touch(moved.credit.branch());
+        self.ids.insert(moved.id, position);
+        if moved.flags.has(Flags::REVERSAL) {
+            self.ids.insert_resolution(received_id(moved.related, moved.credit.branch()), position);
+        } else if moved.related != TransferId::NONE {
+            self.ids.insert_resolution(moved.related, position);
+        }
+    }
+
+    /// The same with one that arrives.
+    #[inline]
+    pub(super) fn write_received(&mut self, received: &Received, actor: u16, tail: Vec<u8>) -> u64 {
+        let mut bytes = [0; RECORD_LENGTH];
+        record::encode_received(received, actor, &mut bytes);
+        let position = self.filling.push_with_tail(&bytes, tail);
+        self.book.evolve_received(received);
+        self.index_received(received, position);
+        position
+    }
+
+    fn index_received(&mut self, received: &Received, position: u64) {
+        let moved = &received.moved;
+        let peer = moved.debit.branch();
+        self.talk.touch(peer);
+        if received.outcome == 0 {
+            self.marks.moved(moved);
+            self.ids.insert(received_id(moved.id, peer), position);
+        }
+    }
+
+    /// Indexes what was written of a channel by the way of all events.
+    pub(super) fn index_channel(&mut self, event: &Event, position: u64) {
+        match event {
+            Event::Sent(sent) => {
+                self.marks.moved(&sent.moved);
+                self.index_sent(sent, position);
+            }
+            Event::Received(received) => self.index_received(received, position),
+            Event::Settled(settled) => {
+                self.talk.touch(settled.peer);
+                if let Some(moved) = event.posting(self.options.branch) {
+                    self.marks.moved(&moved);
+                }
+            }
+            Event::Returned(returned) => {
+                let moved = &returned.moved;
+                self.talk.touch(moved.debit.branch());
+                crate::coverage::Mark::PaymentReturned.hit();
+                self.marks.moved(moved);
+                self.ids.insert(moved.id, position);
+                self.ids.insert_resolution(moved.related, position);
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes messages of what is durable and due. Returns whether any was made.
+    pub(super) fn speak(&mut self, now: Now) -> Result<bool, Fault> {
+        if self.book.format() < CHANNEL_LEVEL || self.book.day().is_none() {
+            return Ok(false);
+        }
+        let mut said = false;
+        let busy: Vec<u16> = self.talk.busy.iter().copied().collect();
+        for peer in busy {
+            if !self.talk.has_room() {
+                return Ok(said);
+            }
+            said |= self.speak_to(peer, now)?;
+        }
+        Ok(said)
+    }
+
+    fn speak_to(&mut self, peer: u16, now: Now) -> Result<bool, Fault> {
+        let Some(mut line) = self.talk.lines.get(&peer).copied() else { return Ok(false) };
+        let mut said = Vec::new();
+        let known = self.book.channel(peer);
+        if known.is_none() && (line.hello_us == 0 || now.monotonic_us >= line.hello_us + HELLO_US) {
+            line.hello_us = now.monotonic_us.max(1);
+            said.push(Said::Hello);
+        }
+        if std::mem::take(&mut line.welcome) {
+            said.push(Said::Welcome);
+        }
+        if let Some(channel) = known {
+            if line.tell {
+                let told = tell(channel, &line).filter(|_| channel.incoming.stopped.is_none());
+                said.extend(told.map(Said::Outcomes));
+                (line.told, line.tell) = (line.durable.received, false);
+                (line.tell_all, line.again) = (false, false);
+            }
+            let waits = line.durable.sent > line.durable.done && channel.outgoing.stopped.is_none();
+            if waits
+                && line.out > line.durable.done
+                && now.monotonic_us >= line.moved_us + self.options.resend_us
+            {
+                crate::coverage::Mark::PaymentsResent.hit();
+                line.out = line.durable.done;
+                line.moved_us = now.monotonic_us;
+            }
+            line.out = line.out.max(channel.outgoing.done);
+            if waits && line.out < line.durable.sent {
+                let run = self.run_of(channel, &line)?;
+                line.out += run.payments.len() as u64;
+                line.moved_us = now.monotonic_us;
+                said.push(Said::Payments(run));
+            }
+        }
+        let rests = known.is_some() && line.durable.sent == line.durable.done && !line.tell;
+        let to_incarnation = known.map_or(0, |channel| channel.incarnation);
+        let incarnation = self.book.incarnation();
+        let header = Header { from: self.options.branch, to: peer, incarnation, to_incarnation };
+        let any = !said.is_empty();
+        for said in &said {
+            let bytes = header.seal(said, &self.options.gateway);
+            self.talk.outbox.push_back(Outgoing { to: peer, bytes });
+        }
+        self.talk.lines.insert(peer, line);
+        if rests {
+            self.talk.busy.remove(&peer);
+        }
+        Ok(any)
+    }
+
+    /// The next payments to hand out, all of them durable.
+    fn run_of(&self, channel: &Channel, line: &Line) -> Result<Run, Fault> {
+        let outgoing = &channel.outgoing;
+        let first = line.out + 1;
+        let skip = usize::try_from(line.out - outgoing.done).unwrap_or(usize::MAX);
+        let most = usize::try_from(line.durable.sent - line.out).unwrap_or(usize::MAX).min(RUN_MAX);
+        let mut run = Run { first, done: line.durable.done, ..Run::default() };
+        run.before = channel.hash_before(first).unwrap_or_default();
+        run.after = run.before;
+        run.payments.reserve(most);
+        let mut bytes = 0;
+        for open in outgoing.open.iter().skip(skip).take(most) {
+            if open.payment.flags.has(Flags::TAIL) {
+                let stored = self.reader.read_record(Position(open.position)).map_err(Fault::Read)?;
+                let tail = travelling(stored.tail.as_deref().unwrap_or_default());
+                bytes += tail.len();
+                run.tails.push(tail.into());
+            }
+            run.after = open.hash;
+            run.payments.push(open.payment);
+            if bytes > TAILS_MAX {
+                break;
+            }
+        }
+        Ok(run)
+    }
+}
+
+/// The part of a tail that travels: the whole reference. A note is sealed with a key of the payer's branch.
+fn travelling(tail: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(TransferTailRef { reference, .. }) = TransferTailRef::decode(tail) {
+        TransferTailRef { reference, note: &[] }.encode(&mut out);
+    }
+    out
+}
+
+/// What is to be told: from the first that is kept, or only what is new.
+fn tell(channel: &Channel, line: &Line) -> Option<Outcomes> {
+    let incoming = &channel.incoming;
+    let from = if line.tell_all { incoming.forgotten } else { line.told.max(incoming.forgotten) };
+    let received = line.durable.received;
+    let skip = usize::try_from(from - incoming.forgotten).ok()?;
+    let most = usize::try_from(received.checked_sub(from)?).ok()?;
+    let outcomes = incoming.outcomes.iter().skip(skip).take(most).copied().collect();
+    Some(Outcomes { first: from + 1, received, again: line.again, outcomes })
+}
+
+/// Whether a run's payments lead from `peer` to `branch`.
+fn is_between(run: &Run, peer: u16, branch: u16) -> bool {
+    run.payments.iter().all(|one| one.debit.branch() == peer && one.credit.branch() == branch)
+}
+
+/// Where a run leaves the way: the number, and the hash found there. `seen` payments were received before, and `hash` is
+/// the running hash to the last of them.
+fn strays(run: &Run, seen: usize, hash: u128) -> Option<(u64, u128)> {
+    let mut running = run.before;
+    for (index, (n, payment)) in (run.first..).zip(&run.payments).enumerate() {
+        if index == seen && running != hash {
+            return Some((n, running));
+        }
+        running = running_hash(running, n, payment);
+    }
+    let last = run.first + run.payments.len() as u64 - 1;
+    (running != run.after).then_some((last, running))
+}
