@@ -80,13 +80,14 @@ pub fn is_channel_head(account: AccountRef) -> bool {
     matches!(account.kind(), Some(AccountKind::Head(code, _)) if channel_head(code).is_some())
 }
 
-/// Under which id the payee's branch finds a payment of `peer` again: no client can choose one of version 15. Two
+/// Under which id the payee's branch finds a payment of `peer` again: no client can choose one of version
+/// 6, and an index that turns the highest bit of the version to name resolutions meets nobody else's. Two
 /// payments can meet here only if somebody made them so; what is found must be compared.
 #[must_use]
 pub const fn received_id(id: TransferId, peer: u16) -> TransferId {
     #[expect(clippy::as_conversions, reason = "widening in const fn, where From cannot be called")]
     let peer = peer as u128;
-    TransferId((id.0 | (0xf << 76)) ^ peer)
+    TransferId(((id.0 & !(0xf << 76)) | (6 << 76)) ^ peer)
 }
 
 /// A payment as both branches know it: all that the running hash covers.

@@ -69,22 +69,4 @@ skerry_journal::coverage_marks! {
     CheckpointPutAside,
     /// A snapshot of a lost life was thrown away.
     SnapshotThrownAway,
-    /// A message of a channel could not be read.
-    MessageRefused,
-    /// A payment had been received before.
-    PaymentsRepeated,
-    /// Payments before these did not arrive.
-    PaymentsMissed,
-    /// The batch had no room for all payments of a message.
-    PaymentsCutShort,
-    /// The other branch asked for payments again.
-    PaymentsAskedAgain,
-    /// Payments were sent again because nothing was heard of them.
-    PaymentsResent,
-    /// A payment came back.
-    PaymentReturned,
-    /// The other branch was in another incarnation.
-    IncarnationDiffered,
-    /// A channel stopped.
-    ChannelStopped,
 }

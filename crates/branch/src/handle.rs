@@ -15,7 +15,7 @@ use skerry_money::Date;
 use skerry_proof::Receipt;
 use skerry_proof::checkpoint::SignedCheckpoint;
 
-use crate::api::{Busy, Request};
+use crate::api::{Busy, GatewayKey, Request};
 use crate::branch::{ArchiveReply, Condition, ask_of, spoken};
 use crate::channels::exchange::Courier;
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};

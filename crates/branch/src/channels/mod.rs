@@ -9,6 +9,7 @@
 //! - A number, an outcome or *done* is told only once it is durable.
 //! - What waits to be carried is bounded; what finds no room is told later.
 
+pub mod coverage;
 pub mod exchange;
 pub mod message;
 

@@ -26,7 +26,7 @@ impl<J: Journal> Work<J> {
         let (header, said) = match message::open(bytes, &self.options.gateway) {
             Ok(read) => read,
             Err(error) => {
-                crate::coverage::Mark::MessageRefused.hit();
+                crate::channels::coverage::Mark::MessageRefused.hit();
                 tracing::warn!(branch = self.options.branch, "{error}");
                 return Ok(());
             }
@@ -68,7 +68,7 @@ impl<J: Journal> Work<J> {
         if knows == is || (knows == 0 && header.to_incarnation == 0) {
             return true;
         }
-        crate::coverage::Mark::IncarnationDiffered.hit();
+        crate::channels::coverage::Mark::IncarnationDiffered.hit();
         self.stop(StopChannel {
             peer,
             reason: StopReason::IncarnationDiffers,
@@ -87,7 +87,7 @@ impl<J: Journal> Work<J> {
                 || (wish.incoming && channel.incoming.stopped.is_none())
         });
         if running {
-            crate::coverage::Mark::ChannelStopped.hit();
+            crate::channels::coverage::Mark::ChannelStopped.hit();
             tracing::error!(
                 branch = self.options.branch,
                 peer = wish.peer,
@@ -107,14 +107,14 @@ impl<J: Journal> Work<J> {
         let (received, hash) = (incoming.received, incoming.hash);
         let Some(line) = self.talk.lines.get_mut(&peer) else { return };
         if run.first > received + 1 {
-            crate::coverage::Mark::PaymentsMissed.hit();
+            crate::channels::coverage::Mark::PaymentsMissed.hit();
             (line.tell, line.again) = (true, true);
             return;
         }
         let seen = usize::try_from(received + 1 - run.first).unwrap_or(usize::MAX);
         if seen > 0 {
             // It was told and got lost, or is about to be told.
-            crate::coverage::Mark::PaymentsRepeated.hit();
+            crate::channels::coverage::Mark::PaymentsRepeated.hit();
             (line.tell, line.tell_all) = (true, true);
         }
         if seen >= run.payments.len() {
@@ -145,7 +145,7 @@ impl<J: Journal> Work<J> {
                 continue;
             }
             if self.filling.room() <= HEADS {
-                crate::coverage::Mark::PaymentsCutShort.hit();
+                crate::channels::coverage::Mark::PaymentsCutShort.hit();
                 if let Some(line) = self.talk.lines.get_mut(&peer) {
                     (line.tell, line.again) = (true, true);
                 }
@@ -189,7 +189,7 @@ impl<J: Journal> Work<J> {
             line.moved_us = now.monotonic_us;
         }
         if heard.again {
-            crate::coverage::Mark::PaymentsAskedAgain.hit();
+            crate::channels::coverage::Mark::PaymentsAskedAgain.hit();
             line.out = line.out.min(heard.received.max(done));
         }
     }
@@ -255,7 +255,7 @@ impl<J: Journal> Work<J> {
             Event::Returned(returned) => {
                 let moved = &returned.moved;
                 self.talk.touch(moved.debit.branch());
-                crate::coverage::Mark::PaymentReturned.hit();
+                crate::channels::coverage::Mark::PaymentReturned.hit();
                 self.marks.moved(moved);
                 self.ids.insert(moved.id, position);
                 self.ids.insert_resolution(moved.related, position);
@@ -303,7 +303,7 @@ impl<J: Journal> Work<J> {
                 && line.out > line.durable.done
                 && now.monotonic_us >= line.moved_us + self.options.resend_us
             {
-                crate::coverage::Mark::PaymentsResent.hit();
+                crate::channels::coverage::Mark::PaymentsResent.hit();
                 line.out = line.durable.done;
                 line.moved_us = now.monotonic_us;
             }

@@ -133,11 +133,12 @@ pub(crate) fn local_options(mode: Mode) -> LocalOptions {
 }
 
 pub(crate) fn parts<S: Storage>(storage: &S, mode: Mode, options: Options) -> Parts<LocalStore<S>, S> {
+    let local = LocalOptions { branch: options.branch, ..local_options(mode) };
     let keys = SlotKeys::open(&storage.folder("keys").unwrap(), [5; 32], entropy(3)).unwrap();
     Parts {
         store: LocalStore {
             storage: storage.folder("journal").unwrap(),
-            options: local_options(mode),
+            options: local,
             cold: Some(storage.folder("cold").unwrap()),
         },
         storage: storage.clone(),
