@@ -191,11 +191,7 @@ impl Payment {
 #[inline]
 pub fn running_hash(before: u128, n: u64, payment: &Payment) -> u128 {
     let mut bytes = [0; 24 + PAYMENT_LENGTH];
-    Filler::new(&mut bytes)
-        .put(before.to_le_bytes())
-        .put(n.to_le_bytes())
-        .put(payment.encode())
-        .finish();
+    Filler::new(&mut bytes).put(before.to_le_bytes()).put(n.to_le_bytes()).put(payment.encode()).finish();
     unkeyed(&bytes)
 }
 

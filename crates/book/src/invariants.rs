@@ -125,12 +125,7 @@ fn check_channels(book: &Book) -> Result<(), &'static str> {
     check_held(book)
 }
 
-fn check_totals(
-    book: &Book,
-    peer: u16,
-    currency: Currency,
-    totals: &Totals,
-) -> Result<(), &'static str> {
+fn check_totals(book: &Book, peer: u16, currency: Currency, totals: &Totals) -> Result<(), &'static str> {
     let balance = |account| book.account(account).map_or(0, skerry_ledger::Account::balance);
     let signed = |amount: u128| i128::try_from(amount).unwrap_or(i128::MAX);
     let moved = |from: u128, less: u128| signed(from).wrapping_sub(signed(less));

@@ -269,8 +269,8 @@ impl Storm {
         let amount = 1 + self.random.next(50);
         let again = if self.random.next(4) == 0 { self.unknown.pop() } else { None };
         let now_us = self.banks[at].now.wall_us;
-        let (at, one) = again
-            .unwrap_or_else(|| (at, transfer(of(BRANCHES[at], from), of(to, payee), amount, now_us)));
+        let (at, one) =
+            again.unwrap_or_else(|| (at, transfer(of(BRANCHES[at], from), of(to, payee), amount, now_us)));
         let slot = self.banks[at].submit(operator(), Body::Packed(pack(&[one])));
         self.asked.push((at, one, slot));
     }
@@ -396,7 +396,8 @@ fn whatever_fails_every_payment_ends_once() {
     }
     assert!(payments > 1_000, "only {payments} payments crossed");
     for (mark, hits) in coverage::take() {
-        let calm = [Mark::MessageRefused, Mark::PaymentsCutShort, Mark::IncarnationDiffered, Mark::ChannelStopped];
+        let calm =
+            [Mark::MessageRefused, Mark::PaymentsCutShort, Mark::IncarnationDiffered, Mark::ChannelStopped];
         assert_eq!(hits == 0, calm.contains(&mark), "{mark:?}: {hits}");
     }
 }
@@ -442,7 +443,8 @@ fn branches_of_one_process_pay_each_other_on_their_threads() {
         // Until both know each other the payee's branch is unknown; the same ids are sent again.
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let Reply::Packed(packed) = ask(&handles[usize::from(from)], Body::Packed(pack(&payments))) else {
+            let Reply::Packed(packed) = ask(&handles[usize::from(from)], Body::Packed(pack(&payments)))
+            else {
                 panic!("a packed answer")
             };
             if packed.accepted == 2_000 {

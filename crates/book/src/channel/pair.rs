@@ -58,11 +58,7 @@ fn check_direction(from: &crate::Book, to: &crate::Book) -> Result<(), Unfit> {
 }
 
 /// Over a cut by numbers, transit and position are what was sent and neither accepted nor given back.
-fn check_sums(
-    from: &crate::Book,
-    to: &crate::Book,
-    open: &BTreeMap<u16, (u128, u128)>,
-) -> Result<(), Unfit> {
+fn check_sums(from: &crate::Book, to: &crate::Book, open: &BTreeMap<u16, (u128, u128)>) -> Result<(), Unfit> {
     let currencies = |book: &crate::Book, peer| -> Vec<u16> {
         book.channel(peer).map(|channel| channel.totals.keys().copied().collect()).unwrap_or_default()
     };

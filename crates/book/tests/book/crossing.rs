@@ -72,7 +72,8 @@ fn begin(index: usize) -> World {
     world.command(&Command::OpenCustomer(wish)).unwrap();
     for serial in 1..=ACCOUNTS {
         let currency = if serial == 3 { Currency::USD } else { Currency::CNY };
-        let wish = OpenAccount { customer: 1, product: 1, currency, opened: None, floor: 0, daily_limit: UNLIMITED };
+        let wish =
+            OpenAccount { customer: 1, product: 1, currency, opened: None, floor: 0, daily_limit: UNLIMITED };
         world.command(&Command::OpenAccount(wish)).unwrap();
         let transfer = Transfer {
             id: id(10_000 + usize::try_from(serial).unwrap()),
@@ -260,7 +261,8 @@ impl Bank {
         let mut money = BTreeMap::new();
         for world in &self.worlds {
             let customers = world.book.ledger().customers();
-            let heads = world.book.ledger().heads().filter(|(head, _)| skerry_book::channel::is_channel_head(*head));
+            let heads =
+                world.book.ledger().heads().filter(|(head, _)| skerry_book::channel::is_channel_head(*head));
             for (_, account) in customers.chain(heads) {
                 *money.entry(account.currency.number()).or_default() += account.balance();
             }
@@ -272,7 +274,8 @@ impl Bank {
         for (from, world) in self.worlds.iter().enumerate() {
             for to in (0..self.worlds.len()).filter(|to| *to != from) {
                 for currency in [Currency::CNY, Currency::USD] {
-                    let balance = |world: &World, head| world.book.account(head).map_or(0, |head| head.balance());
+                    let balance =
+                        |world: &World, head| world.book.account(head).map_or(0, |head| head.balance());
                     assert_eq!(balance(world, transit(branch(from), branch(to), currency)), 0);
                     let one = balance(world, position(branch(from), branch(to), currency));
                     let other = balance(&self.worlds[to], position(branch(to), branch(from), currency));
@@ -392,7 +395,8 @@ fn pay(bank: &mut Bank, number: usize, amount: u64) -> Result<(), Rejection> {
 fn a_full_channel_is_busy_before_anything_is_debited() {
     let mut bank = Bank::new(2);
     let cash = AccountRef::head(1, 1001, Currency::CNY);
-    let more = Transfer { id: id(1), debit: cash, credit: account((0, 1)), amount: 1 << 20, ..Transfer::default() };
+    let more =
+        Transfer { id: id(1), debit: cash, credit: account((0, 1)), amount: 1 << 20, ..Transfer::default() };
     bank.transfer(0, more).unwrap();
     for number in 0..WINDOW {
         pay(&mut bank, 100_000 + number, 1).unwrap();
@@ -415,7 +419,13 @@ fn a_sum_beyond_64_bits_settles_in_two_runs() {
     let cash = AccountRef::head(1, 1001, Currency::CNY);
     for number in 0..3 {
         let credit = account((1, 1));
-        let transfer = Transfer { id: id(50 + number), debit: cash, credit, amount: u64::MAX / 2, ..Transfer::default() };
+        let transfer = Transfer {
+            id: id(50 + number),
+            debit: cash,
+            credit,
+            amount: u64::MAX / 2,
+            ..Transfer::default()
+        };
         bank.transfer(0, transfer).unwrap();
     }
     let records = bank.worlds[0].journal.len();

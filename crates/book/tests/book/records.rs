@@ -5,12 +5,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use skerry_book::actor::{Cause, Principal};
 use skerry_book::command::{
-    ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
+    ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenCustomer, Propose, StopChannel, Unfreeze,
 };
-use skerry_book::event::{KeyUsed, Refused, Terms};
+use skerry_book::event::{KeyUsed, Refused, StopReason, Terms};
 use skerry_book::policy::{Matter, Matters, Policy};
 use skerry_book::record::{self, RECORD_LENGTH, Record, RecordError, TransferTailRef};
-use skerry_book::{Class, Command, Done, Event, Head};
+use skerry_book::{Class, Command, Done, Event, Head, Payment};
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Sides, Stamp, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
 
@@ -258,9 +258,88 @@ fn people(world: &mut World, day: Date) {
     world.command(&Command::OpenDay(Date(day.0 + 1))).unwrap();
 }
 
+/// Payments to and from branch 2: every kind of level 2.
+fn a_crossing_life() -> World {
+    let mut world = World::new();
+    let day = Date::from_civil(2026, 1, 5).unwrap();
+    let terms = Terms {
+        institution: [9; 16],
+        currencies: vec![Currency::CNY],
+        offset_minutes: 0,
+        cutoff_minutes: 0,
+        capacity: 10,
+    };
+    world.command(&Command::OpenBranch(OpenBranch { terms, date: day })).unwrap();
+    world.command(&customer(1)).unwrap();
+    let (currency, daily_limit) = (Currency::CNY, UNLIMITED);
+    let wish = OpenAccount { customer: 1, product: 1, currency, opened: None, floor: 0, daily_limit };
+    world.command(&Command::OpenAccount(wish)).unwrap();
+    world.open_channel(2, 1).unwrap();
+    let far = AccountRef::customer(2, 5);
+    let plain = |id: u8, debit: AccountRef, credit: AccountRef, flags: Flags| Transfer {
+        id: TransferId((u128::from(1_767_607_200_000_u64) << 80) | (7 << 76) | (0b10 << 62) | u128::from(id)),
+        debit,
+        credit,
+        amount: 100,
+        flags,
+        digest: u64::from(id),
+        reference: *b"invoice 17\0\0\0\0\0\0",
+        code: 12,
+        ..Transfer::default()
+    };
+    let none = Flags::default();
+    let cash = AccountRef::head(1, 1001, Currency::CNY);
+    let hold = plain(4, account(1), far, Flags::PENDING);
+    for transfer in [
+        Transfer { amount: 900, ..plain(1, cash, account(1), none) },
+        plain(2, account(1), far, none),
+        plain(3, account(1), far, none),
+        hold,
+        Transfer {
+            related: hold.id,
+            amount: 60,
+            ..plain(5, AccountRef::default(), AccountRef::default(), Flags::POST)
+        },
+    ] {
+        world.transfer(&transfer).unwrap();
+    }
+    let payment = |id: u128, credit: AccountRef| Payment {
+        id: TransferId((7 << 76) | id),
+        debit: far,
+        credit,
+        amount: 70,
+        currency: Currency::CNY,
+        code: 3,
+        value_date: Date(day.0 - 1),
+        flags: none,
+        reference: [0; 16],
+        related: TransferId::NONE,
+    };
+    world.arrive(2, 1, &[payment(1, account(1)), payment(2, account(9))], 0);
+    world.learn(2, 1, &[0, 1081]);
+    let stop = StopChannel {
+        peer: 2,
+        reason: StopReason::HashDiffers,
+        outgoing: false,
+        incoming: true,
+        n: 3,
+        expected: 1 << 100,
+        found: 7,
+    };
+    world.actor = skerry_book::Actor::bank(Cause::Channel);
+    world.command(&Command::StopChannel(stop)).unwrap();
+    world.check();
+    world
+}
+
 #[test]
 fn every_flipped_bit_is_another_event_or_an_error() {
-    let world = a_life();
+    for world in [a_life(), a_crossing_life()] {
+        check_flips(&world);
+    }
+}
+
+fn check_flips(world: &World) {
     for stored in &world.journal {
         let read = |bytes: &Record, tail: &[u8]| record::decode(bytes, tail, stored.business_date);
         let original = read(&stored.record, &stored.tail).unwrap();
@@ -322,9 +401,21 @@ fn tails_of_transfers_read_back_as_written() {
 /// `SKERRY_BLESS=1 cargo test -p skerry-book records`, which writes it only where there is none.
 #[test]
 fn version_1_reads_for_ever() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-v1.hex");
+    reads_for_ever(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-v1.hex"), &a_life());
+}
+
+/// The same for the kinds of level 2: payments between branches.
+#[test]
+fn level_2_reads_for_ever() {
+    reads_for_ever(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-level2.hex"),
+        &a_crossing_life(),
+    );
+}
+
+fn reads_for_ever(path: &str, life: &World) {
     if std::env::var_os("SKERRY_BLESS").is_some() && !std::path::Path::new(path).exists() {
-        std::fs::write(path, written(&a_life())).unwrap();
+        std::fs::write(path, written(life)).unwrap();
     }
     let text = std::fs::read_to_string(path).unwrap();
     let mut world = World::new();
@@ -370,10 +461,14 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_life_has_every_kind() {
-    let world = a_life();
-    let seen: std::collections::BTreeSet<u16> =
-        world.journal.iter().map(|stored| u16::from_le_bytes([stored.record[0], stored.record[1]])).collect();
-    let all: Vec<u16> = (1..=6).chain(16..=23).chain(32..=34).chain(40..=45).chain(48..=51).collect();
+    let (world, crossing) = (a_life(), a_crossing_life());
+    let seen: std::collections::BTreeSet<u16> = world
+        .journal
+        .iter()
+        .chain(&crossing.journal)
+        .map(|stored| u16::from_le_bytes([stored.record[0], stored.record[1]]))
+        .collect();
+    let all: Vec<u16> = (1..=11).chain(16..=25).chain(32..=34).chain(40..=45).chain(48..=51).collect();
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
     world.check();
 }

@@ -22,12 +22,12 @@ use std::path::Path;
 
 use crate::world::{World, at, image, operator, person, restore, same};
 use skerry_book::actor::{Actor, Cause, Role};
+use skerry_book::channel::check_pair;
 use skerry_book::command::{
     ChangeCustomer, ChangeLimits, Freeze, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
 };
 use skerry_book::event::Terms;
 use skerry_book::policy::{Matter, Matters, Policy};
-use skerry_book::channel::check_pair;
 use skerry_book::{Command, Done, Payment, Rejection, derive_id};
 use skerry_ledger::{AccountRef, Basis, Flags, Imported, Sides, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
@@ -167,9 +167,10 @@ impl Story {
             to.arrive(home, first, &payments, done);
             let incoming = &to.book.channel(home).unwrap().incoming;
             let outcomes: Vec<u16> = incoming.outcomes.iter().copied().collect();
-            settled += outcomes.iter().filter(|outcome| **outcome == 0).count();
+            let new = outcomes.iter().rev().take(payments.len());
+            settled += new.clone().filter(|outcome| **outcome == 0).count();
+            returned += new.filter(|outcome| **outcome != 0).count();
             from.learn(peer, incoming.forgotten + 1, &outcomes);
-            returned += outcomes.iter().filter(|outcome| **outcome != 0).count();
         });
         format!("{settled} accepted {returned} refused")
     }

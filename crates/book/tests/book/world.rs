@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use skerry_book::actor::{Actor, Cause, Principal, Role};
-use skerry_book::record::{self, RECORD_LENGTH, Record};
 use skerry_book::channel::received_id;
 use skerry_book::command::OpenChannel;
-use skerry_book::{
-    Book, Command, Context, Crossing, Decision, Event, Payment, Rejection, Seed, invariants,
-};
+use skerry_book::record::{self, RECORD_LENGTH, Record};
+use skerry_book::{Book, Command, Context, Crossing, Decision, Event, Payment, Rejection, Seed, invariants};
 use skerry_ledger::{AccountRef, Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
 use skerry_money::Date;
 
@@ -184,8 +182,7 @@ impl World {
                 continue;
             }
             self.open_heads(payment.credit, peer);
-            let received =
-                self.book.decide_received(payment, peer, done, self.book.stamp(self.time_us));
+            let received = self.book.decide_received(payment, peer, done, self.book.stamp(self.time_us));
             self.happen(&Event::Received(received));
         }
     }

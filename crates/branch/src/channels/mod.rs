@@ -100,6 +100,11 @@ impl Talk {
         }
     }
 
+    /// Whether anybody carries its messages.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
     /// The numbers of a channel have changed.
     #[inline]
     pub(crate) fn touch(&mut self, peer: u16) {

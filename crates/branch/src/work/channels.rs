@@ -9,8 +9,8 @@ use skerry_journal::{Journal, JournalReader, Position};
 use skerry_ledger::{Flags, TransferId};
 
 use super::{Fault, Work};
-use crate::channels::{Line, Outgoing};
 use crate::channels::message::{self, Header, Outcomes, RUN_MAX, Run, Said};
+use crate::channels::{Line, Outgoing};
 use crate::clock::Now;
 
 /// Who is asked again who it is, after so long.

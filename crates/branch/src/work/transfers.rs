@@ -5,12 +5,14 @@
 
 use std::cell::Cell;
 
+use skerry_book::event::Sent;
 use skerry_book::packed::{self, PackedError};
 use skerry_book::record::{self, TransferTailRef};
-use skerry_book::event::Sent;
 use skerry_book::{Actor, Book, Crossing, Event, Rejection, Role, Sender};
 use skerry_journal::{Journal, ReadError};
-use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Rejection as LedgerRejection, Transfer, TransferId};
+use skerry_ledger::{
+    AccountRef, Flags, Moved, MovedKind, Rejection as LedgerRejection, Transfer, TransferId,
+};
 
 use super::past::{Known, must_wait, position_of};
 use super::serve::Served;
@@ -211,7 +213,9 @@ impl<J: Journal> Work<J> {
                 index = self.run_chain(asking, index, results)?;
                 continue;
             }
-            if let Some(peer) = self.book.crosses(transfer) {
+            if let Some(peer) = self.book.crosses(transfer)
+                && self.talk.is_connected()
+            {
                 self.run_crossing(index, peer, asking, results)?;
                 index += 1;
                 continue;
