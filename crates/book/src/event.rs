@@ -3,8 +3,7 @@
 //! Events are facts. Evolving one cannot fail, and its meaning never changes: a correction is a new
 //! event. Each carries the [`Stamp`] of its batch, so that replay needs no clock.
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use skerry_ledger::{AccountRef, Limit, Moved, Sides, Stamp, TransferId};
 use skerry_money::{Currency, Date};
@@ -12,6 +11,7 @@ use skerry_money::{Currency, Date};
 use crate::actor::Principal;
 use crate::chart::Chart;
 use crate::command::Done;
+use crate::policy::{Matter, Policy};
 
 /// One thing that happened in a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +196,7 @@ pub struct PolicyChanged {
     /// When.
     pub at: Stamp,
     /// The whole policy.
-    pub policy: crate::policy::Policy,
+    pub policy: Policy,
 }
 
 /// See [`Event::CustomerOpened`].
@@ -345,7 +345,7 @@ pub struct Proposed {
     /// The digest of the request that is to be approved.
     pub request: [u8; 16],
     /// What it is about.
-    pub matter: crate::policy::Matter,
+    pub matter: Matter,
     /// Who will send it again once it is approved.
     pub proposer: Principal,
 }
@@ -403,7 +403,7 @@ pub struct Settled {
     pub currency: Currency,
     /// The first number.
     pub first: u64,
-    /// The last number; those between are among them.
+    /// The last.
     pub last: u64,
     /// Their sum, minor units.
     pub amount: u64,
@@ -417,7 +417,7 @@ pub struct Returned {
     pub moved: Moved,
     /// Its number on the channel.
     pub n: u64,
-    /// The number of the rejection in the payee's branch.
+    /// The number of the rejection there.
     pub outcome: u16,
 }
 
@@ -459,7 +459,6 @@ impl ChannelStopped {
         u8::from(self.outgoing) | (u8::from(self.incoming) << 1)
     }
 }
-
 /// Why a channel stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -473,7 +472,6 @@ pub enum StopReason {
 
 impl StopReason {
     const ALL: [Self; 3] = [Self::HashDiffers, Self::IncarnationDiffers, Self::NumberUnknown];
-
     /// The stored number; never renumbered.
     #[must_use]
     pub const fn number(self) -> u8 {

@@ -151,7 +151,8 @@ pub fn decode(record: &Record, tail: &[u8], business_date: Date) -> Result<Decod
     if crossing::is_crossing(fields.kind) {
         let event = crossing::decode(&fields, business_date)?;
         let travels = matches!(event, Event::Sent(_) | Event::Received(_));
-        if !tail.is_empty() && !(travels && TransferTailRef::decode(tail).is_some()) {
+        let fits = tail.is_empty() || (travels && TransferTailRef::decode(tail).is_some());
+        if !fits {
             return Err(RecordError::Tail { kind: fields.kind });
         }
         check_canonical(&event, &fields, record, &[])?;

@@ -57,6 +57,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::entries::router())
         .merge(routes::transfers::router())
         .merge(routes::lookups::router())
+        .merge(routes::payments::router())
         .merge(routes::imports::router())
         .merge(routes::branches::router())
         .merge(routes::archive::router())

@@ -35,6 +35,10 @@ pub(crate) fn about(event: &Event) -> About {
     match event {
         Event::Moved(moved) => about_moved(moved),
         Event::Refused(refused) => about_refused(refused),
+        Event::Sent(e) => payment("payment.sent", &e.moved, e.n, None),
+        Event::Received(e) if e.outcome == 0 => payment("payment.received", &e.moved, e.n, None),
+        Event::Received(e) => payment("payment.refused", &e.moved, e.n, Some(e.outcome)),
+        Event::Returned(e) => payment("payment.returned", &e.moved, e.n, Some(e.outcome)),
         other => about_other(other),
     }
 }
@@ -67,6 +71,16 @@ fn about_moved(moved: &Moved) -> About {
         data,
         ..About::default()
     }
+}
+
+/// A payment between branches: its number on the channel, and why it was not accepted.
+fn payment(name: &'static str, moved: &Moved, n: u64, outcome: Option<u16>) -> About {
+    let mut about = About { name, ..about_moved(moved) };
+    about.data.insert("number".to_owned(), n.into());
+    if let Some(entry) = outcome.and_then(crate::catalogue::find) {
+        about.data.insert("reason".to_owned(), entry.code.into());
+    }
+    about
 }
 
 fn about_refused(refused: &Refused) -> About {
@@ -140,6 +154,17 @@ fn about_other(event: &Event) -> About {
             let retention_days = e.policy.retention_days;
             plain("branch.policy_changed", json!({"four_eyes": four_eyes, "retention_days": retention_days}))
         }
+        Event::Settled(e) => About {
+            amount: Some(Money::minor(i128::from(e.amount), e.currency)),
+            ..plain("payment.settled", json!({"to": e.peer, "first": e.first, "last": e.last}))
+        },
+        Event::ChannelOpened(e) => {
+            plain("channel.opened", json!({"peer": e.peer, "incarnation": e.incarnation}))
+        }
+        Event::ChannelStopped(e) => plain(
+            "channel.stopped",
+            json!({"peer": e.peer, "reason": e.reason.name(), "number": e.n, "outgoing": e.outgoing, "incoming": e.incoming}),
+        ),
         Event::KeyUsed(_) => plain("key.used", Value::Null),
         Event::Proposed(e) => plain(
             "approval.proposed",

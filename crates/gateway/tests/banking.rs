@@ -102,7 +102,12 @@ async fn a_refusal_says_rule_figures_field_and_language() {
     assert!(String::from_utf8_lossy(&page.bytes).contains("insufficient_funds"));
 
     let far = bank.funded(2, "1.00").await;
-    assert_eq!(bank.pay(&ana, &far, "1.00").await.problem(), "crosses_branches");
+    let linked = json!({"transfers": [
+        {"id": id(), "debit": ana, "credit": far, "amount": {"amount": "1.00", "currency": "CNY"}, "linked": true},
+        transfer(&id(), "gl:1001", &ana, "1.00"),
+    ]});
+    let results = bank.post("/v1/transfers/batch", linked).await.ok();
+    assert_eq!(results["results"][0]["code"], "crosses_branches");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use skerry_book::command::{Command, OpenBranch};
 use skerry_book::event::Terms;
 use skerry_book::{Actor, Cause, Seed};
 use skerry_branch::api::{Body, GatewayKey, Reply, Request, Scope};
+use skerry_branch::channels::exchange::Exchange;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchHandle, BranchThread, Condition, Found, Options, Parts};
 use skerry_gateway::bank::Bank as Seats;
@@ -101,6 +102,8 @@ pub(crate) struct Bank {
     /// Whether this start founded it.
     pub(crate) fresh: bool,
     branches: Vec<BranchThread>,
+    /// Hands messages between them.
+    _exchange: Exchange,
     runtime: tokio::runtime::Runtime,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<()>,
@@ -126,8 +129,10 @@ impl Bank {
             ));
             branches.push(branch);
         }
+        let exchange = Exchange::default();
         for branch in &branches {
             found_if_new(&config, &folder, &branch.handle(), &key)?;
+            exchange.add(&branch.handle());
         }
         let tokens = Arc::new(tokens(&config, &folder)?);
         let fresh = first_token(&folder, &tokens)?;
@@ -155,7 +160,7 @@ impl Bank {
             let _told = stopped.await;
         }));
         folder.announce(&server)?;
-        Ok(Self { folder, server, fresh, branches, runtime, stop, served })
+        Ok(Self { folder, server, fresh, branches, _exchange: exchange, runtime, stop, served })
     }
 
     /// Its address.

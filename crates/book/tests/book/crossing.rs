@@ -99,9 +99,9 @@ struct Bank {
 impl Bank {
     fn new(count: usize) -> Self {
         let mut worlds: Vec<World> = (0..count).map(begin).collect();
-        for from in 0..count {
+        for (from, world) in worlds.iter_mut().enumerate() {
             for to in (0..count).filter(|to| *to != from) {
-                worlds[from].open_channel(branch(to), 1).unwrap();
+                world.open_channel(branch(to), 1).unwrap();
             }
         }
         Self { worlds, bus: Vec::new(), sent: 0, holds: Vec::new(), payments: Vec::new() }

@@ -188,6 +188,10 @@ pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>, text
     let Entry { position, moved, .. } = entry;
     let status = match (moved.kind, resolved_by.map(|entry| entry.moved.kind)) {
         (MovedKind::Held, Some(resolved)) => super::transfers::status(resolved),
+        (MovedKind::Held, None) => Status::Pending,
+        // Whether it has arrived, only the payment tells.
+        (_, Some(_)) if is_sent(branch, moved) => Status::Returned,
+        (_, None) if is_sent(branch, moved) => Status::Sent,
         (kind, _) => super::transfers::status(kind),
     };
     let money = Money::minor(i128::from(moved.amount), moved.currency);
@@ -211,6 +215,11 @@ pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>, text
         branch,
         position: *position,
     }
+}
+
+/// Whether it left `branch` for another one.
+const fn is_sent(branch: u16, moved: &Moved) -> bool {
+    moved.debit.branch() == branch && moved.credit.branch() != branch
 }
 
 /// The text of a reference that fits its record; of a longer one the record holds only a hash.

@@ -12,6 +12,7 @@ pub mod imports;
 pub mod lookups;
 pub mod machines;
 mod packed;
+pub mod payments;
 pub mod reports;
 pub mod tokens;
 pub mod transfers;

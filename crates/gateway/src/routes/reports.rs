@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use skerry_book::channel::channel_head;
 use skerry_book::{Chart, Class, Command, Head, Product, TrialLine as BookLine};
 use skerry_branch::api::{Answer, Read};
 use skerry_money::{Currency, Date};
@@ -233,12 +234,19 @@ fn whole(total: u128, currency: Currency) -> Money {
     Money::minor(i128::try_from(total).unwrap_or(i128::MAX), currency)
 }
 
+/// A head's name: the chart's, or that of a channel with the branch at its other end.
+fn name_of(chart: &Chart, code: u32) -> String {
+    let named = chart.head(code).map(|head| head.name.clone());
+    let own = || channel_head(code).map(|(name, _, peer)| format!("{name} {peer:04}"));
+    named.or_else(own).unwrap_or_default()
+}
+
 fn row(branch: u16, line: &BookLine, chart: &Chart) -> TrialLine {
     let before = |total: u128| i128::try_from(total).unwrap_or(i128::MAX);
     TrialLine {
         branch,
         head: line.code,
-        name: chart.head(line.code).map(|head| head.name.clone()).unwrap_or_default(),
+        name: name_of(chart, line.code),
         class: line.class.name().to_owned(),
         opening: Money::minor(
             before(line.credits_before).saturating_sub(before(line.debits_before)),

@@ -1,7 +1,7 @@
 //! Moving money: one transfer, batches in JSON or packed, and what is done to earlier transfers.
 
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use skerry_book::actor::Role;
 use skerry_book::derive_id;
@@ -37,12 +37,17 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 
 /// Move money
 ///
-/// One transfer. Sending the same `id` with the same content again answers what happened the first time.
+/// One transfer. Sending the same `id` with the same content again answers what happened the first time. A payee in another
+/// branch is paid too: the answer is 202 while it is under way; `Prefer: wait=SECONDS` waits for its end, 30 at most.
 #[utoipa::path(
     post, path = "/v1/transfers", tag = "transfers", request_body = TransferIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id`.")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id`."),
+        ("Prefer" = Option<String>, Header, description = "`wait=5`: to another branch, answer when it has ended."),
+    ),
     responses(
         (status = 201, description = "Accepted", body = TransferDone),
+        (status = 202, description = "Debited, and on its way to another branch", body = crate::wire::payments::PaymentOut),
         (status = 200, description = "Accepted before: the answer to a retry", body = TransferDone),
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
@@ -66,20 +71,23 @@ async fn transfer(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
         let sealing = notes::seal(&gateway, &caller, branch, std::slice::from_mut(&mut asked), notes);
         sealing.await.map_err(|(_, problem)| problem)?;
     }
-    one(&gateway, &caller, branch, raw.digest, asked, echo).await
+    one(&gateway, &caller, branch, (raw.digest, &raw.headers), asked, echo).await
 }
 
 async fn one(
     gateway: &Gateway,
     caller: &Caller,
     branch: u16,
-    digest: [u8; 16],
+    (digest, headers): ([u8; 16], &HeaderMap),
     asked: Asked,
     echo: Echo,
 ) -> Result<Response, Problem> {
     let currency = asked.transfer.currency;
     let outcomes = send(gateway, caller, branch, digest, vec![asked]).await?;
     match outcomes.first() {
+        Some(Ok(accepted)) if leaves(accepted) => {
+            super::payments::answer(gateway, caller, branch, echo.id, headers).await
+        }
         Some(Ok(accepted)) => {
             let done = done(&echo, branch, accepted);
             Ok(replayed(created(StatusCode::CREATED, &done, &done.location), accepted.repeated))
@@ -117,7 +125,7 @@ fn named(problem: Problem, flags: Flags) -> Problem {
 fn done(echo: &Echo, branch: u16, accepted: &Accepted) -> TransferDone {
     TransferDone {
         id: Id(echo.id),
-        status: status(accepted.kind),
+        status: if leaves(accepted) { Status::Sent } else { status(accepted.kind) },
         amount: Money::minor(i128::from(accepted.amount), accepted.currency),
         booked_at: Instant(accepted.time_us),
         business_date: Day(accepted.business_date),
@@ -137,7 +145,15 @@ pub(crate) const fn status(kind: MovedKind) -> Status {
     }
 }
 
+/// Whether it was debited here and goes to another branch.
+fn leaves(accepted: &Accepted) -> bool {
+    accepted.kind != MovedKind::Held && accepted.credit.branch() != accepted.debit.branch()
+}
+
 fn location(branch: u16, accepted: &Accepted, id: u128) -> String {
+    if leaves(accepted) {
+        return super::payments::location(id);
+    }
     debug_assert_eq!(accepted.debit.branch(), branch, "a branch moves its own accounts");
     format!("/v1/accounts/{}/transfers/{}", AccountText(accepted.debit), Id(id))
 }
@@ -416,7 +432,7 @@ async fn deed(
         reverse: (deed == Deed::Reverse).then_some(Id(related)),
     };
     let (asked, echo) = transfer.asked(branch, derived)?;
-    one(gateway, caller, branch, posted.digest, asked, echo).await
+    one(gateway, caller, branch, (posted.digest, &HeaderMap::new()), asked, echo).await
 }
 
 /// The path's account as the request's debit, where it is one: a reversal debits what the original credited.

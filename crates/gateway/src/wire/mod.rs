@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod customers;
 pub mod imports;
+pub mod payments;
 pub mod reports;
 pub mod scalars;
 pub mod transfers;

@@ -257,6 +257,12 @@ pub enum Status {
     Voided,
     /// A hold ran out.
     Expired,
+    /// Debited and on its way to another branch.
+    Sent,
+    /// The payee in another branch has it.
+    Settled,
+    /// Refused in the payee's branch and given back.
+    Returned,
     /// Its id was used up by a refusal.
     Refused,
 }

@@ -19,6 +19,7 @@ use skerry_book::command::OpenBranch;
 use skerry_book::event::Terms;
 use skerry_book::{Actor, Cause, Command, Seed};
 use skerry_branch::api::{Body as Ask, GatewayKey, Reply, Request as Wish, Scope};
+use skerry_branch::channels::exchange::Exchange;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchThread, Options, Parts};
 use skerry_gateway::oidc::Oidc;
@@ -38,6 +39,7 @@ pub(crate) struct TestBank {
     pub(crate) operator: String,
     pub(crate) folder: PathBuf,
     branches: Vec<BranchThread>,
+    exchange: Exchange,
 }
 
 /// An answer, read whole.
@@ -92,6 +94,8 @@ impl TestBank {
         std::fs::create_dir_all(&folder).unwrap();
         let key = GatewayKey::new([8; 32]);
         let threads: Vec<BranchThread> = (1..=branches).map(|number| branch(&folder, number, &key)).collect();
+        let exchange = Exchange::default();
+        threads.iter().for_each(|thread| exchange.add(&thread.handle()));
         let seats =
             threads.iter().map(|thread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>).collect();
         let tokens = TokenStore::open(&folder.join("tokens.json")).unwrap();
@@ -104,7 +108,7 @@ impl TestBank {
         let secrets = Secrets { document: DocumentSecret::new([6; 32]), seed: Seed::new([9; 32]) };
         let gateway = Gateway::new(Bank::new(seats, key, limits.request), tokens, secrets, limits);
         let front = app::front(&gateway);
-        Self { gateway, front, operator, folder, branches: threads }
+        Self { gateway, front, operator, folder, branches: threads, exchange }
     }
 
     pub(crate) fn token(&self, new: &NewToken) -> String {

@@ -1,0 +1,54 @@
+//! Payments to other branches: where the money is.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::scalars::{AccountText, Day, Id, Instant, Money};
+use super::transfers::Status;
+
+/// A payment to an account of another branch.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PaymentOut {
+    /// Its id.
+    pub id: Id,
+    /// `sent`: debited and under way. `settled`: the payee has it. `returned`: it came back.
+    pub status: Status,
+    /// The account that pays.
+    pub debit: AccountText,
+    /// The account that receives, in another branch.
+    pub credit: AccountText,
+    /// How much.
+    pub amount: Money,
+    /// The payer's branch.
+    pub from: u16,
+    /// The payee's branch.
+    pub to: u16,
+    /// Its number on the channel between them.
+    pub number: u64,
+    /// When it was sent.
+    pub sent_at: Instant,
+    /// The accounting date on which the payer was debited.
+    pub business_date: Day,
+    /// Position of its record in the journal of the payer's branch.
+    pub position: u64,
+    /// Why it came back, and to whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returned: Option<ReturnedOut>,
+    /// Where this can be asked again.
+    pub location: String,
+}
+
+/// A payment that came back.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ReturnedOut {
+    /// The code of the problem in the payee's branch.
+    pub code: &'static str,
+    /// Its number; `/docs/errors/{number}` tells more.
+    pub number: u16,
+    /// Who got the money back: the payer, or the head *returns unapplied* if the payer's account takes nothing.
+    pub to: AccountText,
+    /// When.
+    pub at: Instant,
+    /// Position of the record of the return.
+    pub position: u64,
+}

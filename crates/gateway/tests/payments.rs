@@ -1,0 +1,117 @@
+//! Payments between branches through the gateway: at once, waited for, returned, in batches, and asked about.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+
+mod common;
+
+use axum::http::StatusCode;
+use common::{Answer, TestBank, id, transfer};
+use serde_json::{Value, json};
+
+/// Sends until the branches have met: just after they were founded they do not know each other.
+async fn send(bank: &TestBank, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let answer = bank.call("POST", "/v1/transfers", body, headers).await;
+        let met = answer.status.is_success() || answer.json()["code"] != "peer_unknown";
+        if met {
+            return answer;
+        }
+        assert!(std::time::Instant::now() < deadline, "the branches never met");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Asks until the payment has ended.
+async fn ended(bank: &TestBank, path: &str) -> Value {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let payment = bank.get(path).await.ok();
+        if payment["status"] != "sent" {
+            return payment;
+        }
+        assert!(std::time::Instant::now() < deadline, "it never ended: {payment}");
+        tokio::task::yield_now().await;
+    }
+}
+
+const WAIT: (&str, &str) = ("prefer", "respond-async, wait=30");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_to_another_branch_is_accepted_and_followed() {
+    let bank = TestBank::new(2);
+    let (ana, ben) = (bank.funded(1, "10.00").await, bank.funded(2, "1.00").await);
+    let body = transfer(&id(), &ana, &ben, "2.50");
+    let answer = send(&bank, &body, &[]).await;
+    assert!([StatusCode::ACCEPTED, StatusCode::CREATED].contains(&answer.status));
+    let location = answer.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(location, format!("/v1/payments/{}", body["id"].as_str().unwrap()));
+    let payment = ended(&bank, &location).await;
+    assert_eq!(payment["status"], "settled");
+    assert_eq!(
+        (payment["from"].as_u64(), payment["to"].as_u64(), payment["number"].as_u64()),
+        (Some(1), Some(2), Some(1))
+    );
+    assert_eq!((bank.balance(&ana).await, bank.balance(&ben).await), ("7.50".to_owned(), "3.50".to_owned()));
+    let again = bank.post("/v1/transfers", body.clone()).await.ok();
+    assert_eq!((&again["status"], &again["position"]), (&payment["status"], &payment["position"]));
+    assert_eq!(bank.balance(&ana).await, "7.50");
+    for (account, other, amount) in [(&ana, &ben, "7.50"), (&ben, &ana, "3.50")] {
+        let entries = bank.get(&format!("/v1/accounts/{account}/entries")).await.ok();
+        let all = entries["entries"].as_array().unwrap();
+        let found = all.iter().find(|entry| entry["counterparty"] == other.as_str());
+        let found = found.unwrap_or_else(|| panic!("the statement names the other side: {entries}"));
+        assert_eq!(found["balance"]["amount"], amount);
+    }
+    let trial = bank.get("/v1/trial-balance").await.ok();
+    let rows = trial["rows"].as_array().unwrap();
+    let position = rows.iter().find(|row| row["head"] == 11_060_002).unwrap();
+    assert_eq!(position["name"], "Position with another branch 0002");
+    assert_eq!(bank.get(&format!("/v1/payments/{}", id())).await.problem(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_may_wait_for_the_end_and_learns_why_money_came_back() {
+    let bank = TestBank::new(2);
+    let (ana, ben) = (bank.funded(1, "10.00").await, bank.funded(2, "1.00").await);
+    let settled = send(&bank, &transfer(&id(), &ana, &ben, "1.00"), &[WAIT]).await;
+    assert_eq!((settled.status, &settled.json()["status"]), (StatusCode::CREATED, &json!("settled")));
+    let freeze = json!({"sides": "credit", "reason": 3});
+    bank.post(&format!("/v1/accounts/{ben}/freeze"), freeze).await.ok();
+    let returned = send(&bank, &transfer(&id(), &ana, &ben, "1.00"), &[WAIT]).await.ok();
+    assert_eq!(returned["status"], "returned");
+    assert_eq!(
+        (&returned["returned"]["code"], &returned["returned"]["to"]),
+        (&json!("credit_frozen"), &json!(ana))
+    );
+    assert_eq!(bank.balance(&ana).await, "9.00");
+    let refused = send(&bank, &transfer(&id(), &ana, &ben, "100.00"), &[WAIT]).await;
+    assert_eq!(refused.problem(), "insufficient_funds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_may_cross_and_a_reversal_goes_back() {
+    let bank = TestBank::new(2);
+    let (ana, ben) = (bank.funded(1, "10.00").await, bank.funded(2, "1.00").await);
+    let first = transfer(&id(), &ana, &ben, "1.00");
+    send(&bank, &first, &[WAIT]).await.ok();
+    let batch = json!({"transfers": [
+        transfer(&id(), &ana, &ben, "2.00"),
+        transfer(&id(), &ben, &ana, "0.50"),
+        transfer(&id(), "gl:1001", &ana, "0.25"),
+    ]});
+    let done = bank.post("/v1/transfers/batch", batch).await.ok();
+    assert_eq!(done["accepted"], 3);
+    let statuses: Vec<&Value> =
+        done["results"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    assert_eq!(statuses, [&json!("sent"), &json!("sent"), &json!("posted")]);
+    for one in [&done["results"][0], &done["results"][1]] {
+        assert_eq!(ended(&bank, one["location"].as_str().unwrap()).await["status"], "settled");
+    }
+    let back = json!({"id": id(), "debit": ben, "credit": ana, "reverse": first["id"]});
+    let answer = send(&bank, &back, &[WAIT]).await.ok();
+    assert_eq!((&answer["status"], &answer["amount"]["amount"]), (&json!("settled"), &json!("1.00")));
+    let again = json!({"id": id(), "debit": ben, "credit": ana, "reverse": first["id"]});
+    assert_eq!(send(&bank, &again, &[WAIT]).await.problem(), "original_already_reversed");
+    assert_eq!(bank.balance(&ana).await, "8.75");
+}
