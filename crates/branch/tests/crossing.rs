@@ -130,6 +130,12 @@ fn a_payment_is_sent_settled_and_seen_on_both_statements() {
         assert_eq!(totals.credits as i128 - totals.debits as i128, balance, "with the balance after it");
         assert_eq!(entries(counterparty).len(), 1, "and it is found by the other side's account");
     }
+    let now = banks[0].now;
+    banks[0].branch.mark(now, false);
+    banks[0].settle();
+    let signed = banks[0].branch.workshop().unwrap().latest().unwrap();
+    let told = signed.checkpoint.channels[0];
+    assert_eq!((told.peer, told.sent.count, told.settled.amount, told.returned.count), (2, 1, 250, 0));
     check_all(&banks);
 }
 

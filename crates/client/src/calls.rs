@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::error::Error;
 use crate::wire::{
-    Account, Branches, Customer, CustomerDone, Entries, Events, NewAccount, NewCustomer, Receipt, Transfer,
+    Account, Branches, Customer, CustomerDone, Entries, Events, NewAccount, NewCustomer, Payment, Receipt, Transfer,
     TransferDone,
 };
 
@@ -101,6 +101,11 @@ impl Client {
     /// Moves money. Its id makes trying again safe.
     pub async fn transfer(&self, transfer: &Transfer) -> Result<TransferDone, Error> {
         self.post("/v1/transfers", transfer).await
+    }
+
+    /// Tells where the money of a payment to another branch is.
+    pub async fn payment(&self, id: &str) -> Result<Payment, Error> {
+        self.get(&format!("/v1/payments/{}", escaped(id))).await
     }
 
     /// Moves money many times, in order; each result is a [`TransferDone`] or a problem.

@@ -45,7 +45,7 @@ impl Packed {
     }
 }
 
-/// The code of each result: 0 is accepted.
+/// The code of each result: 0 is accepted, 1 accepted and on its way to another branch.
 pub fn codes(results: &[u8]) -> impl Iterator<Item = u16> {
     results.chunks_exact(RESULT_BYTES).map(|result| u16::from_le_bytes([result[0], result[1]]))
 }

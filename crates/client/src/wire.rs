@@ -170,7 +170,7 @@ fn is_zero_u32(value: &u32) -> bool {
 pub struct TransferDone {
     /// Its id.
     pub id: String,
-    /// `posted`, `pending`, `voided`.
+    /// `posted`, `pending`, `voided`; to another branch `sent`, `settled`, `returned`.
     pub status: String,
     /// What moved.
     pub amount: Money,
@@ -184,6 +184,38 @@ pub struct TransferDone {
     pub location: String,
     /// Whether this is the answer to a retry.
     pub repeated: bool,
+}
+
+/// A payment to an account of another branch: where the money is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Payment {
+    /// The id of its transfer.
+    pub id: String,
+    /// `sent`, `settled` or `returned`.
+    pub status: String,
+    /// The account that pays.
+    pub debit: String,
+    /// The account that receives.
+    pub credit: String,
+    /// How much.
+    pub amount: Money,
+    /// The payer's branch.
+    pub from: u16,
+    /// The payee's branch.
+    pub to: u16,
+    /// Its number on the channel between them.
+    pub number: u64,
+    /// Why it came back and to whom, if it did.
+    pub returned: Option<Returned>,
+}
+
+/// Why a payment came back.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Returned {
+    /// The code of the problem in the payee's branch.
+    pub code: String,
+    /// Who has the money again.
+    pub to: String,
 }
 
 /// A line of a statement.

@@ -7,8 +7,9 @@
 //! Layout, little-endian: magic `SKCHECK1` · format u16 · hash algorithm u8 · signature algorithm u8
 //! · key id 16 · institution (length u16, bytes) · branch u16 · incarnation u32 · epoch u64 ·
 //! position u64 · batches u64 · head hash 32 · history root 32 · business date i32 · time u64 ·
-//! totals (count u16, then currency u16, debits u128, credits u128 each) · channels (count u16, zero
-//! in this format) · has state digest u8, zero or 32 bytes of it. A signed one ends with 64 bytes of
+//! totals (count u16, then currency u16, debits u128, credits u128 each) · channels (count u16, then
+//! peer u16, currency u16 and sent, settled, returned, received, refused each as count u64, amount u128)
+//! · has state digest u8, zero or 32 bytes of it. A signed one ends with 64 bytes of
 //! signature over all before.
 
 use alloc::string::String;
@@ -22,8 +23,11 @@ use crate::{Hash, HashAlgorithm, SignatureAlgorithm};
 /// The first bytes of every checkpoint; no other signed message begins with them.
 pub const MAGIC: [u8; 8] = *b"SKCHECK1";
 
-/// The format this code writes, and the newest it reads.
+/// The format of a checkpoint without channels.
 pub const FORMAT: u16 = 1;
+
+/// The format of one with channels, and the newest that this code reads.
+pub const FORMAT_CHANNELS: u16 = 2;
 
 /// The longest name of an institution, in bytes.
 pub const INSTITUTION_LENGTH_MAX: usize = 64;
@@ -32,6 +36,8 @@ pub const INSTITUTION_LENGTH_MAX: usize = 64;
 const SIGNATURE_LENGTH: usize = 64;
 /// Bytes of one row of totals.
 const TOTAL_LENGTH: usize = 34;
+/// Bytes of one row of channels.
+const CHANNEL_LENGTH: usize = 124;
 
 /// What a branch states about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub struct Checkpoint {
     pub time_us: u64,
     /// Totals over all accounts, by rising currency number.
     pub totals: Vec<CurrencyTotal>,
+    /// What went to and came from other branches, by rising peer and currency.
+    pub channels: Vec<ChannelTotal>,
     /// Digest of the whole state at `position`, when this checkpoint closes a span.
     pub state_digest: Option<Hash>,
 }
@@ -73,6 +81,47 @@ pub struct CurrencyTotal {
     pub debits: u128,
     /// Minor units credited; equal to `debits` in a sound book.
     pub credits: u128,
+}
+
+/// How many payments, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Payments {
+    /// Payments.
+    pub count: u64,
+    /// Minor units.
+    pub amount: u128,
+}
+
+/// What went to and came from one other branch in one currency, since its channel was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChannelTotal {
+    /// The other branch.
+    pub peer: u16,
+    /// ISO 4217 number.
+    pub currency: u16,
+    /// To the other branch.
+    pub sent: Payments,
+    /// Of those, delivered.
+    pub settled: Payments,
+    /// Of those, refused there and given back.
+    pub returned: Payments,
+    /// From the other branch, accepted.
+    pub received: Payments,
+    /// From the other branch, refused.
+    pub refused: Payments,
+}
+
+impl ChannelTotal {
+    const fn sums(&self) -> [Payments; 5] {
+        [self.sent, self.settled, self.returned, self.received, self.refused]
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (peer, currency) = (reader.u16()?, reader.u16()?);
+        let mut sum = || Some(Payments { count: reader.u64()?, amount: reader.u128()? });
+        let (sent, settled, returned) = (sum()?, sum()?, sum()?);
+        Some(Self { peer, currency, sent, settled, returned, received: sum()?, refused: sum()? })
+    }
 }
 
 /// A checkpoint with its signature.
@@ -168,7 +217,8 @@ impl Checkpoint {
         );
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        let format = if self.channels.is_empty() { FORMAT } else { FORMAT_CHANNELS };
+        out.extend_from_slice(&format.to_le_bytes());
         out.push(self.algorithm.number());
         out.push(signature_algorithm.number());
         out.extend_from_slice(&key_id.0);
@@ -189,10 +239,29 @@ impl Checkpoint {
             out.extend_from_slice(&total.debits.to_le_bytes());
             out.extend_from_slice(&total.credits.to_le_bytes());
         }
-        out.extend_from_slice(&0_u16.to_le_bytes());
+        self.put_channels(&mut out);
         out.push(u8::from(self.state_digest.is_some()));
         out.extend_from_slice(self.state_digest.as_ref().map_or(&[], Hash::as_slice));
         out
+    }
+
+    fn put_channels(&self, out: &mut Vec<u8>) {
+        assert!(self.channels_rise(), "channels are by rising peer and currency");
+        let count = u16::try_from(self.channels.len()).expect("channels are told apart by 16 bits");
+        out.extend_from_slice(&count.to_le_bytes());
+        for channel in &self.channels {
+            out.extend_from_slice(&channel.peer.to_le_bytes());
+            out.extend_from_slice(&channel.currency.to_le_bytes());
+            for sum in channel.sums() {
+                out.extend_from_slice(&sum.count.to_le_bytes());
+                out.extend_from_slice(&sum.amount.to_le_bytes());
+            }
+        }
+    }
+
+    fn channels_rise(&self) -> bool {
+        let place = |channel: &ChannelTotal| (channel.peer, channel.currency);
+        self.channels.is_sorted_by(|left, right| place(left) < place(right))
     }
 }
 
@@ -226,7 +295,7 @@ impl SignedCheckpoint {
             return Err(Magic);
         }
         let format = reader.u16().ok_or(Short)?;
-        if format != FORMAT {
+        if format != FORMAT && format != FORMAT_CHANNELS {
             return Err(Format(format));
         }
         let (hash_number, signature_number) = reader.u8().zip(reader.u8()).ok_or(Short)?;
@@ -235,6 +304,9 @@ impl SignedCheckpoint {
             .ok_or(CheckpointError::SignatureAlgorithm(signature_number))?;
         let key_id = KeyId(reader.array().ok_or(Short)?);
         let checkpoint = read_fields(reader, algorithm).ok_or(Short)??;
+        if (format == FORMAT_CHANNELS) == checkpoint.channels.is_empty() {
+            return Err(CheckpointError::Malformed);
+        }
         let signature = reader.array::<SIGNATURE_LENGTH>().ok_or(Short)?;
         Ok(Self { checkpoint, signature_algorithm, key_id, signature })
     }
@@ -283,6 +355,7 @@ fn read_fields(
         business_date: reader.i32()?,
         time_us: reader.u64()?,
         totals: Vec::new(),
+        channels: Vec::new(),
         state_digest: None,
     };
     let count = usize::from(reader.u16()?);
@@ -291,7 +364,11 @@ fn read_fields(
         let (currency, debits, credits) = (totals.u16()?, totals.u128()?, totals.u128()?);
         checkpoint.totals.push(CurrencyTotal { currency, debits, credits });
     }
-    let channels = reader.u16()?;
+    let count = usize::from(reader.u16()?);
+    let mut channels = Reader::new(reader.slice(count.checked_mul(CHANNEL_LENGTH)?)?);
+    for _ in 0..count {
+        checkpoint.channels.push(ChannelTotal::read(&mut channels)?);
+    }
     let has_digest = reader.u8()?;
     if has_digest == 1 {
         checkpoint.state_digest = Some(reader.array()?);
@@ -299,7 +376,7 @@ fn read_fields(
     let sound = name.is_ok()
         && name_length <= INSTITUTION_LENGTH_MAX
         && checkpoint.totals.is_sorted_by(|left, right| left.currency < right.currency)
-        && channels == 0
+        && checkpoint.channels_rise()
         && has_digest <= 1;
     Some(if sound { Ok(checkpoint) } else { Err(CheckpointError::Malformed) })
 }

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use skerry_proof::batch::{FORMAT, HEADER_LENGTH};
-use skerry_proof::checkpoint::Checkpoint;
+use skerry_proof::checkpoint::{ChannelTotal, Checkpoint, Payments};
 use skerry_proof::{
     BatchError, BatchHeader, CheckpointError, CurrencyTotal, HashAlgorithm, Receipt, ReceiptError,
     SignedCheckpoint, Tails,
@@ -43,11 +43,18 @@ fn header() -> impl Strategy<Value = BatchHeader> {
     )
 }
 
+fn channel(((peer, currency), sums): ((u16, u16), [(u64, u128); 5])) -> ChannelTotal {
+    let [sent, settled, returned, received, refused] = sums.map(|(count, amount)| Payments { count, amount });
+    ChannelTotal { peer, currency, sent, settled, returned, received, refused }
+}
+
 fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     let totals = proptest::collection::btree_map(any::<u16>(), any::<(u128, u128)>(), 0..4);
+    let channels = proptest::collection::btree_map(any::<(u16, u16)>(), any::<[(u64, u128); 5]>(), 0..4);
     let rest = any::<([u8; 32], [u8; 32], i32, u64, Option<[u8; 32]>)>();
-    ("[a-z-]{0,32}", any::<(u16, u32, u64, u64, u64)>(), rest, totals, select(&HashAlgorithm::ALL)).prop_map(
-        |(institution, numbers, rest, totals, algorithm)| Checkpoint {
+    let algorithms = select(&HashAlgorithm::ALL);
+    ("[a-z-]{0,32}", any::<(u16, u32, u64, u64, u64)>(), rest, totals, channels, algorithms).prop_map(
+        |(institution, numbers, rest, totals, channels, algorithm)| Checkpoint {
             algorithm,
             institution,
             branch: numbers.0,
@@ -63,6 +70,7 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
                 .into_iter()
                 .map(|(currency, (debits, credits))| CurrencyTotal { currency, debits, credits })
                 .collect(),
+            channels: channels.into_iter().map(channel).collect(),
             state_digest: rest.4,
         },
     )

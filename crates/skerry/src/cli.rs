@@ -72,6 +72,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TransferCommand,
     },
+    /// Payments to other branches: where the money is
+    Payment {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: PaymentCommand,
+    },
     /// Branches: list, reopen, keep, restore
     Branch {
         #[command(subcommand)]
@@ -320,6 +327,15 @@ pub(crate) enum AccountCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum PaymentCommand {
+    /// Show one, by the id of its transfer
+    Show {
+        /// Transfer id
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum TransferCommand {
     /// Make one
     Create {
@@ -356,6 +372,9 @@ pub(crate) enum TransferCommand {
         /// Seconds until a hold expires
         #[arg(long, requires = "pending")]
         timeout: Option<u32>,
+        /// To another branch: wait so many seconds for the end, 30 at most
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u8>,
     },
     /// Show one, by its debit account and id
     Show {

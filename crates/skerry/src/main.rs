@@ -49,6 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(target) => return status::run(&target, json),
         Command::Customer { remote, command } => remote::customer(&remote, command, json)?,
         Command::Account { remote, command } => remote::account(&remote, command, json)?,
+        Command::Payment { remote, command } => remote::payment(&remote, &command, json)?,
         Command::Transfer { remote, command } => remote::transfer(&remote, command, json)?,
         Command::Token { data: Some(data), command, .. } => tokens::run(&data, command, json)?,
         Command::Token { remote, command, .. } => remote::token(&remote, command, json)?,

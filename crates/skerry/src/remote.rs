@@ -77,7 +77,6 @@ fn send(
     body: &Value,
     json: bool,
 ) -> anyhow::Result<()> {
-    let client = connect(remote)?;
     let made;
     let key = match key {
         Some(key) => key,
@@ -86,7 +85,19 @@ fn send(
             made.as_str()
         }
     };
-    let response = runtime()?.block_on(client.send_json(method, path, body, &[("idempotency-key", key)]))?;
+    send_with(remote, method, path, &[("idempotency-key", key)], body, json)
+}
+
+/// The same with headers of its own.
+fn send_with(
+    remote: &Remote,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+    json: bool,
+) -> anyhow::Result<()> {
+    let response = runtime()?.block_on(connect(remote)?.send_json(method, path, body, headers))?;
     if response.body.is_empty() {
         return Ok(());
     }
@@ -197,6 +208,12 @@ pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> a
 }
 
 /// `skerry transfer …`
+pub(crate) fn payment(remote: &Remote, command: &PaymentCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        PaymentCommand::Show { id } => show(remote, &format!("/v1/payments/{id}"), json),
+    }
+}
+
 pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) -> anyhow::Result<()> {
     match command {
         TransferCommand::Create {
@@ -211,6 +228,7 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
             value_date,
             pending,
             timeout,
+            wait,
         } => {
             let id = id.unwrap_or_else(uuid7);
             let mut body = json!({
@@ -230,7 +248,10 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
                     object.insert(name.to_owned(), value);
                 }
             }
-            send(remote, Method::POST, "/v1/transfers", None, &body, json)
+            let prefer = wait.map(|seconds| format!("wait={seconds}"));
+            let headers: Vec<(&str, &str)> =
+                prefer.iter().map(|prefer| ("prefer", prefer.as_str())).collect();
+            send_with(remote, Method::POST, "/v1/transfers", &headers, &body, json)
         }
         TransferCommand::Show { number, id } => {
             show(remote, &format!("/v1/accounts/{number}/transfers/{id}"), json)

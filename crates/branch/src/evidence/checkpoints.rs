@@ -156,6 +156,7 @@ mod tests {
             business_date,
             time_us: 0,
             totals: Vec::new(),
+            channels: Vec::new(),
             state_digest: None,
         };
         checkpoint.sign(&Ed25519Signer::from_seed(&[1; 32])).unwrap()

@@ -10,9 +10,10 @@
 use std::collections::VecDeque;
 
 use skerry_book::BookImage;
+use skerry_book::channel::Sum;
 use skerry_journal::{Journal, JournalReader};
 use skerry_ledger::{Moved, MovedKind};
-use skerry_proof::checkpoint::{Checkpoint, CurrencyTotal};
+use skerry_proof::checkpoint::{ChannelTotal, Checkpoint, CurrencyTotal, Payments};
 
 use super::Work;
 use crate::clock::Now;
@@ -268,6 +269,23 @@ impl<J: Journal> Work<J> {
         true
     }
 
+    /// What went over its channels; while there are more than a checkpoint can tell apart, those of the first peers.
+    fn channel_totals(&self) -> Vec<ChannelTotal> {
+        let sum = |sum: Sum| Payments { count: sum.count, amount: sum.amount };
+        let rows = self.book.channels().flat_map(|(peer, channel)| {
+            channel.sums().map(move |(currency, totals)| ChannelTotal {
+                peer,
+                currency,
+                sent: sum(totals.sent),
+                settled: sum(totals.settled),
+                returned: sum(totals.returned),
+                received: sum(totals.received),
+                refused: sum(totals.refused),
+            })
+        });
+        rows.take(usize::from(u16::MAX)).collect()
+    }
+
     fn state_checkpoint(&self) -> Checkpoint {
         Checkpoint {
             algorithm: self.mmr.algorithm(),
@@ -282,6 +300,7 @@ impl<J: Journal> Work<J> {
             business_date: self.book.day().map_or(0, |day| day.0),
             time_us: self.sealed_time_us,
             totals: self.marks.totals(),
+            channels: self.channel_totals(),
             state_digest: None,
         }
     }

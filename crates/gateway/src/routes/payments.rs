@@ -83,16 +83,17 @@ pub(super) async fn answer(
     gateway: &Gateway,
     caller: &Caller,
     branch: u16,
-    id: u128,
+    (id, repeated): (u128, bool),
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let until = Instant::now() + wait(headers);
     loop {
         let view = look(gateway, caller, branch, id).await?;
         let view = view.ok_or_else(|| Problem::numbered(catalogue::INTERNAL))?;
-        let out = shown(&view);
+        let out = PaymentOut { repeated: Some(repeated), ..shown(&view) };
         if out.status != Status::Sent {
-            return Ok(created(StatusCode::CREATED, &out, &out.location));
+            let status = if repeated { StatusCode::OK } else { StatusCode::CREATED };
+            return Ok(created(status, &out, &out.location));
         }
         if Instant::now() + LOOK_EVERY > until {
             return Ok(created(StatusCode::ACCEPTED, &out, &out.location));
@@ -134,10 +135,11 @@ fn shown(view: &PaymentView) -> PaymentOut {
         from: moved.debit.branch(),
         to: moved.credit.branch(),
         number: view.n,
-        sent_at: Time(moved.time_us),
+        booked_at: Time(moved.time_us),
         business_date: Day(moved.business_date),
         position: view.position,
         returned,
         location: location(moved.id.0),
+        repeated: None,
     }
 }

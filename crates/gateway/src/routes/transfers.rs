@@ -86,7 +86,7 @@ async fn one(
     let outcomes = send(gateway, caller, branch, digest, vec![asked]).await?;
     match outcomes.first() {
         Some(Ok(accepted)) if leaves(accepted) => {
-            super::payments::answer(gateway, caller, branch, echo.id, headers).await
+            super::payments::answer(gateway, caller, branch, (echo.id, accepted.repeated), headers).await
         }
         Some(Ok(accepted)) => {
             let done = done(&echo, branch, accepted);

@@ -25,8 +25,8 @@ pub struct PaymentOut {
     pub to: u16,
     /// Its number on the channel between them.
     pub number: u64,
-    /// When it was sent.
-    pub sent_at: Instant,
+    /// When the payer was debited.
+    pub booked_at: Instant,
     /// The accounting date on which the payer was debited.
     pub business_date: Day,
     /// Position of its record in the journal of the payer's branch.
@@ -36,6 +36,9 @@ pub struct PaymentOut {
     pub returned: Option<ReturnedOut>,
     /// Where this can be asked again.
     pub location: String,
+    /// In the answer to a transfer: whether this is the answer to a retry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<bool>,
 }
 
 /// A payment that came back.

@@ -81,7 +81,7 @@ impl Desk {
             }
             Reply::Command(outcome) => self.command_answer(ticket, outcome, tally)?,
             Reply::Answer(answer) => self.read_answer(&ticket, answer, tally)?,
-            Reply::Marked => {}
+            Reply::Marked | Reply::Heard => {}
             Reply::Expired => return Err("a request without a deadline was answered expired".to_owned()),
         }
         Ok(())
