@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::error::Error;
 use crate::wire::{
-    Account, Branches, Customer, CustomerDone, Entries, Events, NewAccount, NewCustomer, Payment, Receipt, Transfer,
-    TransferDone,
+    Account, Branches, Customer, CustomerDone, Entries, Events, NewAccount, NewCustomer, Payment, Receipt,
+    Transfer, TransferDone,
 };
 
 /// What of a statement is asked for; empty asks for the newest page.
