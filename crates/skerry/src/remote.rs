@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use skerry_client::{Client, Options};
 use tokio::runtime::Runtime;
 
-use crate::cli::{AccountCommand, CustomerCommand, Remote, TokenCommand, TransferCommand};
+use crate::cli::{AccountCommand, CustomerCommand, PaymentCommand, Remote, TokenCommand, TransferCommand};
 use crate::output::print;
 
 /// A runtime for a few calls at a time.
