@@ -312,16 +312,23 @@ impl Channel {
     /// The running hash to the number before `n`, if `n` is open or the next.
     #[must_use]
     pub fn hash_before(&self, n: u64) -> Option<u128> {
-        let before = n.checked_sub(1)?;
-        if before == self.outgoing.done {
-            return Some(self.outgoing.done_hash);
-        }
-        self.open(before).map(|open| open.hash)
+        self.outgoing.known_hash(n.checked_sub(1)?)
     }
 
     /// Sums by currency, in order of their numbers.
     pub fn sums(&self) -> impl Iterator<Item = (u16, &Totals)> {
         self.totals.iter().map(|(currency, totals)| (*currency, totals))
+    }
+}
+
+impl Outgoing {
+    /// The running hash to `n`, if it is kept: from *done* on.
+    #[must_use]
+    pub fn known_hash(&self, n: u64) -> Option<u128> {
+        match n.checked_sub(self.done)? {
+            0 => Some(self.done_hash),
+            at => self.open.get(usize::try_from(at.checked_sub(1)?).ok()?).map(|open| open.hash),
+        }
     }
 }
 

@@ -12,6 +12,12 @@ pub struct Sabotage {
     /// Snapshots and id runs are written before what they hold is durable.
     #[cfg(feature = "sabotage")]
     pub hasty_derived: bool,
+    /// Other branches are told of payments and outcomes before these are durable.
+    #[cfg(feature = "sabotage")]
+    pub hasty_words: bool,
+    /// A payment of another branch that comes again is paid again.
+    #[cfg(feature = "sabotage")]
+    pub payment_twice: bool,
 }
 
 impl Sabotage {
@@ -29,6 +35,24 @@ impl Sabotage {
     pub const fn hasty_derived(self) -> bool {
         #[cfg(feature = "sabotage")]
         return self.hasty_derived;
+        #[cfg(not(feature = "sabotage"))]
+        false
+    }
+
+    /// Whether other branches are told of what is not durable.
+    #[must_use]
+    pub const fn hasty_words(self) -> bool {
+        #[cfg(feature = "sabotage")]
+        return self.hasty_words;
+        #[cfg(not(feature = "sabotage"))]
+        false
+    }
+
+    /// Whether a payment that comes again is paid again.
+    #[must_use]
+    pub const fn payment_twice(self) -> bool {
+        #[cfg(feature = "sabotage")]
+        return self.payment_twice;
         #[cfg(not(feature = "sabotage"))]
         false
     }

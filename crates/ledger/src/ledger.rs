@@ -89,11 +89,12 @@ impl Ledger {
         rules::decide_posting(&Alone { ledger: self, past: &NoPast }, transfer, stamp)
     }
 
-    /// Whether the id of `transfer` may act and has not: for who decides the rest by [`decide_posting`](Self::decide_posting).
+    /// Whether the id of `transfer` may act and has not, and its flags go together: for who decides the rest by
+    /// [`decide_posting`](Self::decide_posting).
     ///
     /// # Errors
     ///
-    /// As [`decide`](Self::decide), about the id alone.
+    /// As [`decide`](Self::decide), about id and flags alone.
     pub fn check_new<P: Past + ?Sized>(
         &self,
         transfer: &Transfer,

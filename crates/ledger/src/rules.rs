@@ -64,10 +64,11 @@ pub(crate) fn decide_posting<V: View>(
     transact(view, transfer, stamp)
 }
 
-/// Checks the id alone: that it may act, and has not acted.
+/// Checks the id, that it may act and has not acted, and that the flags go together.
 pub(crate) fn check_new<V: View>(view: &V, transfer: &Transfer, stamp: Stamp) -> Result<(), Rejection> {
     check_id(transfer, stamp)?;
-    view.earlier(transfer.id).map_or(Ok(()), |earlier| Err(again(&earlier, transfer.digest)))
+    view.earlier(transfer.id).map_or(Ok(()), |earlier| Err(again(&earlier, transfer.digest)))?;
+    check_flags(transfer.flags)
 }
 
 #[inline]

@@ -5,7 +5,7 @@
 //! hello (1), welcome (2): nothing
 //! payments (3): first u64 · done u64 · hash before u128 · hash after u128 · count u32 · payments 84 each
 //!               · for each that has a tail, in order: length u32, bytes
-//! outcomes (4): first u64 · received u64 · again u8 · count u32 · outcomes u16 each
+//! outcomes (4): first u64 · received u64 · hash to it u128 · again u8 · count u32 · outcomes u16 each
 //! seal 16: keyed BLAKE3 of all before
 //! ```
 //!
@@ -90,6 +90,8 @@ pub struct Outcomes {
     pub first: u64,
     /// The last number that was received.
     pub received: u64,
+    /// The running hash to it.
+    pub hash: u128,
     /// Whether what follows that number is to be sent again.
     pub again: bool,
     /// 0 accepted, else the number of a rejection.
@@ -118,6 +120,19 @@ impl Header {
     /// If a run has other tails than its payments say.
     #[must_use]
     pub fn seal(&self, said: &Said, key: &GatewayKey) -> Bytes {
+        let mut out = self.write(said);
+        let seal = key.seal_message(&out);
+        out.extend_from_slice(&seal);
+        out.into()
+    }
+
+    /// The same without its seal.
+    ///
+    /// # Panics
+    ///
+    /// As [`seal`](Self::seal).
+    #[must_use]
+    pub fn write(&self, said: &Said) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LENGTH + body_length(said) + SEAL_LENGTH);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -131,9 +146,7 @@ impl Header {
             Said::Payments(run) => put_run(run, &mut out),
             Said::Outcomes(outcomes) => put_outcomes(outcomes, &mut out),
         }
-        let seal = key.seal_message(&out);
-        out.extend_from_slice(&seal);
-        out.into()
+        out
     }
 }
 
@@ -148,6 +161,15 @@ pub fn open(bytes: &[u8], key: &GatewayKey) -> Result<(Header, Said), MessageErr
     if expected.iter().zip(seal).fold(0, |difference, (left, right)| difference | (left ^ right)) != 0 {
         return Err(MessageError::Seal);
     }
+    read(content)
+}
+
+/// Reads a message without its seal: whoever relies on it has checked that.
+///
+/// # Errors
+///
+/// [`MessageError`].
+pub fn read(content: &[u8]) -> Result<(Header, Said), MessageError> {
     let mut cursor = Cursor(content);
     let head = cursor.take::<8>().ok_or(MessageError::Malformed)?;
     if head[..4] != MAGIC || head[7] != 0 {
@@ -157,7 +179,7 @@ pub fn open(bytes: &[u8], key: &GatewayKey) -> Result<(Header, Said), MessageErr
     if version != VERSION {
         return Err(MessageError::Version(version));
     }
-    let read = read(head[6], &mut cursor).ok_or(MessageError::Malformed)?;
+    let read = read_body(head[6], &mut cursor).ok_or(MessageError::Malformed)?;
     if cursor.0.is_empty() { Ok(read) } else { Err(MessageError::Malformed) }
 }
 
@@ -189,7 +211,7 @@ fn body_length(said: &Said) -> usize {
             let tails: usize = run.tails.iter().map(|tail| 4 + tail.len()).sum();
             52 + run.payments.len() * PAYMENT_LENGTH + tails
         }
-        Said::Outcomes(outcomes) => 21 + outcomes.outcomes.len() * 2,
+        Said::Outcomes(outcomes) => 37 + outcomes.outcomes.len() * 2,
     }
 }
 
@@ -218,6 +240,7 @@ fn put_run(run: &Run, out: &mut Vec<u8>) {
 fn put_outcomes(outcomes: &Outcomes, out: &mut Vec<u8>) {
     out.extend_from_slice(&outcomes.first.to_le_bytes());
     out.extend_from_slice(&outcomes.received.to_le_bytes());
+    out.extend_from_slice(&outcomes.hash.to_le_bytes());
     out.push(u8::from(outcomes.again));
     put_count(outcomes.outcomes.len(), out);
     for outcome in &outcomes.outcomes {
@@ -246,7 +269,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn read(kind: u8, cursor: &mut Cursor<'_>) -> Option<(Header, Said)> {
+fn read_body(kind: u8, cursor: &mut Cursor<'_>) -> Option<(Header, Said)> {
     let header = Header {
         from: u16::from_le_bytes(cursor.take()?),
         to: u16::from_le_bytes(cursor.take()?),
@@ -286,6 +309,7 @@ fn read_run(cursor: &mut Cursor<'_>) -> Option<Run> {
 
 fn read_outcomes(cursor: &mut Cursor<'_>) -> Option<Outcomes> {
     let (first, received) = (u64::from_le_bytes(cursor.take()?), u64::from_le_bytes(cursor.take()?));
+    let hash = u128::from_le_bytes(cursor.take()?);
     let again = match cursor.take()? {
         [0] => false,
         [1] => true,
@@ -295,7 +319,13 @@ fn read_outcomes(cursor: &mut Cursor<'_>) -> Option<Outcomes> {
     let (outcomes, _) = cursor.slice(count * 2)?.as_chunks::<2>();
     let outcomes: Vec<u16> = outcomes.iter().map(|outcome| u16::from_le_bytes(*outcome)).collect();
     let last = first.checked_add(u64::try_from(count).ok()?)?;
-    (first > 0 && last <= received.checked_add(1)?).then_some(Outcomes { first, received, again, outcomes })
+    (first > 0 && last <= received.checked_add(1)?).then_some(Outcomes {
+        first,
+        received,
+        hash,
+        again,
+        outcomes,
+    })
 }
 
 #[cfg(test)]
@@ -329,7 +359,7 @@ mod tests {
             payments: (0..5).map(|number| payment(number, number % 2 == 1)).collect(),
             tails: vec![Box::from([1, 2, 3].as_slice()), Box::from([4].as_slice())],
         };
-        let outcomes = Outcomes { first: 4, received: 6, again: true, outcomes: vec![0, 1081] };
+        let outcomes = Outcomes { first: 4, received: 6, hash: 5, again: true, outcomes: vec![0, 1081] };
         vec![Said::Hello, Said::Welcome, Said::Payments(run), Said::Outcomes(outcomes)]
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Numbers {
     pub(crate) done: u64,
     /// The last received.
     pub(crate) received: u64,
+    /// The running hash to that.
+    pub(crate) received_hash: u128,
 }
 
 impl Numbers {
@@ -39,6 +41,7 @@ impl Numbers {
             sent: channel.outgoing.sent,
             done: channel.outgoing.done,
             received: channel.incoming.received,
+            received_hash: channel.incoming.hash,
         })
     }
 }

@@ -105,6 +105,18 @@ impl<J: Journal> Work<J> {
             return;
         }
         let (received, hash) = (incoming.received, incoming.hash);
+        if run.done > received {
+            // What the other is done with was received here: this journal has lost it.
+            return self.stop(StopChannel {
+                peer,
+                reason: StopReason::NumberUnknown,
+                outgoing: false,
+                incoming: true,
+                n: run.done,
+                expected: u128::from(received),
+                found: u128::from(run.done),
+            });
+        }
         let Some(line) = self.talk.lines.get_mut(&peer) else { return };
         if run.first > received + 1 {
             crate::channels::coverage::Mark::PaymentsMissed.hit();
@@ -118,6 +130,9 @@ impl<J: Journal> Work<J> {
             (line.tell, line.tell_all) = (true, true);
         }
         if seen >= run.payments.len() {
+            if self.options.sabotage.payment_twice() {
+                self.take_payments(peer, &run, 0);
+            }
             return;
         }
         if let Some((n, found)) = strays(&run, seen, hash) {
@@ -178,6 +193,18 @@ impl<J: Journal> Work<J> {
                 n: heard.received,
                 expected: u128::from(sent),
                 found: u128::from(heard.received),
+            });
+        }
+        let known = outgoing.known_hash(heard.received);
+        if known.is_some_and(|known| known != heard.hash) {
+            return self.stop(StopChannel {
+                peer,
+                reason: StopReason::HashDiffers,
+                outgoing: true,
+                incoming: false,
+                n: heard.received,
+                expected: known.unwrap_or_default(),
+                found: heard.hash,
             });
         }
         let (stamp, room) = (self.stamp(), self.filling.room());
@@ -268,6 +295,9 @@ impl<J: Journal> Work<J> {
     pub(super) fn speak(&mut self, now: Now) -> Result<bool, Fault> {
         if self.book.format() < CHANNEL_LEVEL || self.book.day().is_none() {
             return Ok(false);
+        }
+        if self.options.sabotage.hasty_words() {
+            self.talk.durable(u64::MAX);
         }
         let mut said = false;
         let busy: Vec<u16> = self.talk.busy.iter().copied().collect();
@@ -376,7 +406,8 @@ fn tell(channel: &Channel, line: &Line) -> Option<Outcomes> {
     let skip = usize::try_from(from - incoming.forgotten).ok()?;
     let most = usize::try_from(received.checked_sub(from)?).ok()?;
     let outcomes = incoming.outcomes.iter().skip(skip).take(most).copied().collect();
-    Some(Outcomes { first: from + 1, received, again: line.again, outcomes })
+    let hash = line.durable.received_hash;
+    Some(Outcomes { first: from + 1, received, hash, again: line.again, outcomes })
 }
 
 /// Whether a run's payments lead from `peer` to `branch`.
