@@ -84,6 +84,13 @@ impl<S: Storage> Shared<S> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The segment that holds `position`, if it is not before all of them.
+    fn segment_with(&self, position: Position) -> Option<Arc<Segment<S::File>>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let after = table.partition_point(|segment| segment.start().position <= position);
+        table.get(after.checked_sub(1)?).map(Arc::clone)
+    }
+
     /// Adds the new last segment.
     pub(super) fn add(&self, segment: Arc<Segment<S::File>>) {
         self.table.write().unwrap_or_else(PoisonError::into_inner).push(segment);
@@ -246,6 +253,11 @@ impl<S: Storage> LocalReader<S> {
     }
 
     fn segment_of(&self, position: Position) -> Result<Arc<Segment<S::File>>, ReadError> {
+        if position < self.head().position
+            && let Some(segment) = self.shared.segment_with(position)
+        {
+            return Ok(segment);
+        }
         match self.locate(position)? {
             (table, Lies::Here(index), _) => Ok(Arc::clone(&table[index])),
             (_, Lies::Cold(cold, _), _) => cold.segment_of(position),

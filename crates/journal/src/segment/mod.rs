@@ -5,7 +5,8 @@
 pub(crate) mod format;
 pub(crate) mod walk;
 
-use std::sync::{PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use skerry_proof::batch::HEADER_LENGTH;
 use skerry_proof::{BatchHeader, Hash};
@@ -57,7 +58,12 @@ pub(crate) struct Segment<F> {
     pub(crate) file: F,
     pub(crate) header: SegmentHeader,
     extent: RwLock<Extent>,
+    /// Batches that were asked for lately, by first position: a statement asks for the same few again and again.
+    asked: Mutex<BTreeMap<u64, Found>>,
 }
+
+/// Batches whose places a segment remembers: about 100 KiB.
+const ASKED_MAX: usize = 256;
 
 #[derive(Debug, Clone)]
 struct Extent {
@@ -92,7 +98,8 @@ impl<F: StorageFile> Segment<F> {
     ) -> Self {
         let Footer { data_end, head, index } = footer;
         let path = format!("{place}/{}", name.format());
-        Self { path, name, file, header, extent: RwLock::new(Extent { head, data_end, batch_bytes, index }) }
+        let extent = RwLock::new(Extent { head, data_end, batch_bytes, index });
+        Self { path, name, file, header, extent, asked: Mutex::default() }
     }
 
     /// Opens a sealed segment: reads and checks its header and its footer, not its batches.
@@ -173,6 +180,24 @@ impl<F: StorageFile> Segment<F> {
 
     /// The batch that holds `position`, which lies between this segment's start and head.
     pub(crate) fn find(&self, position: u64) -> Result<Found, ReadError> {
+        let asked = self.asked().range(..=position).next_back().map(|(_, found)| *found);
+        if let Some(found) = asked.filter(|found| found.header.end_position() > position) {
+            return Ok(found);
+        }
+        let found = self.search(position)?;
+        let mut asked = self.asked();
+        if asked.len() >= ASKED_MAX {
+            asked.clear();
+        }
+        asked.insert(found.header.first_position, found);
+        Ok(found)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<u64, Found>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn search(&self, position: u64) -> Result<Found, ReadError> {
         let entry = self.read_extent(|extent| extent.index.find(position));
         let mut offset = entry.unwrap_or(self.layout().data_start());
         let mut before = (offset == self.layout().data_start()).then(|| self.start());
