@@ -1,13 +1,17 @@
 //! Transfers of the unsealed part of the journal, in memory, in columns.
 //!
-//! A chunk is filled row by row, then never changed. A question scans the one column it is about: sixteen
-//! thousand account references take a few microseconds, so nothing is sorted until a span is sealed.
+//! A chunk is filled row by row, then never changed. While it is filled a question scans the one column it is about:
+//! sixteen thousand account references take a few microseconds. When it is full it gets [`Signposts`]; nothing is
+//! sorted until a span is sealed.
+
+use std::sync::OnceLock;
 
 use skerry_ledger::AccountRef;
 
-use super::asked::{Query, Side, Totals};
+use super::asked::{Query, Side};
 use super::mix::Seed;
 use super::records::{RECORD_BYTES, Raw, is_posted};
+use super::signpost::Signposts;
 
 /// Rows of a full chunk.
 pub(crate) const CHUNK_ROWS: usize = if cfg!(test) { 16 } else { 1 << 14 };
@@ -96,6 +100,8 @@ pub(crate) struct Columns {
     pub(crate) rows: Vec<Row>,
     /// Hash of the reference, 0 for none.
     pub(crate) references: Vec<u64>,
+    /// Set once, when no more rows come.
+    signposts: OnceLock<Signposts>,
 }
 
 /// Hash of a reference; 0 is the reference that is none.
@@ -113,6 +119,7 @@ impl Columns {
             credits: Vec::with_capacity(CHUNK_ROWS),
             rows: Vec::with_capacity(CHUNK_ROWS),
             references: Vec::with_capacity(CHUNK_ROWS),
+            signposts: OnceLock::new(),
         }
     }
 
@@ -122,7 +129,7 @@ impl Columns {
 
     /// Memory held, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.capacity() * (size_of::<Row>() + 24)
+        self.rows.capacity() * (size_of::<Row>() + 24) + self.signposts.get().map_or(0, Signposts::bytes)
     }
 
     /// Adds a record of a money kind.
@@ -168,21 +175,36 @@ impl Columns {
         }
     }
 
+    /// Puts up its signposts: no more rows come.
+    pub(crate) fn finish(&self) {
+        self.signposts.get_or_init(|| Signposts::of(self));
+    }
+
     /// The rows that `lead` leads to (for a reference, candidates), in order.
     pub(crate) fn hits(&self, seed: Seed, lead: Lead) -> Vec<u32> {
         let rows = 0..self.len() as u32;
-        match lead {
-            Lead::Account(account) => {
-                let both = self.debits.iter().zip(&self.credits);
-                let hit = both.map(|(debit, credit)| *debit == account.0 || *credit == account.0);
-                rows.zip(hit).filter(|(_, hit)| *hit).map(|(row, _)| row).collect()
+        match (lead, self.signposts.get()) {
+            (Lead::Account(account), None) => {
+                rows.filter(|row| self.side(*row as usize, account).is_some()).collect()
             }
-            Lead::Code(code) => rows.filter(|row| self.rows[*row as usize].code == code).collect(),
-            Lead::Reference(reference) => {
+            (Lead::Account(account), Some(signposts)) => {
+                let rows = signposts.account(account.0);
+                let mut hits: Vec<u32> =
+                    rows.filter(|row| self.side(*row as usize, account).is_some()).collect();
+                // Both of a row's accounts may be filed in one bucket.
+                hits.dedup();
+                hits
+            }
+            (Lead::Code(code), _) => rows.filter(|row| self.rows[*row as usize].code == code).collect(),
+            (Lead::Reference(reference), signposts) => {
                 let wanted = reference_hash(seed, &reference);
-                rows.filter(|row| wanted != 0 && self.references[*row as usize] == wanted).collect()
+                let found = |row: &u32| wanted != 0 && self.references[*row as usize] == wanted;
+                match signposts {
+                    None => rows.filter(found).collect(),
+                    Some(signposts) => signposts.reference(wanted).filter(found).collect(),
+                }
             }
-            Lead::All => rows.collect(),
+            (Lead::All, _) => rows.collect(),
         }
     }
 
@@ -194,18 +216,7 @@ impl Columns {
             credits: pick(&self.credits),
             rows: hits.iter().map(|row| self.rows[*row as usize]).collect(),
             references: pick(&self.references),
+            signposts: OnceLock::new(),
         }
-    }
-
-    /// What moved on `account` in the whole chunk, counting the rows that `counts` lets through.
-    pub(crate) fn moved(&self, account: AccountRef, counts: impl Fn(&Row) -> bool) -> Totals {
-        let mut totals = Totals::default();
-        for ((debit, credit), row) in self.debits.iter().zip(&self.credits).zip(&self.rows) {
-            if (*debit == account.0 || *credit == account.0) && row.posted && counts(row) {
-                let side = if *debit == account.0 { Side::Debit } else { Side::Credit };
-                totals = totals.plus(Totals::of(side, row.amount));
-            }
-        }
-        totals
     }
 }

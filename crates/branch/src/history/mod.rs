@@ -19,7 +19,7 @@
 //! - **H2**: spans follow each other without gaps from the first position, hold only what is durable, and
 //!   name the head hash they stand for.
 //! - **H3**: running totals are those of the ledger at that position, whatever filters and pages are asked.
-//! - **H4**: memory is bounded: see [`HistoryConfig`]. Columns take about 56 bytes a transfer.
+//! - **H4**: memory is bounded: see [`HistoryConfig`]. Columns and their signposts take about 62 bytes a transfer.
 
 pub(crate) mod asked;
 mod blobs;
@@ -32,6 +32,7 @@ mod parts;
 pub(crate) mod records;
 mod seal;
 pub(crate) mod side;
+mod signpost;
 mod span;
 pub(crate) mod table;
 #[cfg(test)]
@@ -247,13 +248,15 @@ impl History {
             state.days.push((first, batch.business_date.0));
         }
         let mut copied = 0;
+        let mut filled = Vec::new();
         while copied < self.staged.len() {
             let until = self.staged.len().min(copied + CHUNK_ROWS - state.tail.len());
             state.tail.extend(&self.staged, copied..until);
             copied = until;
             if state.tail.len() == CHUNK_ROWS {
-                let full = std::mem::replace(&mut state.tail, Columns::with_room());
-                state.chunks.push(Arc::new(full));
+                let full = Arc::new(std::mem::replace(&mut state.tail, Columns::with_room()));
+                filled.push(Arc::clone(&full));
+                state.chunks.push(full);
             }
         }
         state.end += records.len() as u64;
@@ -263,6 +266,8 @@ impl History {
         drop(state);
         *shared.position.lock().unwrap_or_else(PoisonError::into_inner) = end;
         shared.moved_on.notify_all();
+        // Until they stand, a question reads all rows.
+        filled.iter().for_each(|chunk| chunk.finish());
     }
 
     /// Gives what has been fed to a job, if it is enough for a span.

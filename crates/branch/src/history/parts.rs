@@ -147,14 +147,21 @@ impl PartList {
                 let counted = list.groups.iter().filter(|group| group.counts(dates));
                 counted.fold(Totals::default(), |sum, group| sum.plus(group.moved))
             }
-            Self::Rows { columns, before, lead: Lead::Account(account), .. } => {
-                if *dates == AsOf::default() {
-                    return before.last().copied().unwrap_or_default();
-                }
-                columns.moved(*account, |row| {
-                    dates.business_date.is_none_or(|date| row.booked <= date.0)
+            Self::Rows { before, .. } if *dates == AsOf::default() => {
+                before.last().copied().unwrap_or_default()
+            }
+            Self::Rows { columns, hits, lead, .. } => {
+                let counts = |row: &Row| {
+                    row.posted
+                        && dates.business_date.is_none_or(|date| row.booked <= date.0)
                         && dates.value_date.is_none_or(|date| row.value <= date.0)
-                })
+                };
+                let counted = hits.iter().filter(|hit| counts(&columns.rows[**hit as usize]));
+                let sides = counted.filter_map(|hit| {
+                    let side = side_of(columns, *hit, *lead)?;
+                    Some(Totals::of(side, columns.rows[*hit as usize].amount))
+                });
+                sides.fold(Totals::default(), Totals::plus)
             }
             _ => Totals::default(),
         }
