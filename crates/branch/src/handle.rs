@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
@@ -19,7 +19,7 @@ use crate::api::{Busy, GatewayKey, Request};
 use crate::branch::{ArchiveReply, Condition, ask_of, spoken};
 use crate::channels::exchange::Courier;
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
-use crate::history::{HistoryHandle, HistoryStats};
+use crate::history::{HistoryError, HistoryHandle, HistoryStats};
 use crate::ids::IdsStats;
 use crate::keys::Keys;
 use crate::meters::Meters;
@@ -84,6 +84,7 @@ pub(crate) struct Shared {
 pub(crate) struct OpenParts {
     pub(crate) history: HistoryHandle,
     pub(crate) answered: Arc<AtomicU64>,
+    pub(crate) help: Arc<dyn Fn() + Send + Sync>,
     pub(crate) evidence: Arc<dyn Evidence>,
     pub(crate) latest: Arc<dyn Fn() -> Option<Arc<SignedCheckpoint>> + Send + Sync>,
 }
@@ -158,6 +159,22 @@ impl BranchHandle {
     #[must_use]
     pub fn history(&self) -> Option<HistoryHandle> {
         self.parts().ok().map(|parts| parts.history)
+    }
+
+    /// Its history, come up to [`answered`](Self::answered), and that position. May read a batch or two on the caller's
+    /// thread.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::Behind`] if it is not there within `patience`: after an opening or a repair it may take long.
+    pub fn history_answered(&self, patience: Duration) -> Result<Option<(HistoryHandle, u64)>, HistoryError> {
+        let Ok(parts) = self.parts() else { return Ok(None) };
+        let answered = parts.answered.load(Ordering::Acquire);
+        if parts.history.position() < answered {
+            (parts.help)();
+            parts.history.wait_for(answered, patience)?;
+        }
+        Ok(Some((parts.history, answered)))
     }
 
     /// Its customers' keys.

@@ -3,7 +3,8 @@
 //! Jobs of one [`Lane`] run in order; lanes are independent. A job knows only what is durable. A failed job
 //! never harms the branch's truth: its derived file is made again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use skerry_book::BookImage;
 use skerry_journal::{Head, JournalReader, Position, SealedBatch, Shelved, Storage};
@@ -21,8 +22,8 @@ use crate::snapshot::{self, Mark};
 
 /// A piece of work. `R` reads the journal, for what has to be caught up.
 pub enum Job<R> {
-    /// Hand a durable batch to history and evidence.
-    Feed(SealedBatch),
+    /// Hand the durable batches that wait in the [`Tray`] to history and evidence.
+    Feed,
     /// Bring history and evidence up to the durable end, from the journal.
     CatchUp(R),
     /// A job of the id index.
@@ -52,7 +53,7 @@ pub struct Snapshot {
 /// What came of a job.
 #[derive(Debug)]
 pub enum JobDone {
-    /// History has consumed a batch.
+    /// History has consumed what waited.
     Fed(Progress),
     /// History has read the journal as far as it could.
     CaughtUp(Progress),
@@ -115,7 +116,7 @@ impl<R> Job<R> {
     #[must_use]
     pub const fn lane(&self) -> Lane {
         match self {
-            Self::Feed(_) | Self::CatchUp(_) => Lane::Feed,
+            Self::Feed | Self::CatchUp(_) => Lane::Feed,
             Self::Sign(_) | Self::Erase(_) => Lane::Desk,
             Self::Ids(_) | Self::Span(_) => Lane::Files,
             Self::Snapshot(_) => Lane::Snapshots,
@@ -127,7 +128,7 @@ impl<R> Job<R> {
 impl<R> std::fmt::Debug for Job<R> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Feed(batch) => write!(formatter, "Feed({})", batch.header().batch),
+            Self::Feed => formatter.write_str("Feed"),
             Self::CatchUp(_) => formatter.write_str("CatchUp"),
             Self::Ids(work) => work.fmt(formatter),
             Self::Span(work) => work.fmt(formatter),
@@ -138,6 +139,10 @@ impl<R> std::fmt::Debug for Job<R> {
         }
     }
 }
+
+/// Durable batches on their way into history: the writer lays them down before it tells anybody of them, and whoever has
+/// the followers takes them up.
+pub(crate) type Tray = Arc<Mutex<VecDeque<SealedBatch>>>;
 
 /// What the followers of the journal have made: owned by the feed lane, looked at by all.
 pub(crate) struct Followers<F> {
@@ -158,6 +163,7 @@ pub struct Workshop<S: Storage> {
     pub(crate) keys: Arc<dyn Keys>,
     pub(crate) snapshots_kept: usize,
     pub(crate) followers: Mutex<Followers<S::File>>,
+    pub(crate) tray: Tray,
     pub(crate) latest: RwLock<Option<Arc<SignedCheckpoint>>>,
     /// How the followers are, for those who must not wait for them.
     pub(crate) glance: Mutex<Glance>,
@@ -183,7 +189,7 @@ impl<S: Storage> Workshop<S> {
     /// Does a job; may block on the disk, the signer or the keys.
     pub fn run<R: JournalReader>(&self, job: Job<R>) -> JobDone {
         match job {
-            Job::Feed(batch) => self.feed(&mut self.followers(), &batch),
+            Job::Feed => self.feed(&mut self.followers()),
             Job::CatchUp(reader) => self.catch_up(&reader),
             Job::Ids(work) => JobDone::Ids(work.run()),
             Job::Span(work) => {
@@ -247,19 +253,41 @@ impl<S: Storage> Workshop<S> {
         self.latest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn feed(&self, followers: &mut Followers<S::File>, batch: &SealedBatch) -> JobDone {
-        match followers.history.repair() {
-            Ok(None) if followers.history.position() >= batch.header().first_position => {}
-            // Repaired just now or a moment ago: this batch comes again from the journal.
-            Ok(_) => return JobDone::Repaired,
-            Err(error) => return JobDone::Failed(format!("could not repair the history: {error}")),
-        }
-        match take_in(followers, batch) {
-            Ok(()) => {
-                self.look_at(followers, batch.header().batch.is_multiple_of(GLANCE_BATCHES));
-                JobDone::Fed(progress(followers))
+    fn feed(&self, followers: &mut Followers<S::File>) -> JobDone {
+        while let Some(batch) = self.next_in_tray() {
+            match followers.history.repair() {
+                Ok(None) if followers.history.position() >= batch.header().first_position => {}
+                // Repaired just now or a moment ago: this batch comes again from the journal.
+                Ok(_) => return JobDone::Repaired,
+                Err(error) => return JobDone::Failed(format!("could not repair the history: {error}")),
             }
-            Err(error) => JobDone::Failed(error),
+            match take_in(followers, &batch) {
+                Ok(()) => self.look_at(followers, batch.header().batch.is_multiple_of(GLANCE_BATCHES)),
+                Err(error) => return JobDone::Failed(error),
+            }
+        }
+        JobDone::Fed(progress(followers))
+    }
+
+    fn next_in_tray(&self) -> Option<SealedBatch> {
+        self.tray.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Feeds the history what waits in the tray, on the thread of somebody who waits for it: a full machine may leave the
+    /// feeding thread lying for milliseconds. Does nothing if somebody is at it.
+    pub(crate) fn help(&self) {
+        let mut followers = match self.followers.try_lock() {
+            Ok(followers) => followers,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        while let Some(batch) = self.next_in_tray() {
+            let ready = followers.history.position() >= batch.header().first_position;
+            if !ready || take_in(&mut followers, &batch).is_err() {
+                // The job for it meets the same, and has somebody to tell. What was taken in of it is passed over then.
+                self.tray.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
+                return;
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use crate::evidence::nodes::Nodes;
 use crate::held::HeldReplies;
 use crate::history::{History, RECORD_BYTES, Records, SideError, SideFolder};
 use crate::ids::Ids;
-use crate::jobs::{Followers, Job, Workshop};
+use crate::jobs::{Followers, Job, Tray, Workshop};
 use crate::keys::{KeyError, KeyRef, Keys};
 use crate::meters::Meters;
 use crate::metrics::Metrics;
@@ -199,6 +199,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let history =
         archive.or_whole(open_history(start).map_err(OpenFailure::Side), || Ok(open_history(0)?))?;
     let followers = Followers { head: nodes.marked(), history, nodes };
+    let tray = Tray::default();
     let workshop = Workshop {
         ground: ground.storage.clone(),
         snapshots,
@@ -208,6 +209,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         keys: Arc::clone(ground.keys),
         snapshots_kept: options.snapshots_kept,
         followers: Mutex::new(followers),
+        tray: Arc::clone(&tray),
         latest: RwLock::new(latest.map(Arc::new)),
         glance: Mutex::default(),
     };
@@ -236,6 +238,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         answered: Arc::new(AtomicU64::new(recovery.head.position.0)),
         sealed_time_us: base.time_us,
         fed: recovery.head.batch,
+        tray,
         feeding: 0,
         catching_up: true,
         followers_behind: false,

@@ -221,10 +221,11 @@ where
             let generation = self.lanes.as_ref().map_or(0, |(generation, _)| *generation) + 1;
             self.lanes = self.start_lanes(generation, &workshop).map(|lanes| (generation, lanes));
             let history = workshop.followers().history.handle();
-            let latest = Arc::clone(&workshop);
+            let (latest, helped) = (Arc::clone(&workshop), Arc::clone(&workshop));
             let parts = OpenParts {
                 history,
                 answered,
+                help: Arc::new(move || helped.help()),
                 latest: Arc::new(move || latest.latest()),
                 evidence: Arc::new(Desk { reader, workshop }),
             };

@@ -44,14 +44,11 @@ impl Hosted {
         self
     }
 
-    /// The history, come up to everything that is durable now.
+    /// The history, come up to everything that anybody has been told.
     fn history(&self) -> Result<(HistoryHandle, u64), Trouble> {
         // What nobody has been told of yet need not be waited for.
-        let answered = self.handle.answered();
-        let history =
-            self.handle.history().ok_or_else(|| Trouble::NotYet("the branch is not open".to_owned()))?;
-        history.wait_for(answered, PATIENCE).map_err(history_trouble)?;
-        Ok((history, answered))
+        let found = self.handle.history_answered(PATIENCE).map_err(history_trouble)?;
+        found.ok_or_else(|| Trouble::NotYet("the branch is not open".to_owned()))
     }
 }
 
@@ -158,6 +155,10 @@ impl Seat for Hosted {
             Before::Day(day) => self.handle.position_on(day).map_err(|error| chain(&error))?,
         };
         self.handle.archive(position)
+    }
+
+    fn is_at_hand(&self) -> bool {
+        matches!(self.handle.history_answered(Duration::ZERO), Ok(Some(_)))
     }
 
     fn page(&self, query: &Query) -> Result<Page, Trouble> {

@@ -37,7 +37,7 @@ use crate::clock::{Clock, Jumped, Now};
 use crate::held::HeldReplies;
 use crate::history::SideError;
 use crate::ids::Ids;
-use crate::jobs::{Job, JobDone, Progress};
+use crate::jobs::{Job, JobDone, Progress, Tray};
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -120,7 +120,9 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) jobs: VecDeque<Job<<J as Journal>::Reader>>,
     /// How many batches history has consumed.
     pub(crate) fed: u64,
-    /// Batches handed to history and not yet consumed.
+    /// Durable batches that history has yet to consume.
+    pub(crate) tray: Tray,
+    /// Jobs about them that are out.
     pub(crate) feeding: u64,
     /// History reads the journal itself until it has caught up: it was behind at opening, or fell behind.
     pub(crate) catching_up: bool,
@@ -216,7 +218,8 @@ impl<J: Journal> Work<J> {
         }
         if self.feeding < FEEDING_MAX {
             self.feeding += 1;
-            self.jobs.push_back(Job::Feed(batch));
+            self.tray.lock().unwrap_or_else(PoisonError::into_inner).push_back(batch);
+            self.jobs.push_back(Job::Feed);
         } else {
             crate::coverage::Mark::FeedingGivenUp.hit();
             self.catching_up = true;
