@@ -1,6 +1,8 @@
 //! The branches behind the gateway: asking one, asking all, and what their words become.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ pub struct Bank {
     key: GatewayKey,
     within: Duration,
     queries: Semaphore,
+    in_place: AtomicUsize,
     /// What never changes about accounts, as the branches said it.
     pub(crate) known: Known,
 }
@@ -49,6 +52,7 @@ impl Bank {
             key,
             within,
             queries: Semaphore::new(QUERIES_MAX),
+            in_place: AtomicUsize::new(0),
             known: Known::default(),
         }
     }
@@ -144,7 +148,8 @@ impl Bank {
         }
     }
 
-    /// Runs a query over history on a thread that may block.
+    /// Runs a query over history: where it stands, while the branch's history is at hand and few do so, for on a full
+    /// machine each change of threads may cost milliseconds; else as [`wait`](Self::wait) does.
     ///
     /// # Errors
     ///
@@ -155,12 +160,50 @@ impl Bank {
         query: impl FnOnce(&dyn Seat) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, Problem> {
         let seat = self.seat(branch)?;
-        let _turn = self.queries.acquire().await.map_err(|_| Problem::numbered(catalogue::SHUTTING_DOWN))?;
-        match tokio::task::spawn_blocking(move || query(&*seat)).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(trouble)) => Err(troubled(&trouble)),
-            Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),
+        match InPlace::take(&self.in_place).filter(|_| seat.is_at_hand()) {
+            Some(_place) => concluded(catch_unwind(AssertUnwindSafe(|| query(&*seat))).ok()),
+            None => self.wait(seat, query).await,
         }
+    }
+
+    /// Runs what may wait for the disk or for others on a thread that may.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub async fn wait<T: Send + 'static>(
+        &self,
+        seat: Arc<dyn Seat>,
+        query: impl FnOnce(&dyn Seat) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _turn = self.queries.acquire().await.map_err(|_| Problem::numbered(catalogue::SHUTTING_DOWN))?;
+        concluded(tokio::task::spawn_blocking(move || query(&*seat)).await.ok())
+    }
+}
+
+/// A query that runs on one of the runtime's own threads.
+struct InPlace<'a>(&'a AtomicUsize);
+
+impl<'a> InPlace<'a> {
+    /// Half of the threads go on with everything else whatever the disk does.
+    fn take(running: &'a AtomicUsize) -> Option<Self> {
+        let most = tokio::runtime::Handle::current().metrics().num_workers() / 2;
+        let place = Self(running);
+        (running.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for InPlace<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a query found; none if it panicked, of which the panic hook has told.
+fn concluded<T>(found: Option<Result<T, Trouble>>) -> Result<T, Problem> {
+    match found {
+        Some(found) => found.map_err(|trouble| troubled(&trouble)),
+        None => Err(Problem::numbered(catalogue::INTERNAL)),
     }
 }
 

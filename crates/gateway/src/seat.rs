@@ -59,6 +59,9 @@ pub trait Seat: Send + Sync {
     /// Why it went no further. What was moved stays moved.
     fn archive(&self, before: Before) -> Result<u64, String>;
 
+    /// Whether the queries below would find what they must without waiting for anybody but the disk.
+    fn is_at_hand(&self) -> bool;
+
     /// A page of transfers.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Transfers by id, and their receipts.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -162,7 +164,7 @@ async fn receipt(
         let body = skerry_branch::api::Body::Checkpoint;
         gateway.bank.ask_seat(&*seat, &caller, [0; 16], body).await?;
     }
-    let bytes = gateway.bank.query(branch, move |seat| seat.receipt(position)).await?;
+    let bytes = gateway.bank.wait(Arc::clone(&seat), move |seat| seat.receipt(position)).await?;
     let keys = seat.signing_keys();
     let rotations = keys.iter().flat_map(|keys| keys.rotations());
     let view = ReceiptView {
