@@ -210,7 +210,7 @@ impl Book {
     }
 
     /// What becomes of the next payment from `peer`, which is done with all up to `done`. Every payment has an outcome.
-    /// Its [heads](Self::channel_heads) must be open if its payee has an account here.
+    /// Its [heads](Self::channel_heads) must be open if its payee has an account in its currency here.
     #[must_use]
     pub fn decide_received(&self, payment: &Payment, peer: u16, done: u64, stamp: Stamp) -> Received {
         let received = self.channel(peer).map_or(0, |channel| channel.incoming.received);

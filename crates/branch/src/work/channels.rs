@@ -166,9 +166,12 @@ impl<J: Journal> Work<J> {
                 }
                 return;
             }
+            // A currency that the payee has no account in must not come into use here.
             let heads = match self.book.account(payment.credit) {
-                Some(_) => self.book.channel_heads(peer, payment.currency, stamp),
-                None => Vec::new(),
+                Some(payee) if payee.currency == payment.currency => {
+                    self.book.channel_heads(peer, payment.currency, stamp)
+                }
+                _ => Vec::new(),
             };
             for event in heads {
                 self.write_event(&event, actor);
