@@ -28,6 +28,8 @@ pub(crate) struct Cell<D: Storage> {
     pub(crate) weather_until: u64,
     /// How often the disk fails until then.
     pub(crate) plan: FaultPlan,
+    /// How often it has lost what others know.
+    pub(crate) lives: u32,
     /// Nobody opens the branch before this step.
     pub(crate) down_until: u64,
     /// Its sickness was noted.
@@ -47,6 +49,7 @@ impl<D: Storage> Cell<D> {
             weather_until: 0,
             plan: FaultPlan::default(),
             down_until: 0,
+            lives: 0,
             is_sick: false,
             tally: Tally::default(),
         }
@@ -182,6 +185,7 @@ impl<D: Storage> Cell<D> {
         let lossy = std::mem::take(&mut self.put_back);
         if lossy {
             self.oracle.rewind(&reader, &self.desk.asked)?;
+            self.lives += 1;
             let lost = self.desk.forget_lost(&self.oracle.model);
             self.tally.states(State::LostAcknowledged, lost);
         } else {

@@ -233,7 +233,7 @@ fn ask_one(
     dice: &mut Dice,
     tally: &mut Tally,
 ) -> Result<(), NoAnswer> {
-    let known = dice.pick(&model.facts).map(|fact| fact.moved.id);
+    let known = dice.pick(&model.facts).map(|fact| fact.key);
     let id = known.filter(|_| dice.chance(7, 8)).unwrap_or(TransferId(u128::from(dice.next())));
     if id == TransferId::NONE {
         return Ok(());

@@ -9,7 +9,8 @@
 //! seed ─► Dice ─► World ─┬─ Cell ─┬─ Site    the real branch on a FaultStorage; power cuts, kills, restores
 //!                        │        ├─ Desk    clients: requests, replies, what they were promised
 //!                        │        └─ Oracle  walks the journal into Model (naive) and Book (from nothing)
-//!                        └─ Cell …
+//!                        ├─ Cell …
+//!                        └─ Wire     carries their messages, and loses, doubles, delays and damages them
 //! ```
 //!
 //! It knows no real file, clock, thread or network.
@@ -21,6 +22,8 @@
 //! - Every movement and every refusal is the one that the model comes to at that place of the journal.
 //! - Balances, holds, limits and trial balances are the model's; the book is, byte for byte, the one its events make.
 //! - The hash chain verifies, checkpoints state what was there, receipts verify.
+//! - What two branches say of the payments between them is the same, number by number; nothing is received that was not
+//!   sent durably, nothing ends that was not received durably; at rest nothing is on its way and positions mirror.
 //! - Queries, balances as of a date, days and look-ups answer what the model answers.
 
 mod cell;
@@ -33,6 +36,7 @@ mod report;
 mod site;
 mod tally;
 mod troubles;
+mod wire;
 mod world;
 
 pub use report::{Campaign, Failure, Report, campaign, run, run_over};

@@ -11,10 +11,11 @@ use skerry_book::{Book, BookImage, Event, Seed};
 use skerry_journal::{BatchView, JournalReader};
 use skerry_ledger::{Basis, Stamp};
 use skerry_money::Date;
-use skerry_proof::checkpoint::Checkpoint;
+use skerry_proof::checkpoint::{ChannelTotal, Checkpoint, Payments};
 use skerry_proof::{Hash, walk::Walk};
 
 use crate::model::account::Account;
+use crate::model::crossing::Sums;
 use crate::model::{AllAsked, Broken, Model};
 
 /// The journal after a batch.
@@ -238,6 +239,26 @@ impl Oracle {
         Ok(())
     }
 
+    fn check_channel_totals(&self, checkpoint: &Checkpoint) -> Result<(), Broken> {
+        let of = |total: &ChannelTotal| {
+            let sums = Sums {
+                sent: payments(total.sent),
+                settled: payments(total.settled),
+                returned: payments(total.returned),
+                received: payments(total.received),
+                refused: payments(total.refused),
+            };
+            ((total.peer, total.currency), sums)
+        };
+        let stated = checkpoint.channels.iter().map(of).collect();
+        let should = self.model.channel_sums(checkpoint.position);
+        if should == stated {
+            Ok(())
+        } else {
+            Err(format!("the checkpoint's channels are {stated:?}, should be {should:?}"))
+        }
+    }
+
     /// Holds a checkpoint, whose signature is the caller's, against what was seen.
     ///
     /// # Errors
@@ -263,11 +284,16 @@ impl Oracle {
         let posted = self.model.posted(checkpoint.position);
         let totals = checkpoint.totals.iter().map(|total| (total.currency, total.debits)).collect();
         let even = checkpoint.totals.iter().all(|total| total.debits == total.credits);
+        self.check_channel_totals(checkpoint)?;
         if posted != totals || !even {
             return Err(format!("the checkpoint's totals are {totals:?}, should be {posted:?}"));
         }
         Ok(())
     }
+}
+
+fn payments(sum: Payments) -> (u64, u128) {
+    (sum.count, sum.amount)
 }
 
 /// Where an account of the branch differs from the model's.

@@ -39,6 +39,8 @@ pub(crate) fn signer() -> Ed25519Signer {
     Ed25519Signer::from_seed(&[13; 32])
 }
 
+/// All branches of the bank.
+pub(crate) const PEERS: [u16; 3] = [1, 2, 3];
 const MASTER: [u8; 32] = [14; 32];
 /// More operations than any run has.
 const NEVER: u64 = u64::MAX;
@@ -193,6 +195,7 @@ impl<D: Storage> Site<D> {
             Ok(found) => {
                 self.excuses = before;
                 self.flipped = false;
+                self.connect();
                 Ok(Opening::Open(found))
             }
             Err(Shut::Keys(_)) | Err(Shut::Branch(_)) if excused => Ok(Opening::Excused),
@@ -233,6 +236,13 @@ impl<D: Storage> Site<D> {
         branch.open(now, entropy).map_err(Shut::Branch)
     }
 
+    /// It may pay and be paid by all branches.
+    fn connect(&mut self) {
+        if let Some(branch) = self.branch.as_mut() {
+            branch.know(&PEERS);
+        }
+    }
+
     /// Opens it without what its journal has lost.
     pub(crate) fn declare_loss(&mut self, world: Now) -> Result<Opening, Broken> {
         let before = self.excuses_so_far();
@@ -243,6 +253,7 @@ impl<D: Storage> Site<D> {
         match branch.declare_loss(store, now, entropy) {
             Ok(found) => {
                 self.excuses = before;
+                self.connect();
                 Ok(Opening::Open(found))
             }
             Err(_) if self.disk.is_dark() || self.excuses_so_far() > before => Ok(Opening::Excused),

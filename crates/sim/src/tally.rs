@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use skerry_journal::FaultKind;
 
+/// A batch that its tails fill in the middle of a run, too rare to wait for: a test of the branch's own shows it.
+const SHOWN_ELSEWHERE: skerry_branch::channels::coverage::Mark =
+    skerry_branch::channels::coverage::Mark::PaymentsCutShort;
+
 /// What is counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
@@ -57,6 +61,11 @@ impl Default for Tally {
         for mark in skerry_branch::coverage::Mark::ALL {
             tally.add(Group::Mark, &format!("branch {mark:?}"), 0);
         }
+        for mark in skerry_branch::channels::coverage::Mark::ALL {
+            if *mark != SHOWN_ELSEWHERE {
+                tally.add(Group::Mark, &format!("channel {mark:?}"), 0);
+            }
+        }
         tally
     }
 }
@@ -91,6 +100,11 @@ impl Tally {
         }
         for (mark, count) in skerry_branch::coverage::take() {
             self.add(Group::Mark, &format!("branch {mark:?}"), count);
+        }
+        for (mark, count) in skerry_branch::channels::coverage::take() {
+            if mark != SHOWN_ELSEWHERE {
+                self.add(Group::Mark, &format!("channel {mark:?}"), count);
+            }
         }
     }
 
@@ -168,6 +182,16 @@ names! {
         ColdBack,
         /// The branch is closed and opened.
         Restart,
+        /// A message between branches is lost.
+        MessageLost,
+        /// It comes twice.
+        MessageDoubled,
+        /// It comes late, after others.
+        MessageLate,
+        /// A bit of it flips.
+        MessageDamaged,
+        /// For a while two branches do not hear each other.
+        Partition,
     }
 }
 
@@ -233,5 +257,14 @@ names! {
         Archived,
         ReadThroughToTheArchive,
         ArchiveMissed,
+        PaymentSent,
+        PaymentSettled,
+        PaymentReturned,
+        PaymentReversed,
+        HoldSent,
+        ChannelBroken,
+        PairChecked,
+        PaymentLookedUp,
+        AtRest,
     }
 }

@@ -3,7 +3,7 @@
 use skerry_journal::{FaultPlan, FaultStorage, Storage};
 
 use crate::model::Broken;
-use crate::site::Opening;
+use crate::site::{Opening, PEERS};
 use crate::tally::{State, Trouble};
 use crate::world::World;
 
@@ -20,7 +20,7 @@ pub(crate) const BAD_DISK: FaultPlan = FaultPlan {
 impl<D: Storage> World<D> {
     /// Brings some trouble to the branch at `at`.
     pub(crate) fn make_trouble(&mut self, at: usize) -> Result<(), Broken> {
-        match self.dice.below(45) {
+        match self.dice.below(48) {
             0..5 => self.cut_power(at),
             5..10 => self.cut_power_soon(at),
             10..14 => self.kill(at),
@@ -34,6 +34,7 @@ impl<D: Storage> World<D> {
             36 | 37 => self.restore(at)?,
             38 | 39 => self.archive(at),
             40..43 => self.take_cold_away(at),
+            43..46 => self.cut_wire(at),
             _ => self.restart(at)?,
         }
         Ok(())
@@ -252,6 +253,16 @@ impl<D: Storage> World<D> {
             let away = !cell.site.cold_away;
             cell.site.take_cold_away(away);
             cell.tally.trouble(if away { Trouble::ColdAway } else { Trouble::ColdBack });
+        }
+    }
+
+    /// Another branch hears nothing of this one for a while, nor perhaps this one of that.
+    fn cut_wire(&mut self, at: usize) {
+        let until = self.step + [self.dice.between(2, 30), self.dice.between(50, 200)][self.dice.index(2)];
+        let from = self.cells[at].site.number;
+        let others: Vec<u16> = PEERS.into_iter().filter(|peer| *peer != from).collect();
+        if let Some(to) = self.dice.pick(&others).copied() {
+            self.wire.cut(from, to, until);
         }
     }
 

@@ -4,8 +4,10 @@
 //! happens next is always the dice's choice, and everything that was promised is checked as it is seen.
 
 use skerry_branch::Now;
+use skerry_branch::channels::Outgoing;
 use skerry_branch::sabotage::Sabotage;
 use skerry_journal::{FaultStorage, Storage};
+use skerry_ledger::TransferId;
 use skerry_proof::Hash;
 
 use crate::cell::Cell;
@@ -13,14 +15,13 @@ use crate::clients::transfers::Scene;
 use crate::dice::Dice;
 use crate::inquiry;
 use crate::model::Broken;
-use crate::site::Site;
+use crate::site::{PEERS, Site};
 use crate::tally::{State, Tally};
+use crate::wire::{Wire, check_rest};
 
 /// 2026-01-05T04:00:00Z, a Monday at noon where the bank is.
 const BEGIN_US: u64 = 1_767_585_600_000_000;
 const HOUR_US: u64 = 3_600_000_000;
-/// Branches of a simulated bank.
-const BRANCHES: u16 = 3;
 /// Rounds in which everything that is open must be settled.
 const ROUNDS: usize = 60;
 
@@ -32,6 +33,7 @@ pub(crate) struct World<D: Storage> {
     pub(crate) step: u64,
     /// Trouble comes once in so many steps: some lives are quiet, for what only a long life reaches.
     trouble_every: u64,
+    pub(crate) wire: Wire,
 }
 
 /// Where something did not hold.
@@ -40,14 +42,15 @@ pub(crate) type At<T> = Result<T, (u16, Broken)>;
 impl<D: Storage> World<D> {
     pub(crate) fn new(seed: u64, over: fn(FaultStorage) -> D, sabotage: Sabotage) -> Self {
         let mut dice = Dice::new(seed);
-        let cells = (1..=BRANCHES).map(|number| {
+        let cells = PEERS.into_iter().map(|number| {
             let site = Site::new(number, over, sabotage, dice.fork());
             Cell::new(site, dice.fork())
         });
         let cells = cells.collect();
         let trouble_every = [6, 12, 12, 40, 120][dice.index(5)];
         let now = Now { wall_us: BEGIN_US, monotonic_us: 1_000_000 };
-        Self { cells, dice, now, step: 0, trouble_every }
+        let wire = Wire::new(dice.fork());
+        Self { cells, dice, now, step: 0, trouble_every, wire }
     }
 
     /// Runs the bank: founds it, troubles it for `steps`, and brings it to rest.
@@ -67,7 +70,8 @@ impl<D: Storage> World<D> {
             self.step += 1;
             self.one_step()?;
         }
-        self.each(Self::bring_to_rest)
+        self.each(Self::bring_to_rest)?;
+        self.bring_payments_to_rest()
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut Self, usize) -> Result<(), Broken>) -> At<()> {
@@ -87,8 +91,10 @@ impl<D: Storage> World<D> {
             cell.tally.states(State::HoldExpired, counts.expired);
             cell.tally.disk(&cell.site.disk.counts());
             count_kinds(cell);
+            count_payments(cell);
             tally.merge(&cell.tally);
         }
+        tally.merge(&self.wire.tally);
         (tally, self.cells.iter().map(|cell| cell.oracle.head()).collect())
     }
 
@@ -115,7 +121,111 @@ impl<D: Storage> World<D> {
             let at = self.dice.index(self.cells.len());
             self.at(at, Self::make_trouble)?;
         }
-        self.each(Self::go_on)
+        self.each(Self::go_on)?;
+        self.carry();
+        self.compare()
+    }
+
+    /// Takes the branches' messages, and brings some of those that are on their way.
+    fn carry(&mut self) {
+        let step = self.step;
+        for cell in self.cells.iter_mut().filter(|cell| !cell.site.disk.is_dark()) {
+            let number = cell.site.number;
+            while let Some(message) = cell.site.branch_mut().and_then(|branch| branch.take_message()) {
+                self.wire.take(number, message, step);
+            }
+        }
+        while !self.wire.dawdles() {
+            let Some(message) = self.wire.next(step) else { return };
+            self.deliver(message);
+        }
+    }
+
+    /// Who is down or busy does not hear.
+    fn deliver(&mut self, message: Outgoing) {
+        let Some(cell) = self.cells.iter().find(|cell| cell.site.number == message.to) else { return };
+        let now = cell.site.now(self.now);
+        if let Some(branch) = cell.site.branch() {
+            let _unheard = branch.deliver(message.bytes, now);
+        }
+    }
+
+    /// What any two branches say of the payments between them.
+    fn compare(&mut self) -> At<()> {
+        let books = self.dice.chance(1, 8);
+        for (from, to) in pairs(self.cells.len()) {
+            let (one, other) = (&self.cells[from], &self.cells[to]);
+            let number = one.site.number;
+            self.wire.compare(one, other).map_err(|why| (number, why))?;
+            if books {
+                self.wire.compare_books(one, other).map_err(|why| (number, why))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every payment has ended that can.
+    fn payments_rest(&self) -> bool {
+        pairs(self.cells.len()).all(|(from, to)| {
+            let (from, to) = (&self.cells[from], &self.cells[to]);
+            let line = from.oracle.model.peers.get(&to.site.number);
+            let waits = line.is_some_and(|line| line.done < line.sent.len());
+            !waits || from.lives + to.lives > 0
+        })
+    }
+
+    /// The bus works: every payment ends, and nothing is left on its way.
+    fn bring_payments_to_rest(&mut self) -> At<()> {
+        self.wire.clear();
+        for _ in 0..ROUNDS {
+            (self.now.wall_us, self.now.monotonic_us) =
+                (self.now.wall_us + 700_000, self.now.monotonic_us + 700_000);
+            self.each(|world, at| {
+                let cell = &mut world.cells[at];
+                let site_now = cell.site.now(world.now);
+                if let Some(branch) = cell.site.branch_mut() {
+                    branch.confirm_clock(site_now);
+                }
+                cell.site.settle(world.now)?;
+                cell.observe()
+            })?;
+            while let Some(message) = self.wire.next(u64::MAX) {
+                self.deliver(message);
+            }
+            for cell in &mut self.cells {
+                while let Some(message) = cell.site.branch_mut().and_then(|branch| branch.take_message()) {
+                    self.wire.hold(message);
+                }
+            }
+            // Where a branch has lost something, the others go on asking it.
+            if self.payments_rest() && (self.wire.is_empty() || self.cells.iter().any(|cell| cell.lives > 0))
+            {
+                return self.look_at_rest();
+            }
+        }
+        let waits = |cell: &Cell<D>| {
+            let peers = cell.oracle.model.peers.iter();
+            let own = peers.map(|(peer, line)| (*peer, line.sent.len(), line.done, line.stopped));
+            (cell.site.number, cell.lives, own.collect::<Vec<_>>())
+        };
+        let lines: Vec<_> = self.cells.iter().map(waits).collect();
+        Err((0, format!("some payment never ends: {lines:?}")))
+    }
+
+    fn look_at_rest(&mut self) -> At<()> {
+        self.compare()?;
+        for (one, other) in pairs(self.cells.len()) {
+            let (one, other) = (&self.cells[one], &self.cells[other]);
+            if one.lives + other.lives == 0 {
+                check_rest(one, other).map_err(|why| (one.site.number, why))?;
+                self.wire.tally.state(State::AtRest);
+            }
+        }
+        self.each(|world, at| {
+            let cell = &world.cells[at];
+            let book = cell.site.branch().and_then(|branch| branch.book()).ok_or("it is open")?;
+            cell.oracle.check_book(book)
+        })
     }
 
     fn at(&mut self, at: usize, mut act: impl FnMut(&mut Self, usize) -> Result<(), Broken>) -> At<()> {
@@ -260,7 +370,11 @@ impl<D: Storage> World<D> {
             self.ask_again(at, round)?;
         }
         let cell = &self.cells[at];
-        Err(format!("{} requests are never answered", cell.desk.open_tickets()))
+        Err(format!(
+            "{} requests are never answered, open is {}",
+            cell.desk.open_tickets(),
+            cell.desk.unsettled()
+        ))
     }
 
     fn ask_again(&mut self, at: usize, round: usize) -> Result<(), Broken> {
@@ -324,6 +438,29 @@ impl<D: Storage> World<D> {
     }
 }
 
+/// All ordered pairs of numbers below `count`.
+fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count)
+        .flat_map(move |one| (0..count).filter(move |other| *other != one).map(move |other| (one, other)))
+}
+
+/// Counts what became of payments between branches.
+fn count_payments<D: Storage>(cell: &mut Cell<D>) {
+    let (model, tally) = (&cell.oracle.model, &mut cell.tally);
+    for peer in model.peers.values() {
+        tally.states(State::ChannelBroken, u64::from(peer.stopped != [false; 2]));
+        for out in &peer.sent {
+            tally.state(State::PaymentSent);
+            tally.states(State::PaymentReversed, u64::from(out.way.reverses != TransferId::NONE));
+            match out.end {
+                Some((0, _)) => tally.state(State::PaymentSettled),
+                Some(_) => tally.state(State::PaymentReturned),
+                None => {}
+            }
+        }
+    }
+}
+
 /// Counts what the model saw happen.
 fn count_kinds<D: Storage>(cell: &mut Cell<D>) {
     use skerry_ledger::{Flags, MovedKind};
@@ -345,6 +482,8 @@ fn count_kinds<D: Storage>(cell: &mut Cell<D>) {
         ];
         let flagged = flags.into_iter().filter(|(flag, _)| moved.flags.has(*flag)).map(|(_, state)| state);
         kind.into_iter().chain(flagged).for_each(|state| tally.state(state));
+        let left = moved.kind == MovedKind::HoldPosted && model.is_elsewhere(moved.credit);
+        tally.states(State::HoldSent, u64::from(left));
         let closes = moved.kind == MovedKind::HoldPosted && model.accounts[&moved.debit].closed;
         tally.states(State::ClosedByAHold, u64::from(closes));
     }

@@ -15,6 +15,7 @@ const OUT_OF_WINDOW: [u16; 2] = [1012, 1013];
 const ROLE_NOT_ALLOWED: u16 = 3001;
 const ID_EXPIRED: u16 = 1013;
 const ID_REUSED: u16 = 1014;
+const ALREADY_APPLIED: u16 = 1015;
 const LINKED_FAILED: u16 = 1001;
 /// Refusals of a chain's members for the sake of the chain.
 const CHAIN_REFUSED: [u16; 2] = [LINKED_FAILED, 1003];
@@ -118,7 +119,7 @@ impl Desk {
         check_chains(batch, &results)?;
         for (key, result) in keys.iter().zip(results) {
             let in_chain = self.asked.get(key).is_some_and(|asked| asked.in_chain);
-            if result.code == 0 {
+            if result.code == 0 || result.code == packed::SENT {
                 self.done(ticket, *key, result, tally)?;
             } else {
                 self.refused(batch.by, *key, &result, in_chain, tally)?;
@@ -274,6 +275,10 @@ impl Desk {
                 }
                 self.promises.push(Promise::Read(view));
             }
+            Answer::Payment(view) => {
+                tally.state(State::PaymentLookedUp);
+                self.promises.push(Promise::Payment(view));
+            }
             Answer::TrialBalance { lines, .. } => {
                 let mut sums = std::collections::BTreeMap::new();
                 for line in lines {
@@ -302,7 +307,8 @@ fn check_chains(batch: &Batch, results: &[OneResult]) -> Result<(), Broken> {
         if line.transfer.flags.has(skerry_ledger::Flags::LINKED) {
             continue;
         }
-        let done = chain.iter().filter(|code| **code == 0).count();
+        // What was done and is archived is done, without a position.
+        let done = chain.iter().filter(|code| [0, packed::SENT, ALREADY_APPLIED].contains(code)).count();
         if done != 0 && done != chain.len() {
             return Err(format!("a linked chain was done in part: {chain:?}"));
         }

@@ -94,6 +94,12 @@ impl Desk {
         let account = self.dice.pick(&accounts).copied().unwrap_or_default();
         let by = [OPERATOR, SERVICE, CUSTOMER, AUDITOR][self.dice.index(4)];
         let day = scene.model.day.map(|day| Date(day.0 - i32::try_from(self.dice.below(4)).unwrap_or(0)));
+        let recent: Vec<_> = scene.model.facts.iter().rev().take(60).map(|fact| fact.moved).collect();
+        let sent: Vec<_> = recent.iter().filter(|moved| scene.model.is_elsewhere(moved.credit)).collect();
+        let payment = self.dice.pick(&sent).map(|moved| Read::Payment(moved.id));
+        if let Some(payment) = payment.filter(|_| self.dice.chance(1, 6)) {
+            return (by, payment);
+        }
         let read = match self.dice.below(14) {
             0..8 => Read::Account(account),
             8 => Read::Customer(u32::try_from(self.dice.between(1, 6)).unwrap_or(1)),

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skerry_book::{Book, Command, Done};
-use skerry_branch::api::{Accepted, AccountView, Actor, Cause, Principal, Read, Reply, Role, Scope};
+use skerry_branch::api::{
+    Accepted, AccountView, Actor, Cause, PaymentState, PaymentView, Principal, Read, Reply, Role, Scope,
+};
 use skerry_ledger::{AccountRef, Transfer};
 
 use crate::dice::Dice;
@@ -114,6 +116,7 @@ enum Promise {
     Command { key: u128, done: Done },
     Made(Done),
     Read(Box<AccountView>),
+    Payment(Box<PaymentView>),
 }
 
 /// What was asked with a ticket.
@@ -197,6 +200,13 @@ impl Desk {
             && self.unknown.is_empty()
             && self.unknown_orders.is_empty()
             && self.expired.is_empty()
+    }
+
+    /// What is still open, in words.
+    pub(crate) fn unsettled(&self) -> String {
+        let expired: Vec<String> = self.expired.iter().map(|key| format!("{:032x}", key.0.0)).collect();
+        let (unknown, orders) = (self.unknown.len(), self.unknown_orders.len());
+        format!("{unknown} batches, {orders} commands, too late to ask {expired:?}")
     }
 
     /// Positions below this were told to somebody.
@@ -389,6 +399,26 @@ fn confirmed(promise: &Promise, model: &Model) -> Result<bool, Broken> {
         Promise::Made(Done::Account(account)) => Ok(model.accounts.contains_key(account)),
         Promise::Read(view) if view.position > model.position => Ok(false),
         Promise::Read(view) => check_view(view, model).map(|()| true),
+        Promise::Payment(view) if view.position >= model.position => Ok(false),
+        Promise::Payment(view) => check_payment(view, model),
+    }
+}
+
+/// Where the money of a payment is said to be.
+fn check_payment(view: &PaymentView, model: &Model) -> Result<bool, Broken> {
+    let sent = model.peers.get(&view.moved.credit.branch()).map(|peer| &peer.sent);
+    let index = usize::try_from(view.n).unwrap_or(0).wrapping_sub(1);
+    let out = sent.and_then(|sent| sent.get(index)).filter(|out| out.way.id == view.moved.id);
+    let out = out.ok_or_else(|| format!("tells of a payment that was not sent: {view:?}"))?;
+    let told = match view.state {
+        PaymentState::Sent => return Ok(out.position == view.position),
+        PaymentState::Settled => (0, out.end.map_or(0, |(_, position)| position)),
+        PaymentState::Returned { outcome, position, .. } => (outcome, position),
+    };
+    match out.end {
+        None => Ok(false),
+        Some(end) if end == told => Ok(true),
+        Some(end) => Err(format!("a payment is said to be {:?}, it ended with {end:?}", view.state)),
     }
 }
 

@@ -8,8 +8,8 @@ use skerry_ledger::{AccountRef, Flags, Imported, MovedKind, Transfer, TransferId
 use skerry_money::{Currency, Date};
 
 use super::{AUDITOR, Batch, CUSTOMER, Desk, Line, OPERATOR, SECOND, SERVICE};
-use crate::model::Model;
-use crate::site::seed;
+use crate::model::{Fact, Model};
+use crate::site::{PEERS, seed};
 
 /// A head that every branch has: cash.
 pub(crate) const CASH: u32 = 1001;
@@ -116,7 +116,7 @@ impl Desk {
         Transfer {
             id: self.id(scene),
             debit: self.account(scene),
-            credit: self.account(scene),
+            credit: if self.dice.chance(1, 4) { self.account_abroad(scene) } else { self.account(scene) },
             amount,
             ..Transfer::default()
         }
@@ -212,11 +212,18 @@ impl Desk {
     fn reversal(&mut self, scene: &Scene<'_>, operates: bool) -> Transfer {
         let facts = &scene.model.facts;
         let recent = facts.get(facts.len().saturating_sub(120)..).unwrap_or_default();
-        let Some(original) = self.dice.pick(recent).map(|fact| fact.moved) else { return self.plain(scene) };
+        let came: Vec<Fact> =
+            recent.iter().filter(|fact| scene.model.is_elsewhere(fact.moved.debit)).copied().collect();
+        let from = if self.dice.chance(1, 3) && !came.is_empty() { &came } else { recent };
+        let Some(original) = self.dice.pick(from).map(|fact| fact.moved) else { return self.plain(scene) };
+        // What came from another branch goes back there, if whoever asks knows it.
+        let abroad = scene.model.is_elsewhere(original.debit) && self.dice.chance(5, 6);
+        let credit = if abroad { original.debit } else { AccountRef::default() };
         let cause = original.id.0.to_le_bytes();
         let id = if operates && self.dice.chance(1, 2) { derive_id(&seed(), &cause) } else { self.id(scene) };
         let amount = if self.dice.chance(1, 2) { 0 } else { original.amount };
-        Transfer { id, flags: Flags::REVERSAL, related: original.id, amount, ..Transfer::default() }
+        let related = original.id;
+        Transfer { id, flags: Flags::REVERSAL, related, credit, amount, ..Transfer::default() }
     }
 
     fn import(&mut self, scene: &Scene<'_>) -> Transfer {
@@ -303,6 +310,14 @@ impl Desk {
             return AccountRef::customer(scene.model.number, customers.len() as u64 + 1);
         }
         self.dice.pick(&customers).copied().unwrap_or_default()
+    }
+
+    /// An account of another branch, or of none.
+    fn account_abroad(&mut self, scene: &Scene<'_>) -> AccountRef {
+        let others: Vec<u16> = PEERS.into_iter().filter(|peer| *peer != scene.model.number).collect();
+        let branch = self.dice.pick(&others).copied().unwrap_or_default();
+        let branch = if self.dice.chance(1, 60) { 9 } else { branch };
+        AccountRef::customer(branch, self.dice.between(1, 8))
     }
 
     fn account_of(&mut self, scene: &Scene<'_>, customer: u32) -> AccountRef {

@@ -116,6 +116,7 @@ impl Model {
             Event::AccountReopened(event) => event.account,
             _ => AccountRef::default(),
         };
+        let payments = self.payments_open(reference);
         let account = self.accounts.get_mut(&reference).ok_or("names an account that is not there")?;
         match event {
             Event::LimitsChanged(event) => {
@@ -131,6 +132,7 @@ impl Model {
                 expect(!account.is_closed(), "an account closes once")?;
                 expect(account.balance() == 0 && account.holds == 0, "an account closes empty")?;
                 expect(account.frozen == [0; 2], "a frozen account does not close")?;
+                expect(payments == 0, "an account closes when its payments have ended")?;
                 account.closed = true;
             }
             _ => {

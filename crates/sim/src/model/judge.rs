@@ -3,7 +3,8 @@
 //! The order of refusals is that of `skerry_ledger::precedence`. Codes are written as numbers: they are what
 //! clients see, and this file must not learn them from the code it judges.
 
-use skerry_ledger::{AccountRef, Flags, MovedKind, Stamp, Transfer, TransferId, UNLIMITED};
+use skerry_book::channel::received_id;
+use skerry_ledger::{AccountKind, AccountRef, Flags, MovedKind, Stamp, Transfer, TransferId, UNLIMITED};
 use skerry_money::Date;
 
 use super::account::{Account, DEBIT};
@@ -14,6 +15,17 @@ pub(crate) type Verdict = Result<(MovedKind, [AccountRef; 2], u64), u16>;
 
 pub(super) const INSUFFICIENT_FUNDS: u16 = 1111;
 
+/// It cannot leave the branch.
+const CROSSES: u16 = 4001;
+/// What cannot.
+const STAYS: Flags = Flags(
+    Flags::LINKED.0
+        | Flags::BALANCING_DEBIT.0
+        | Flags::BALANCING_CREDIT.0
+        | Flags::CLOSING_DEBIT.0
+        | Flags::CLOSING_CREDIT.0
+        | Flags::IMPORTED.0,
+);
 const CLOSING: [Flags; 2] = [Flags::CLOSING_DEBIT, Flags::CLOSING_CREDIT];
 const BALANCING: [Flags; 2] = [Flags::BALANCING_DEBIT, Flags::BALANCING_CREDIT];
 
@@ -23,6 +35,13 @@ impl Model {
         judge_id(transfer, stamp)?;
         self.judge_repetition(transfer)?;
         judge_flags(transfer.flags)?;
+        let crosses = self.is_elsewhere(transfer.credit);
+        if crosses && (transfer.flags.overlaps(STAYS) || transfer.credit.kind().is_some_and(is_head)) {
+            return Err(CROSSES);
+        }
+        if crosses && transfer.flags.has(Flags::REVERSAL) {
+            return self.judge_payment_back(transfer, stamp);
+        }
         self.judge_fields(transfer, stamp)?;
         if transfer.flags.has(Flags::POST) || transfer.flags.has(Flags::VOID) {
             self.judge_resolution(transfer, stamp)
@@ -80,7 +99,12 @@ impl Model {
     fn judge_movement(&self, transfer: &Transfer, stamp: Stamp) -> Verdict {
         let names = [transfer.debit, transfer.credit];
         let debit = self.accounts.get(&transfer.debit).ok_or(1080_u16)?;
-        let credit = self.accounts.get(&transfer.credit).ok_or(1081_u16)?;
+        let into = if self.is_elsewhere(transfer.credit) {
+            self.transit(transfer.credit.branch(), debit.currency)
+        } else {
+            transfer.credit
+        };
+        let credit = self.accounts.get(&into).ok_or(1081_u16)?;
         let pair = [debit, credit];
         first_broken(&[
             (1082, debit.currency != credit.currency),
@@ -148,7 +172,8 @@ impl Model {
     }
 
     fn judge_resolution(&self, transfer: &Transfer, stamp: Stamp) -> Verdict {
-        let Some(hold) = self.fact(transfer.related).map(|fact| fact.moved) else { return Err(1050) };
+        let Some(fact) = self.fact(transfer.related) else { return Err(1050) };
+        let (sides, hold) = (fact.sides, fact.moved);
         let end = self.resolution(transfer.related).map(|end| end.moved.kind);
         let overdue = hold.expires_s != 0 && stamp.time_us >= u64::from(hold.expires_s) * 1_000_000;
         let posts = transfer.flags.has(Flags::POST);
@@ -167,9 +192,9 @@ impl Model {
         let names = [hold.debit, hold.credit];
         let amount = if transfer.amount == 0 { hold.amount } else { transfer.amount };
         if !posts {
-            return Ok((MovedKind::HoldVoided, names, amount));
+            return Ok((MovedKind::HoldVoided, sides, amount));
         }
-        let pair = self.pair(names);
+        let pair = self.pair(sides);
         for side in 0..2 {
             // The hold that closes an account may still be posted to it.
             if pair[side].is_closed() && !hold.flags.has(CLOSING[side]) {
@@ -183,6 +208,13 @@ impl Model {
     fn judge_reversal(&self, transfer: &Transfer, stamp: Stamp) -> Verdict {
         let Some(original) = self.fact(transfer.related).map(|fact| fact.moved) else { return Err(1065) };
         let names = [original.credit, original.debit];
+        if self.is_elsewhere(original.credit) {
+            return Err(CROSSES);
+        }
+        // What was given back, after it had left, was never asked for.
+        if self.is_elsewhere(original.debit) {
+            return Err(1065);
+        }
         first_broken(&[
             (1066, !matches!(original.kind, MovedKind::Posted | MovedKind::HoldPosted)),
             (1067, original.flags.has(Flags::REVERSAL)),
@@ -197,6 +229,30 @@ impl Model {
         judge_freeze(pair)?;
         self.judge_limits(pair, original.amount, transfer.flags, stamp.business_date)?;
         Ok((MovedKind::Posted, names, original.amount))
+    }
+
+    /// The reversal of a payment that came from another branch is a payment back.
+    fn judge_payment_back(&self, transfer: &Transfer, stamp: Stamp) -> Verdict {
+        let Some(original) = self.original(transfer).map(|fact| fact.moved) else { return Err(1065) };
+        let key = received_id(transfer.related, transfer.credit.branch());
+        first_broken(&[
+            (1068, self.resolution(key).is_some()),
+            (1067, original.flags.has(Flags::REVERSAL)),
+            (1069, differs(transfer.debit, original.credit)),
+            (1070, differs(transfer.credit, original.debit)),
+            (1071, transfer.currency.is_some_and(|currency| currency != original.currency)),
+            (1072, transfer.amount != 0 && transfer.amount != original.amount),
+        ])?;
+        let back = Transfer {
+            debit: original.credit,
+            credit: original.debit,
+            amount: original.amount,
+            flags: Flags::default(),
+            related: TransferId::NONE,
+            ..*transfer
+        };
+        self.judge_fields(&back, stamp)?;
+        self.judge_movement(&back, stamp)
     }
 
     fn pair(&self, names: [AccountRef; 2]) -> [&Account; 2] {
@@ -250,6 +306,10 @@ fn judge_import(transfer: &Transfer, pair: [&Account; 2]) -> Result<(), u16> {
 
 fn judge_freeze(pair: [&Account; 2]) -> Result<(), u16> {
     first_broken(&[(1100, pair[0].frozen[0] != 0), (1101, pair[1].frozen[1] != 0)])
+}
+
+fn is_head(kind: AccountKind) -> bool {
+    matches!(kind, AccountKind::Head(..))
 }
 
 /// The first rule in order that is broken.

@@ -9,17 +9,20 @@
 
 pub(crate) mod account;
 mod bookkeeping;
+pub(crate) mod crossing;
 mod judge;
 mod questions;
 
 use std::collections::BTreeMap;
 
+use skerry_book::channel::received_id;
 use skerry_book::event::Refused;
 use skerry_book::{Done, Event};
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Stamp, Transfer, TransferId};
 use skerry_money::Date;
 
 use account::{Account, CREDIT, DEBIT};
+use crossing::Peer;
 
 /// Which request for a transfer: its id, and the digest that tells it from another with the same id.
 pub(crate) type Key = (TransferId, u64);
@@ -39,7 +42,14 @@ pub(crate) type AllAsked = BTreeMap<Key, Asked>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fact {
     pub(crate) position: u64,
+    /// As statements show it.
     pub(crate) moved: Moved,
+    /// The accounts of this branch that it moved.
+    pub(crate) sides: [AccountRef; 2],
+    /// Under which id it is found.
+    pub(crate) key: TransferId,
+    /// No statement shows it.
+    pub(crate) unseen: bool,
 }
 
 /// A refusal that sticks.
@@ -78,6 +88,8 @@ pub(crate) struct Model {
     pub(crate) customers: Vec<Customer>,
     /// What a key was used for, and when.
     pub(crate) keys: BTreeMap<u128, (Done, u64)>,
+    /// Payments to and from other branches.
+    pub(crate) peers: BTreeMap<u16, Peer>,
     pub(crate) counts: Counts,
     /// Records before this position are in the archive: the branch knows that their ids were used, and no more.
     pub(crate) archived: u64,
@@ -110,6 +122,12 @@ impl Model {
         let taken = match event {
             Event::Moved(moved) => self.take_moved(stamp, moved, asked),
             Event::Refused(refused) => self.take_refused(stamp, refused, asked),
+            Event::Sent(_)
+            | Event::Received(_)
+            | Event::Settled(_)
+            | Event::Returned(_)
+            | Event::ChannelOpened(_)
+            | Event::ChannelStopped(_) => self.take_crossing(stamp, event, asked),
             other => self.take_bookkeeping(stamp, other),
         };
         taken.map_err(|why| format!("record {} ({}): {why}", self.position, brief(event)))?;
@@ -138,26 +156,29 @@ impl Model {
     }
 
     fn take_moved(&mut self, stamp: Stamp, moved: &Moved, asked: &AllAsked) -> Result<(), Broken> {
-        if moved.time_us != stamp.time_us {
-            return Err(format!("stamped {} in a batch of {}", moved.time_us, stamp.time_us));
-        }
         if moved.kind == MovedKind::HoldExpired {
             self.check_expiry(stamp, moved)?;
         } else {
             self.check_asked(stamp, moved, asked)?;
         }
-        self.happen(moved);
+        let waits = moved.kind == MovedKind::Held && self.is_elsewhere(moved.credit);
+        if !waits && self.is_elsewhere(moved.credit) {
+            return Err("moves money to another branch without sending it".to_owned());
+        }
+        let credit = if waits { self.transit(moved.credit.branch(), moved.currency) } else { moved.credit };
+        self.happen(moved, [moved.debit, credit], moved.id, moved.related);
         Ok(())
     }
 
     fn check_expiry(&self, stamp: Stamp, moved: &Moved) -> Result<(), Broken> {
-        let hold = self.hold(moved.related).ok_or("expires a hold that is not open")?.moved;
+        let hold = self.hold(moved.related).ok_or("expires a hold that is not open")?;
+        let (sides, hold) = (hold.sides, hold.moved);
         let due_us = u64::from(hold.expires_s) * 1_000_000;
         if hold.expires_s == 0 || stamp.time_us < due_us {
             return Err(format!("a hold due at {due_us} expires at {}", stamp.time_us));
         }
-        let same = (hold.debit, hold.credit, hold.amount) == (moved.debit, moved.credit, moved.amount);
-        if same {
+        let same = (sides, hold.amount) == ([moved.debit, moved.credit], moved.amount);
+        if same && moved.time_us == stamp.time_us {
             Ok(())
         } else {
             Err("expires with other accounts or amount than it was held with".to_owned())
@@ -165,6 +186,9 @@ impl Model {
     }
 
     fn check_asked(&self, stamp: Stamp, moved: &Moved, asked: &AllAsked) -> Result<(), Broken> {
+        if moved.time_us != stamp.time_us {
+            return Err(format!("stamped {} in a batch of {}", moved.time_us, stamp.time_us));
+        }
         let Some(asked) = asked.get(&(moved.id, moved.digest)) else {
             return Err("moves money that nobody asked to move".to_owned());
         };
@@ -197,7 +221,7 @@ impl Model {
         let verdict = self.judge(&asked.transfer, stamp);
         // A member of a chain is judged after those in front of it, which left no trace: only the ledger saw them.
         let in_archive = RELATED_NOT_FOUND.contains(&refused.code)
-            && self.fact(asked.transfer.related).is_some_and(|fact| fact.position < self.archived);
+            && self.original(&asked.transfer).is_some_and(|fact| fact.position < self.archived);
         if !asked.in_chain && !in_archive && verdict != Err(refused.code) {
             return Err(format!("should have come to {verdict:?}; asked was {:?}", asked.transfer));
         }
@@ -211,7 +235,7 @@ impl Model {
 
     fn check_figures(&self, refused: &Refused, transfer: &Transfer) -> Result<(), Broken> {
         // A reversal debits what its original credited.
-        let debit = match self.fact(transfer.related) {
+        let debit = match self.original(transfer) {
             Some(original) => original.moved.credit,
             None => transfer.debit,
         };
@@ -223,15 +247,22 @@ impl Model {
         }
     }
 
-    /// Books what has happened.
-    fn happen(&mut self, moved: &Moved) {
+    /// What `transfer` resolves or reverses, in this branch or by a payment back to another one.
+    pub(crate) fn original(&self, transfer: &Transfer) -> Option<&Fact> {
+        let back = transfer.flags.has(Flags::REVERSAL) && self.is_elsewhere(transfer.credit);
+        let peer = transfer.credit.branch();
+        self.fact(if back { received_id(transfer.related, peer) } else { transfer.related })
+    }
+
+    /// Books what has happened on `sides`, to be found under `key`. It ends what `ends` is the key of.
+    fn happen(&mut self, moved: &Moved, sides: [AccountRef; 2], key: TransferId, ends: TransferId) {
         let index = self.facts.len();
         let hold = match moved.kind {
             MovedKind::Posted | MovedKind::Held => None,
             _ => self.fact(moved.related).map(|fact| fact.moved),
         };
         let closing = [Flags::CLOSING_DEBIT, Flags::CLOSING_CREDIT];
-        for (side, reference) in [(DEBIT, moved.debit), (CREDIT, moved.credit)] {
+        for (side, reference) in [(DEBIT, sides[DEBIT]), (CREDIT, sides[CREDIT])] {
             let account = self.accounts.get_mut(&reference).expect("judged, so it exists");
             account.facts.push(index);
             let amount = u128::from(moved.amount);
@@ -259,14 +290,14 @@ impl Model {
                 account.imported_until_us = account.imported_until_us.max(moved.imported_us);
             }
         }
-        if moved.id != TransferId::NONE {
-            self.by_id.insert(moved.id, index);
+        if key != TransferId::NONE {
+            self.by_id.insert(key, index);
         }
-        if moved.related != TransferId::NONE {
-            self.resolved.insert(moved.related, index);
+        if ends != TransferId::NONE {
+            self.resolved.insert(ends, index);
         }
         self.counts.expired += u64::from(moved.kind == MovedKind::HoldExpired);
-        self.facts.push(Fact { position: self.position, moved: *moved });
+        self.facts.push(Fact { position: self.position, moved: *moved, sides, key, unseen: false });
     }
 }
 

@@ -13,7 +13,7 @@ impl Model {
     pub(crate) fn entries(&self, query: &Query, as_of: u64) -> Vec<Entry> {
         let mut totals = Totals::default();
         let mut entries = Vec::new();
-        for fact in self.facts.iter().take_while(|fact| fact.position < as_of) {
+        for fact in self.facts.iter().take_while(|fact| fact.position < as_of).filter(|fact| !fact.unseen) {
             let side = query.account.and_then(|account| side_of(&fact.moved, account));
             if let (Some(side), true) = (side, is_posted(&fact.moved)) {
                 add(&mut totals, side, fact.moved.amount);
@@ -57,7 +57,7 @@ impl Model {
     fn posted_on(&self, account: AccountRef, as_of: u64) -> impl Iterator<Item = &Fact> {
         let indexes = self.accounts.get(&account).map_or(&[][..], |account| &account.facts);
         let facts = indexes.iter().map(|index| &self.facts[*index]);
-        facts.filter(move |fact| fact.position < as_of && is_posted(&fact.moved))
+        facts.filter(move |fact| fact.position < as_of && is_posted(&fact.moved) && !fact.unseen)
     }
 
     /// Posted and held totals of `account` as they were at `position`: (debit, credit) each.
@@ -66,7 +66,7 @@ impl Model {
         let indexes = self.accounts.get(&account).map_or(&[][..], |account| &account.facts);
         for fact in indexes.iter().map(|index| &self.facts[*index]) {
             let moved = &fact.moved;
-            let side = usize::from(moved.credit == account);
+            let side = usize::from(fact.sides[1] == account);
             if fact.position >= position {
                 break;
             }
@@ -90,7 +90,7 @@ impl Model {
             let moved = &fact.moved;
             let counts = if basis == Basis::Booked { moved.business_date } else { moved.value_date };
             if counts <= date {
-                for (account, sign) in [(moved.debit, -1), (moved.credit, 1)] {
+                for (account, sign) in [(fact.sides[0], -1), (fact.sides[1], 1)] {
                     let head = self.accounts[&account].head;
                     *closing.entry(head).or_insert(0) += sign * i128::from(moved.amount);
                 }
