@@ -6,13 +6,15 @@
 //! ```
 //!
 //! Each step refuses before the next looks, and nothing in a token is believed before its signature holds. The bank fetches
-//! nothing over the network: whoever runs it keeps the issuer's key set in a file.
+//! nothing over the network: whoever runs it keeps the issuer's key set in a file. What a token grants is remembered for as
+//! long as it is good and the keys are the same ([`cache`]).
 //!
 //! # Invariants
 //!
 //! - The key decides the algorithm, the configuration which algorithms are taken. `none` and every HMAC have no code here.
 //! - A role is always named by a claim: absent or unknown is refused, never a default.
 
+mod cache;
 pub mod claims;
 pub mod jwt;
 pub mod keys;
@@ -20,6 +22,7 @@ pub mod keys;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use skerry_book::actor::Role;
 
 use crate::catalogue;
@@ -172,6 +175,7 @@ impl Refusal {
 pub struct Oidc {
     settings: OidcSettings,
     file: keys::KeyFile,
+    cache: cache::Cache,
 }
 
 impl Oidc {
@@ -182,7 +186,7 @@ impl Oidc {
     /// If the file cannot be read or is no JWK set.
     pub fn open(settings: OidcSettings) -> Result<Self, OidcError> {
         let file = keys::KeyFile::open(&settings.jwks)?;
-        Ok(Self { settings, file })
+        Ok(Self { settings, file, cache: cache::Cache::default() })
     }
 
     /// Takes the keys over if the file was replaced. Cheap when it was not.
@@ -197,32 +201,52 @@ impl Oidc {
     /// Checks `token` as it stands at `now_s`.
     #[must_use]
     pub fn present(&self, token: &str, now_s: u64) -> Presented {
-        match self.check(token, now_s) {
-            Ok(grant) => Presented::Granted(Arc::new(grant)),
+        match self.remember(token, now_s) {
+            Ok(grant) => Presented::Granted(grant),
             Err(refusal) => Presented::Refused(refusal),
         }
     }
 
-    fn check(&self, token: &str, now_s: u64) -> Result<Grant, Refusal> {
+    /// What `token` grants, from memory if it was verified before.
+    fn remember(&self, token: &str, now_s: u64) -> Result<Arc<Grant>, Refusal> {
+        // A longer one is refused unread.
+        let hash = (token.len() <= jwt::LENGTH_MAX).then(|| Sha256::digest(token.as_bytes()).into());
+        if let Some(hash) = &hash
+            && let Some(grant) = self.cache.find(hash, &self.file.keys(), now_s)?
+        {
+            return Ok(grant);
+        }
+        let (grant, keys) = self.check(token, now_s)?;
+        let grant = Arc::new(grant);
+        if let Some(hash) = hash {
+            self.cache.keep(hash, &keys, &grant, now_s);
+        }
+        Ok(grant)
+    }
+
+    /// Verifies `token`; what it grants, and the keys that were asked.
+    fn check(&self, token: &str, now_s: u64) -> Result<(Grant, Arc<Vec<keys::Key>>), Refusal> {
         let token = jwt::Token::parse(token)?;
         let algorithm = Algorithm::named(&token.algorithm)
             .filter(|algorithm| self.settings.algorithms.contains(algorithm))
             .ok_or(Refusal::Algorithm)?;
         let key_id = token.key_id.as_deref();
-        let key = match find(&self.file.keys(), algorithm, key_id) {
+        let mut keys = self.file.keys();
+        let key = match find(&keys, algorithm, key_id) {
             Some(key) => key,
             None => {
                 // The issuer may have begun to sign with a key that was just put into the file.
                 if let Err(error) = self.refresh() {
                     tracing::error!(%error, "the keys read before stay");
                 }
-                find(&self.file.keys(), algorithm, key_id).ok_or(Refusal::UnknownKey)?
+                keys = self.file.keys();
+                find(&keys, algorithm, key_id).ok_or(Refusal::UnknownKey)?
             }
         };
         if !key.verifies(token.message, &token.signature) {
             return Err(Refusal::Signature);
         }
-        claims::read(&token.claims, &self.settings, now_s)
+        Ok((claims::read(&token.claims, &self.settings, now_s)?, keys))
     }
 }
 

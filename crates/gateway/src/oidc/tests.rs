@@ -113,7 +113,16 @@ impl Trust {
     }
 
     fn check(&self, token: &str) -> Result<Grant, Refusal> {
-        self.oidc.check(token, NOW)
+        self.oidc.check(token, NOW).map(|(grant, _)| grant)
+    }
+
+    /// The grant itself, as a request gets it.
+    fn present(&self, token: &str, now_s: u64) -> Result<Arc<Grant>, Refusal> {
+        match self.oidc.present(token, now_s) {
+            Presented::Granted(grant) => Ok(grant),
+            Presented::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn refusal(&self, token: &str) -> &'static str {
@@ -303,6 +312,57 @@ fn replacing_the_key_file_changes_who_is_trusted_and_a_broken_one_changes_nothin
     trust.replace(r#"{"keys": []}"#);
     assert!(trust.oidc.refresh().unwrap());
     assert_eq!(trust.refusal(&by_new), "jwt_key_unknown", "an empty set trusts nobody");
+}
+
+#[test]
+fn a_token_is_verified_once_and_forgotten_with_its_time_or_its_key() {
+    let (old, new) = (ed25519("old"), p256("new"));
+    let trust = Trust::new("cache", &[&old, &new]);
+    let (by_old, by_new) = (old.token("old", &claims()), new.token("new", &claims()));
+    let first = trust.present(&by_old, NOW).unwrap();
+    assert!(Arc::ptr_eq(&first, &trust.present(&by_old, NOW + 309).unwrap()), "remembered");
+    assert_eq!(trust.present(&by_old, NOW + 310).unwrap_err(), Refusal::Expired);
+    assert_eq!(trust.oidc.cache.len(), 0, "and forgotten");
+    assert_eq!(trust.present(&by_old, NOW + 310).unwrap_err(), Refusal::Expired);
+
+    let first = trust.present(&by_old, NOW).unwrap();
+    assert_eq!(trust.present(&by_old, NOW - 60).unwrap_err(), Refusal::NotYetValid, "the clock went back");
+    assert!(Arc::ptr_eq(&first, &trust.present(&by_old, NOW).unwrap()));
+    trust.present(&by_new, NOW).unwrap();
+    trust.replace(&set(&[&new]));
+    assert!(trust.present(&by_old, NOW).is_ok(), "until the file is looked at again");
+    assert!(trust.oidc.refresh().unwrap());
+    assert_eq!(trust.present(&by_old, NOW).unwrap_err(), Refusal::UnknownKey);
+    assert_eq!(trust.oidc.cache.len(), 0, "one key's end ends them all");
+    let again = trust.present(&by_new, NOW).unwrap();
+    assert!(Arc::ptr_eq(&again, &trust.present(&by_new, NOW).unwrap()));
+
+    let forged = format!("{}A", &by_new[..by_new.len() - 1]);
+    for token in [forged.as_str(), &by_old, "rubbish"] {
+        assert!(trust.present(token, NOW).is_err() && trust.present(token, NOW).is_err());
+    }
+    assert_eq!(trust.oidc.cache.len(), 1, "only what holds is remembered");
+}
+
+#[test]
+fn no_more_tokens_are_remembered_than_stated_and_those_in_use_stay() {
+    let key = ed25519("a");
+    let trust = Trust::new("bound", &[&key]);
+    let used = key.token("a", &claims());
+    let grant = trust.present(&used, NOW).unwrap();
+    let keys = trust.oidc.file.keys();
+    for number in 0..3 * u32::try_from(cache::TOKENS_MAX).unwrap() {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&number.to_le_bytes());
+        trust.oidc.cache.keep(hash, &keys, &grant, NOW);
+        assert!(trust.oidc.cache.len() <= cache::TOKENS_MAX);
+        assert!(Arc::ptr_eq(&grant, &trust.present(&used, NOW).unwrap()), "after {number}");
+    }
+    let mut first = [0; 32];
+    assert!(trust.oidc.cache.find(&first, &keys, NOW).unwrap().is_none(), "the first is long gone");
+    first[0] = 1;
+    trust.oidc.cache.keep(first, &Arc::new(Vec::new()), &grant, NOW);
+    assert!(trust.oidc.cache.find(&first, &keys, NOW).unwrap().is_none(), "other keys' word does not count");
 }
 
 #[test]
