@@ -248,6 +248,8 @@ impl SideWriter {
 
     fn flush(&mut self) -> Result<(), SideError> {
         self.file.write(self.written, &self.buffer)?;
+        // Piece by piece, so that the journal's syncs never wait behind a whole file.
+        self.file.sync()?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         self.begun = 0;
@@ -266,7 +268,6 @@ impl SideWriter {
         self.append(footer)?;
         self.pad()?;
         self.flush()?;
-        self.file.sync()?;
         self.folder.0.publish(&self.draft, &self.name)?;
         self.folder.open(&self.name)
     }

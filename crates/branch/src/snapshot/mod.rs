@@ -65,8 +65,9 @@ const HEADER_U64: u64 = 4096;
 const FIXED: usize = 120;
 /// The most bytes of [`Mark::extra`].
 pub const EXTRA_MAX: usize = HEADER - FIXED - 32;
-/// Written and synced in pieces of this size, so that the journal's syncs never wait behind a whole snapshot.
-const PIECE: usize = 4 << 20;
+/// Written and synced in pieces of this size, so that the journal's syncs never wait behind a whole snapshot. The memory
+/// that a piece took in the file cache serves the next one.
+const PIECE: usize = 1 << 20;
 
 /// The file name for a snapshot at `position`.
 #[must_use]
@@ -151,8 +152,9 @@ impl<'a, F: StorageFile> Body<'a, F> {
             self.hasher.update(&self.buffer);
             let written = self.file.write_at(self.offset, &self.buffer).and_then(|()| self.file.sync_data());
             self.failed = written.err();
-            let length = u64::try_from(self.buffer.len()).expect("a piece is 4 MiB");
+            let length = u64::try_from(self.buffer.len()).expect("a piece is 1 MiB");
             self.offset += length;
+            self.file.forget(self.offset);
             self.length += length;
         }
         self.buffer.clear();

@@ -120,6 +120,9 @@ pub trait StorageFile: std::fmt::Debug + Send + Sync + 'static {
     /// Makes every byte written so far, and the length, durable.
     fn sync_data(&self) -> Result<(), StorageError>;
 
+    /// Says that the first `length` bytes are durable and will not be read soon: the machine's memory has better uses.
+    fn forget(&self, _length: u64) {}
+
     /// The length in bytes, reserved space included.
     fn length(&self) -> Result<u64, StorageError>;
 

@@ -195,6 +195,14 @@ impl StorageFile for RealFile {
         self.file.sync_data().map_err(|source| wrap("sync", &self.path, None, source))
     }
 
+    fn forget(&self, length: u64) {
+        #[cfg(target_os = "linux")]
+        if let Some(length) = std::num::NonZeroU64::new(length) {
+            // Advice that is not taken costs memory and nothing else.
+            let _ = rustix::fs::fadvise(&self.file, 0, Some(length), rustix::fs::Advice::DontNeed);
+        }
+    }
+
     fn length(&self) -> Result<u64, StorageError> {
         let meta = self.file.metadata().map_err(|source| wrap("measure", &self.path, None, source))?;
         Ok(meta.len())
