@@ -143,6 +143,8 @@ pub enum Reply {
     Denied(Denied),
     /// The branch cannot take it now; nothing was done.
     Busy(Busy),
+    /// An id in it leads to a record in the archive, which could not be read, so nobody knows what to answer. Nothing was done.
+    Archived(String),
 }
 
 /// A command that was accepted, now or (a retry under the same key) earlier.

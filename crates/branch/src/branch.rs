@@ -281,10 +281,14 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
 
     /// Takes back a job. Jobs of an earlier opening must not come here.
     pub fn finish(&mut self, done: JobDone, now: Now) {
-        if let JobDone::Archived(copied) = done {
-            return self.archived(copied);
-        }
+        let done = match done {
+            JobDone::Archived(copied) => return self.archived(copied),
+            done => done,
+        };
         let Some(work) = &mut self.work else { return };
+        if let JobDone::Recalled(records) = done {
+            return work.recalled(records, now);
+        }
         if let Err(fault) = work.finish(done) {
             self.fail(chain(&fault), now);
         }
@@ -427,7 +431,9 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
 impl<J: Journal> Work<J> {
     /// Orders the next segment to be copied.
     fn copy_old(&mut self, before: u64) {
-        let before = before.min(self.ids.position());
+        // What is on its way to another branch is said again from its record, by the writer.
+        let open = self.book.channels().filter_map(|(_, channel)| channel.outgoing.open.front());
+        let before = open.map(|open| open.position).fold(before.min(self.ids.position()), u64::min);
         self.jobs.push_back(Job::Archive(self.far.clone(), before));
     }
 
@@ -440,6 +446,7 @@ impl<J: Journal> Work<J> {
         self.filling.is_empty()
             && self.waiting.is_none()
             && self.intake.is_empty()
+            && self.recalls.is_empty()
             && self.journal.in_flight() == 0
             && self.held.is_empty()
             && self.jobs.is_empty()

@@ -51,6 +51,10 @@ skerry_journal::coverage_marks! {
     FalseLead,
     /// An id led into the archive.
     ArchivedId,
+    /// Records were read from the archive for a request that asked for them.
+    Recalled,
+    /// They could not be read.
+    RecallFailed,
     /// A segment was archived: copied, then let go.
     SegmentArchived,
     /// What was derived from archived positions was made again from the archive.

@@ -405,8 +405,8 @@ fn confirm(
     let candidates = run.candidates(hash).map_err(|error| folder.discard(error))?;
     let mut found = Vec::with_capacity(candidates.len());
     match records.read(&candidates, &mut found) {
-        // What lies in the archive cannot be compared. An id that 48 bits of keyed hash lead to was used: to take it for
-        // new would move money twice.
+        // What lies in the archive cannot be compared before it was recalled. Until then an id that 48 bits of keyed hash lead
+        // to was used: to take it for new would move money twice.
         Err(SideError::Archived { position }) => {
             crate::coverage::Mark::ArchivedId.hit();
             return Ok(Some(position));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use skerry_book::BookImage;
-use skerry_journal::{Head, JournalReader, Position, SealedBatch, Shelved, Storage};
+use skerry_journal::{Head, JournalReader, Position, SealedBatch, Shelved, Storage, StoredRecord};
 use skerry_money::Date;
 use skerry_proof::Signer;
 use skerry_proof::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -38,6 +38,8 @@ pub enum Job<R> {
     Erase(KeyRef),
     /// Copy the oldest segment to the cold folder, if it ends at or before this position and nothing needs it.
     Archive(R, u64),
+    /// Read the records at these positions, which the writer does not reach, for a request that asks for them.
+    Recall(R, Vec<u64>),
 }
 
 /// What a snapshot is made of.
@@ -76,6 +78,8 @@ pub enum JobDone {
     Erased(KeyRef),
     /// What lies in the cold folder now, or why it does not.
     Archived(Result<Shelved, String>),
+    /// What was read from the archive, or why it was not.
+    Recalled(Result<Vec<StoredRecord>, String>),
     /// Derived state is in doubt: the branch must open anew.
     Failed(String),
 }
@@ -104,11 +108,14 @@ pub enum Lane {
     Snapshots,
     /// Copying to the cold folder: as slow as that is, and in nobody's way.
     Cold,
+    /// Reading from the cold folder, for requests that stand aside: never behind a copy.
+    Recall,
 }
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 5] = [Self::Feed, Self::Desk, Self::Files, Self::Snapshots, Self::Cold];
+    pub const ALL: [Self; 6] =
+        [Self::Feed, Self::Desk, Self::Files, Self::Snapshots, Self::Cold, Self::Recall];
 }
 
 impl<R> Job<R> {
@@ -121,6 +128,7 @@ impl<R> Job<R> {
             Self::Ids(_) | Self::Span(_) => Lane::Files,
             Self::Snapshot(_) => Lane::Snapshots,
             Self::Archive(..) => Lane::Cold,
+            Self::Recall(..) => Lane::Recall,
         }
     }
 }
@@ -136,6 +144,7 @@ impl<R> std::fmt::Debug for Job<R> {
             Self::Snapshot(snapshot) => write!(formatter, "Snapshot({})", snapshot.mark.head.position),
             Self::Erase(key) => write!(formatter, "Erase({})", key.0),
             Self::Archive(_, before) => write!(formatter, "Archive({before})"),
+            Self::Recall(_, positions) => write!(formatter, "Recall({})", positions.len()),
         }
     }
 }
@@ -208,6 +217,10 @@ impl<S: Storage> Workshop<S> {
                 Err(error) => JobDone::Failed(format!("could not erase key {}: {error}", key.0)),
             },
             Job::Archive(reader, before) => JobDone::Archived(self.archive(&reader, before)),
+            Job::Recall(reader, positions) => {
+                let read = |position| reader.read_record(Position(position)).map_err(|error| chain(&error));
+                JobDone::Recalled(positions.into_iter().map(read).collect())
+            }
         }
     }
 

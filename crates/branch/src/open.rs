@@ -34,9 +34,9 @@ use crate::keys::{KeyError, KeyRef, Keys};
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::records::Durable;
+use crate::records::{Durable, Near};
 use crate::snapshot::{self, Mark, SnapshotError};
-use crate::work::{Marks, Scratch, Work};
+use crate::work::{Marks, Recalls, Scratch, Work};
 
 /// Why a branch did not open. Nothing acknowledged was changed.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +167,10 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let from_snapshot = base.head.position.0;
     let start = recovery.start.0;
     let id_runs = SideFolder::new(folder("ids")?);
-    let open_ids = |start| Ids::open(id_runs.clone(), Arc::clone(&durable), options.ids, start);
+    let recalls = Recalls::default();
+    let near: Arc<dyn Records> =
+        Arc::new(Near { durable: Durable(reader.clone()), recalled: Arc::clone(&recalls.read) });
+    let open_ids = |start| Ids::open(id_runs.clone(), Arc::clone(&near), options.ids, start);
     let mut ids = archive.or_whole(open_ids(start).map_err(OpenFailure::Side), || Ok(open_ids(0)?))?;
     let ground_place = (base.mmr.clone(), base.head);
     replay(&far, &mut base, &mut ids, &**ground.keys)?;
@@ -253,6 +256,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         waiting: None,
         held: HeldReplies::default(),
         intake: VecDeque::new(),
+        recalls,
         entropy: ground.entropy,
         marks: Marks::new(base.totals, from_snapshot, checkpointed, ground.now),
         book: base.book,

@@ -1,8 +1,11 @@
 //! The durable journal as the id index and the history read it: by position, checked where it is asked.
 
+use std::sync::Arc;
+
 use skerry_journal::{JournalReader, Position, ReadError};
 
 use crate::history::{RECORD_BYTES, Records, SideError};
+use crate::work::Recalled;
 
 /// A journal's reader, for derived files.
 pub(crate) struct Durable<R>(pub(crate) R);
@@ -26,6 +29,31 @@ impl<R: JournalReader> Records for Durable<R> {
             Err(ReadError::Archived { .. }) => Ok(None),
             Err(error) => Err(unread(position, error)),
         }
+    }
+}
+
+/// The same, with what was read from the archive: for the index as the writer asks it.
+pub(crate) struct Near<R> {
+    pub(crate) durable: Durable<R>,
+    pub(crate) recalled: Arc<Recalled>,
+}
+
+impl<R: JournalReader> Records for Near<R> {
+    fn read(&self, positions: &[u64], found: &mut Vec<[u8; RECORD_BYTES]>) -> Result<(), SideError> {
+        for position in positions {
+            match self.durable.read(&[*position], found) {
+                Err(SideError::Archived { position }) => {
+                    let recalled = self.recalled.get(position).ok_or(SideError::Archived { position })?;
+                    found.push(recalled.record);
+                }
+                read => read?,
+            }
+        }
+        Ok(())
+    }
+
+    fn head_before(&self, position: u64) -> Result<Option<[u8; 32]>, SideError> {
+        self.durable.head_before(position)
     }
 }
 

@@ -1,24 +1,37 @@
-//! What is archived stays known: its ids are used, and its derived files must be whole.
+//! What is archived stays known: retries are answered from it, and its derived files must be whole.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 mod common;
 
-use common::{Stepped, account, options, transfer};
+use common::{Slot, Stepped, account, operator, options, pack, request, transfer};
+use skerry_book::packed::Outcome;
+use skerry_branch::api::{Asked, Body, Busy, BusyReason, Reply};
 use skerry_branch::history::{Order, Query};
 use skerry_journal::{FaultStorage, Storage};
-use skerry_ledger::{Transfer, TransferId};
+use skerry_ledger::{Flags, Transfer, TransferId};
 
 /// A bank whose first batches are archived, with a transfer among them.
 fn archived(storage: &FaultStorage) -> (Stepped<FaultStorage>, Transfer) {
+    archived_after(storage, |bank| {
+        let first = transfer(account(1), account(2), 7, bank.now.wall_us);
+        assert_eq!(bank.packed(&[first])[0].code, 0);
+        first
+    })
+}
+
+/// A bank that did `first`, and then so much that this is archived.
+fn archived_after<T>(
+    storage: &FaultStorage,
+    first: impl FnOnce(&mut Stepped<FaultStorage>) -> T,
+) -> (Stepped<FaultStorage>, T) {
     let mut small = options();
     small.history.span_rows = 2_000;
     small.ids.memtable_ids = 2_000;
     let mut bank = Stepped::with(storage, small);
     bank.open().unwrap();
     bank.found(4, 1_000_000);
-    let first = transfer(account(1), account(2), 7, bank.now.wall_us);
-    assert_eq!(bank.packed(&[first])[0].code, 0);
+    let first = first(&mut bank);
     for round in 0..12 {
         let now = bank.now.wall_us;
         let batch: Vec<Transfer> =
@@ -37,19 +50,173 @@ fn archived(storage: &FaultStorage) -> (Stepped<FaultStorage>, Transfer) {
     (bank, first)
 }
 
+/// A chain that was done, one that was refused for good, a hold, and what they came to.
+struct Early {
+    transfers: Vec<Transfer>,
+    outcomes: Vec<Outcome>,
+    hold: Transfer,
+}
+
+fn early(bank: &mut Stepped<FaultStorage>) -> Early {
+    let now = bank.now.wall_us;
+    let pay = |amount, flags| Transfer { flags, ..transfer(account(1), account(2), amount, now) };
+    let hold = pay(50, Flags::PENDING);
+    let transfers = vec![
+        pay(7, Flags::LINKED),
+        pay(8, Flags::default()),
+        pay(10_000_000, Flags::default()),
+        pay(9, Flags::LINKED),
+        pay(10_000_000, Flags::default()),
+        hold,
+    ];
+    let outcomes = bank.packed(&transfers);
+    let codes: Vec<u16> = outcomes.iter().map(|outcome| outcome.code).collect();
+    assert_eq!(codes, [0, 0, INSUFFICIENT, LINKED_FAILED, INSUFFICIENT, 0]);
+    Early { transfers, outcomes, hold }
+}
+
+const LINKED_FAILED: u16 = 1001;
+const ID_REUSED: u16 = 1014;
+const INSUFFICIENT: u16 = 1111;
+const ALREADY_POSTED: u16 = 1052;
+
+/// What an outcome says but for where a refusal was journaled, which only the first answer tells.
+fn answer(outcome: &Outcome) -> Outcome {
+    let position = if outcome.code == 0 { outcome.position } else { 0 };
+    Outcome { position, ..*outcome }
+}
+
 #[test]
-fn a_retry_of_an_archived_transfer_moves_nothing_and_stops_nothing() {
+fn a_retry_of_what_is_archived_gets_the_first_answer() {
     let storage = FaultStorage::new(1);
-    let (mut bank, first) = archived(&storage);
+    let (mut bank, early) = archived_after(&storage, early);
     for _ in 0..2 {
         let before = bank.image();
-        let again = bank.packed(&[first]);
-        assert_eq!(again[0].code, 1014, "its record cannot be read, but its id was used");
-        assert_eq!(bank.image(), before);
+        let again = bank.packed(&early.transfers);
+        assert_eq!(
+            again.iter().map(answer).collect::<Vec<_>>(),
+            early.outcomes.iter().map(answer).collect::<Vec<_>>()
+        );
+        let asked = early.transfers.iter().map(|one| Asked { transfer: *one, ..Asked::default() }).collect();
+        let Reply::Transfers(told) = bank.ask(operator(), Body::Transfers(asked)) else { panic!() };
+        for (told, outcome) in told.iter().zip(&early.outcomes) {
+            match told {
+                Ok(done) => {
+                    assert!(done.repeated && done.position == outcome.position && outcome.code == 0)
+                }
+                Err(refused) => assert_eq!(refused.code(), outcome.code),
+            }
+        }
+        let other = Transfer { amount: 6, flags: Flags::default(), ..early.transfers[0] };
+        assert_eq!(bank.packed(&[other])[0].code, ID_REUSED);
+        assert_eq!(bank.image(), before, "nothing moves");
         bank.branch.close(bank.now);
         bank.open().unwrap();
         bank.settle();
     }
+}
+
+#[test]
+fn what_is_archived_can_be_resolved_and_reversed_once() {
+    let storage = FaultStorage::new(1);
+    let (mut bank, early) = archived_after(&storage, early);
+    let now = bank.now.wall_us;
+    let about = |original: &Transfer, flags| Transfer {
+        related: original.id,
+        flags,
+        ..transfer(Default::default(), Default::default(), 0, now)
+    };
+    let post = [about(&early.hold, Flags::POST), about(&early.hold, Flags::POST)];
+    let codes: Vec<u16> = bank.packed(&post).iter().map(|outcome| outcome.code).collect();
+    assert_eq!(codes, [0, ALREADY_POSTED], "an open hold needs no archive, a second look at it does");
+    let reversal = about(&early.transfers[1], Flags::REVERSAL);
+    let before = bank.balance(account(1));
+    assert_eq!(bank.packed(&[reversal])[0].code, 0);
+    assert_eq!(bank.balance(account(1)), before + 8);
+    assert_eq!(bank.packed(&[reversal])[0].code, 0, "a retry");
+    assert_eq!(bank.balance(account(1)), before + 8);
+}
+
+/// The reply to packed transfers, without running a job.
+fn submitted(bank: &mut Stepped<FaultStorage>, transfers: &[Transfer]) -> Slot {
+    let slot = bank.submit(operator(), Body::Packed(pack(transfers)));
+    step(bank);
+    slot
+}
+
+/// Turns and journal steps, but no jobs.
+fn step(bank: &mut Stepped<FaultStorage>) {
+    while bank.branch.turn(bank.now) | bank.branch.step_journal() {}
+}
+
+#[test]
+fn nobody_waits_behind_a_slow_archive_and_without_one_nothing_is_done() {
+    let storage = FaultStorage::new(1);
+    let (mut bank, first) = archived(&storage);
+    let now = bank.now.wall_us;
+    let fresh = || transfer(account(1), account(2), 1, now);
+    let cold = storage.folder("cold").unwrap();
+    cold.take_away(true);
+    let before = bank.balance(account(2));
+    // A new one in the same request is not done either: the request is refused as a whole.
+    let waiting: Vec<Slot> = (0..65).map(|_| submitted(&mut bank, &[fresh(), first])).collect();
+    assert!(waiting.iter().all(|slot| slot.take().is_none()));
+    let one_too_many = submitted(&mut bank, &[first]).take();
+    assert!(
+        matches!(one_too_many, Some(Reply::Busy(Busy { reason: BusyReason::Queue, .. }))),
+        "{one_too_many:?}"
+    );
+    let other = submitted(&mut bank, &[fresh()]).take();
+    assert!(matches!(other, Some(Reply::Packed(ref packed)) if packed.accepted == 1), "{other:?}");
+    bank.settle();
+    for slot in waiting {
+        match slot.take() {
+            Some(Reply::Archived(why)) => assert!(why.contains("cold folder"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(bank.balance(account(2)), before + 1);
+    cold.take_away(false);
+    let slots: Vec<Slot> = (0..3).map(|_| submitted(&mut bank, &[fresh(), first])).collect();
+    bank.settle();
+    for slot in slots {
+        assert!(matches!(slot.take(), Some(Reply::Packed(packed)) if packed.accepted == 2));
+    }
+    assert_eq!(bank.balance(account(2)), before + 4);
+}
+
+/// One that waits for its turn may be answered without the archive: the next one's turn comes all the same.
+#[test]
+fn whoever_expires_while_waiting_holds_nobody_up() {
+    let storage = FaultStorage::new(1);
+    let (mut bank, first) = archived(&storage);
+    let before = submitted(&mut bank, &[first]);
+    let (expired, deadline_us) = (Slot::default(), bank.now.wall_us + 1_000);
+    let into = expired.clone();
+    let mut hurried = request(operator(), Body::Packed(pack(&[first])), move |reply| into.put(reply));
+    hurried.deadline_us = deadline_us;
+    hurried.mac = options().gateway.authenticate(&hurried.actor, hurried.scope, deadline_us);
+    bank.branch.submit(hurried, bank.now).unwrap();
+    let after = submitted(&mut bank, &[first]);
+    bank.pass_us(2_000);
+    bank.settle();
+    assert!(matches!(expired.take(), Some(Reply::Expired)));
+    for slot in [before, after] {
+        assert!(matches!(slot.take(), Some(Reply::Packed(packed)) if packed.accepted == 1));
+    }
+}
+
+#[test]
+fn a_branch_that_stops_while_the_archive_is_read_says_that_it_does_not_know() {
+    let storage = FaultStorage::new(1);
+    let (mut bank, first) = archived(&storage);
+    let slots = [submitted(&mut bank, &[first]), submitted(&mut bank, &[first])];
+    assert!(!bank.branch.is_idle(), "somebody waits");
+    bank.branch.close(bank.now);
+    assert!(slots.iter().all(|slot| matches!(slot.take(), Some(Reply::Unknown))));
+    bank.open().unwrap();
+    bank.settle();
+    assert_eq!(bank.packed(&[first])[0].code, 0);
 }
 
 #[test]
@@ -69,7 +236,7 @@ fn without_what_was_derived_from_the_archive_it_is_made_again_or_the_branch_does
         cold.take_away(false);
         bank.open().unwrap();
         bank.settle();
-        assert_eq!(bank.packed(&[first])[0].code, 1014, "{what}: the id is known again");
+        assert_eq!(bank.packed(&[first])[0].code, 0, "{what}: the id is known again");
         check_statement(&bank, first.id);
     }
 }

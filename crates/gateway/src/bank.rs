@@ -225,9 +225,7 @@ fn troubled(trouble: &Trouble) -> Problem {
         Trouble::NotYet(what) => {
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE).detail(what.clone()).retry_after_ms(500)
         }
-        Trouble::Archived(what) => {
-            Problem::numbered(catalogue::ARCHIVED).detail(what.clone()).retry_after_ms(60_000)
-        }
+        Trouble::Archived(what) => archived(what.clone()),
         Trouble::Failed(what) => {
             tracing::warn!(what, "a query over history failed");
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE)
@@ -237,6 +235,11 @@ fn troubled(trouble: &Trouble) -> Problem {
     }
 }
 
+/// It lies in the archive, which is away.
+fn archived(what: String) -> Problem {
+    Problem::numbered(catalogue::ARCHIVED).detail(what).retry_after_ms(60_000)
+}
+
 /// Replies that answer nothing become problems; the others pass.
 fn settled(reply: Reply) -> Result<Reply, Problem> {
     match reply {
@@ -244,6 +247,7 @@ fn settled(reply: Reply) -> Result<Reply, Problem> {
         Reply::Expired => Err(Problem::numbered(catalogue::DEADLINE_PASSED).retry_after_ms(500)),
         Reply::Malformed(malformed) => Err(malformed_packed(malformed)),
         Reply::Denied(denied) => Err(denied_problem(denied)),
+        Reply::Archived(what) => Err(archived(what)),
         Reply::Busy(busy) => {
             let number = match busy.reason {
                 BusyReason::Queue => catalogue::BUSY,

@@ -253,7 +253,7 @@ names! {
         FlipFound,
         FlipHarmless,
         ExpiredLookedUp,
-        RefusedForTheArchive,
+        AnsweredFromTheArchive,
         Archived,
         ReadThroughToTheArchive,
         ArchiveMissed,

@@ -358,6 +358,8 @@ impl<D: Storage> World<D> {
             if !cell.site.is_open() && !cell.open(now, false)? {
                 continue;
             }
+            // What became of an archived id, only the archive can tell.
+            cell.site.take_cold_away(false);
             let site_now = cell.site.now(now);
             if let Some(branch) = cell.site.branch_mut() {
                 branch.confirm_clock(site_now);
@@ -420,7 +422,6 @@ impl<D: Storage> World<D> {
         let mut dice = self.dice.fork();
         let cell = &mut self.cells[at];
         let site_now = cell.site.now(now);
-        cell.site.take_cold_away(false);
         if let Some(branch) = cell.site.branch_mut() {
             branch.mark(site_now, false);
         }

@@ -15,7 +15,8 @@ fn configure(folder: &Folder) -> (PathBuf, PathBuf) {
     let (cold, file) = (folder.0.join("cold"), folder.0.join("bank.toml"));
     std::fs::create_dir(&cold).unwrap();
     let text = format!(
-        "[bank]\nbranches = 1\n[storage]\nsegment_bytes = 1048576\ncold = {:?}\n[branch]\nsnapshot_records = 50000\n",
+        "[bank]\nbranches = 1\n[server]\nrequest_timeout_ms = 120000\n\
+         [storage]\nsegment_bytes = 1048576\ncold = {:?}\n[branch]\nsnapshot_records = 50000\n",
         cold.display()
     );
     std::fs::write(&file, text).unwrap();
@@ -36,27 +37,44 @@ fn said(output: &Output) -> Value {
 }
 
 /// Two accounts, money, and so many payments between them that ids and history have gone to their files: what these still
-/// hold in memory is made from the journal, which spares nothing before. The first payment's place.
-fn fill(bank: &Bank) -> (String, String) {
+/// hold in memory is made from the journal, which spares nothing before.
+fn fill(bank: &Bank) -> Oldest {
     block_on(async {
         let client = bank.client();
         let (_, payer) = open_account(&client, "Customer 1").await;
         let (_, payee) = open_account(&client, "Customer 2").await;
-        let first: Value =
-            client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &payer, "90000.00")).await.unwrap();
+        let wish = transfer(&uuid7(), "gl:1001", &payer, "90000.00");
+        let answer: Value = client.post("/v1/transfers", &wish).await.unwrap();
         for _ in 0..275 {
             let batch: Vec<Value> = (0..2_000).map(|_| transfer(&uuid7(), &payer, &payee, "0.01")).collect();
             let done: Value = client.post("/v1/transfers/batch", &json!({"transfers": batch})).await.unwrap();
             assert_eq!(done["accepted"], 2_000, "{}", done["results"][0]);
         }
-        (payer, first["location"].as_str().unwrap().to_owned())
+        Oldest { payer, location: answer["location"].as_str().unwrap().to_owned(), wish, answer }
     })
 }
 
-/// The oldest entry, the first payment and its receipt.
-fn oldest(bank: &Bank, payer: &str, location: &str) -> [Value; 3] {
+/// The first payment.
+struct Oldest {
+    /// Whom it paid, and who paid the others.
+    payer: String,
+    location: String,
+    wish: Value,
+    answer: Value,
+}
+
+/// The oldest entry, the first payment and its receipt; a retry of the payment is told the same.
+fn look(bank: &Bank, Oldest { payer, location, wish, answer }: &Oldest) -> [Value; 3] {
     block_on(async {
         let client = bank.client();
+        let again: Value = client.post("/v1/transfers", wish).await.unwrap();
+        let mut repeated = answer.clone();
+        repeated["repeated"] = json!(true);
+        assert_eq!(again, repeated);
+        let mut other = wish.clone();
+        other["amount"]["amount"] = json!("90000.01");
+        let other = problem(client.post::<_, Value>("/v1/transfers", &other).await);
+        assert_eq!(other.code, "id_reused");
         let page: Value =
             client.get(&format!("/v1/accounts/{payer}/entries?order=asc&limit=1")).await.unwrap();
         [page["entries"][0].clone(), client.get(location).await.unwrap(), {
@@ -67,16 +85,20 @@ fn oldest(bank: &Bank, payer: &str, location: &str) -> [Value; 3] {
 }
 
 /// What every way to an archived record says while the folder is away; what is newer goes on.
-fn check_away(bank: &Bank, payer: &str, location: &str, cold: &Path) {
+fn check_away(bank: &Bank, Oldest { payer, location, wish, .. }: &Oldest, cold: &Path) {
     block_on(async {
         let client = bank.client();
         let old = [
             format!("/v1/accounts/{payer}/entries?order=asc&limit=1"),
             location.to_owned(),
             format!("{location}/receipt"),
+            "/v1/transfers".to_owned(),
         ];
         for path in old {
-            let problem = problem(client.get::<Value>(&path).await);
+            let problem = problem(match path.as_str() {
+                "/v1/transfers" => client.post::<_, Value>(&path, wish).await,
+                _ => client.get::<Value>(&path).await,
+            });
             assert_eq!((problem.status, problem.code.as_str()), (503, "archived"), "{path}");
             let detail = problem.detail.unwrap_or_default();
             assert!(
@@ -106,24 +128,24 @@ fn archived_pages_are_read_verified_backed_up_missed_and_found_again() {
     let (cold, config) = configure(&folder);
     let config = config.to_str().unwrap();
     let bank = Bank::start(&folder.data(), &["--config", config]);
-    let (payer, location) = fill(&bank);
+    let first = fill(&bank);
     // A stop seals the last segment at the next start, and leaves snapshots behind. Two keys sign the bank's checkpoints.
     let data = bank.stop();
     let rotated =
         said(&skerry(&["--json", "key", "rotate", "--config", config, "--data", data.to_str().unwrap()]));
     let bank = Bank::start(&data, &["--config", config]);
-    let before = oldest(&bank, &payer, &location);
+    let before = look(&bank, &first);
     let refused = bank.skerry(&["--json", "branch", "archive", "1", "--before", "soon"]);
     assert!(words(&refused).contains("--before"), "{}", words(&refused));
     let archived = said(&bank.skerry(&["--json", "branch", "archive", "1", "--before", "1000000000"]));
     let start = archived["start"].as_u64().unwrap();
     assert!(start > 5_000 && archived["done"] == true, "{archived}");
     assert!(files(&cold.join("0001")) >= 1);
-    assert_eq!(oldest(&bank, &payer, &location), before, "read through");
+    assert_eq!(look(&bank, &first), before, "read through");
 
     let aside = folder.0.join("aside");
     std::fs::rename(&cold, &aside).unwrap();
-    check_away(&bank, &payer, &location, &cold);
+    check_away(&bank, &first, &cold);
     let into_the_void = bank.skerry(&["--json", "branch", "archive", "1", "--before", "1000000000"]);
     assert!(
         !into_the_void.status.success() && words(&into_the_void).contains("cold"),
@@ -131,9 +153,9 @@ fn archived_pages_are_read_verified_backed_up_missed_and_found_again() {
         words(&into_the_void)
     );
     let bank = Bank::start(&bank.stop(), &["--config", config]);
-    check_away(&bank, &payer, &location, &cold);
+    check_away(&bank, &first, &cold);
     std::fs::rename(&aside, &cold).unwrap();
-    assert_eq!(oldest(&bank, &payer, &location), before, "back without a restart");
+    assert_eq!(look(&bank, &first), before, "back without a restart");
     let data = bank.stop();
 
     let (branch, shelf) = (data.join("branches/0001"), cold.join("0001"));

@@ -16,6 +16,7 @@ mod commands;
 mod marks;
 mod past;
 mod reads;
+mod recalls;
 mod serve;
 mod transfers;
 
@@ -44,6 +45,7 @@ use crate::options::Options;
 use crate::queue::{Ask, Queue};
 
 pub(crate) use marks::Marks;
+pub(crate) use recalls::{Recalled, Recalls};
 pub(crate) use transfers::TRANSFERS_MAX;
 
 /// A queue that submitters and the writer share.
@@ -114,6 +116,8 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) waiting: Option<SealedBatch>,
     pub(crate) held: HeldReplies,
     pub(crate) intake: VecDeque<(Ask, Request)>,
+    /// Requests that ask for what lies in the archive.
+    pub(crate) recalls: Recalls,
     /// Secret randomness of this opening, from which each batch's salt derives.
     pub(crate) entropy: [u8; 32],
     pub(crate) marks: Marks,
@@ -324,8 +328,8 @@ impl<J: Journal> Work<J> {
             }
             JobDone::Ids(result) => self.ids.finish(result).map_err(Fault::Side)?,
             JobDone::Erased(key) => self.marks.erased(key),
-            // The branch itself has taken it: the operator waits there.
-            JobDone::Archived(_) => {}
+            // The branch itself has taken these: somebody waits there.
+            JobDone::Archived(_) | JobDone::Recalled(_) => {}
             JobDone::Signed(result) => {
                 self.metrics.checkpoint(&result);
                 self.marks.signed(result);
@@ -369,7 +373,7 @@ impl<J: Journal> Work<J> {
             lock(queue).done(&held.principal, now.monotonic_us);
             (held.reply)(Reply::Unknown);
         }
-        for (ask, request) in self.intake.drain(..) {
+        for (ask, request) in self.intake.drain(..).chain(self.recalls.drain()) {
             crate::coverage::Mark::TakenAbandoned.hit();
             lock(queue).done(&ask.principal, now.monotonic_us);
             (request.reply)(Reply::Unknown);

@@ -1,10 +1,12 @@
 //! What happened to an id before, answered from the index, the batch being filled and the durable journal.
 //!
 //! Batches in flight are in nobody's hands but the journal's. So a request that could ask for a record of one
-//! waits until it is durable ([`must_wait`]); retries and reversals within a millisecond of their original are the
-//! only ones who notice.
+//! waits until it is durable ([`lacks`]); retries and reversals within a millisecond of their original are the
+//! only ones who notice. One that could ask for a record in the archive stands aside until that was read
+//! ([`recalls`](super::recalls)).
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use skerry_book::channel::received_id;
 use skerry_book::event::{Received, Sent};
@@ -15,6 +17,7 @@ use skerry_ledger::{Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId
 use skerry_money::Date;
 
 use super::Fault;
+use super::recalls::Recalled;
 use crate::batch::Builder;
 use crate::ids::Ids;
 
@@ -23,6 +26,8 @@ pub(crate) struct Known<'a, R> {
     pub(crate) ids: &'a Ids,
     pub(crate) filling: &'a Builder,
     pub(crate) reader: &'a R,
+    /// What was read from the archive for this request.
+    pub(crate) recalled: &'a Recalled,
     /// Set when the past could not be read: then nothing decided since holds, and the branch must stop.
     pub(crate) fault: &'a Cell<Option<Box<Fault>>>,
 }
@@ -46,8 +51,11 @@ impl<R: JournalReader> Known<'_, R> {
 
     fn look_up(&self, id: TransferId, position: u64) -> Result<Earlier, Fault> {
         let event = match self.event(position) {
-            // Its record is in the archive. That it was used is all that can be said here, and enough to refuse it.
-            Err(Fault::Read(ReadError::Archived { .. })) => return Ok(Earlier::Foreign),
+            Err(Fault::Read(ReadError::Archived { .. })) => {
+                // That it was used is all that could be said here, and enough to move nothing.
+                debug_assert!(false, "position {position} was not recalled for {id:?}");
+                return Ok(Earlier::Foreign);
+            }
             event => event?,
         };
         match event {
@@ -92,7 +100,11 @@ impl<R: JournalReader> Known<'_, R> {
             }
             None => {
                 crate::coverage::Mark::PastInJournal.hit();
-                let stored = self.reader.read_record(Position(position)).map_err(Fault::Read)?;
+                let stored = match self.reader.read_record(Position(position)) {
+                    Err(archived @ ReadError::Archived { .. }) => self.recalled.get(position).ok_or(archived),
+                    stored => stored,
+                };
+                let stored = stored.map_err(Fault::Read)?;
                 let date = Date(stored.header.business_date);
                 record::decode(&stored.record, stored.tail.as_deref().unwrap_or_default(), date)
             }
@@ -115,27 +127,69 @@ pub(crate) fn position_of(ids: &Ids, id: TransferId) -> Result<Option<u64>, Faul
 /// Ids whose places in the index are fetched together.
 const WARM: usize = 64;
 
-/// Whether deciding `transfers` could need a record that is in flight: in `[durable, filling)`.
+/// What the writer can look at while it decides.
+pub(crate) struct Reach<'a> {
+    /// The journal begins here; what is before lies in the archive.
+    pub(crate) start: u64,
+    /// Records from here on are in flight…
+    pub(crate) durable: u64,
+    /// …until here, where the batch being filled begins.
+    pub(crate) filling: u64,
+    /// What was read from the archive.
+    pub(crate) recalled: &'a Recalled,
+}
+
+impl Reach<'_> {
+    fn in_flight(&self, position: Option<u64>) -> bool {
+        position.is_some_and(|position| (self.durable..self.filling).contains(&position))
+    }
+
+    fn is_archived(&self, position: Option<u64>) -> bool {
+        position.is_some_and(|position| position < self.start && !self.recalled.has(position))
+    }
+}
+
+/// What must come before transfers can be decided.
+pub(crate) enum Lack {
+    /// A record that is in flight must become durable.
+    Durability,
+    /// Records must be read from the archive; after that perhaps more.
+    Archived(Vec<u64>),
+}
+
+/// The records that `id` leads to and that lie in the archive, unread.
+pub(crate) fn out_of_reach(ids: &Ids, reach: &Reach<'_>, id: TransferId) -> Result<Vec<u64>, Fault> {
+    let both = [ids.find(id), ids.find_resolution(id)];
+    let mut archived = Vec::new();
+    for position in both {
+        let position = position.map_err(Fault::Side)?;
+        archived.extend(position.filter(|_| reach.is_archived(position)));
+    }
+    Ok(archived)
+}
+
+/// What is lacking to decide `transfers`: records that they could ask for and that are out of `reach`.
 ///
 /// It also brings the index's memory nearer, all misses of a request at once.
-pub(crate) fn must_wait(
+pub(crate) fn lacks(
     ids: &Ids,
     book: &Book,
-    durable: u64,
-    filling: u64,
+    reach: &Reach<'_>,
     transfers: &[Transfer],
-) -> Result<bool, Fault> {
-    let in_flight =
-        |position: Option<u64>| position.is_some_and(|position| (durable..filling).contains(&position));
-    let mut resolved = Vec::new();
+) -> Result<Option<Lack>, Fault> {
+    let mut archived = Vec::new();
+    let mut resolved = BTreeSet::new();
     for (index, transfer) in transfers.iter().enumerate() {
         if index % WARM == 0 {
             ids.warm(transfers.iter().skip(index).take(WARM).map(|transfer| transfer.id));
         }
         if let Some(position) = ids.find(transfer.id).map_err(Fault::Side)? {
             let resolution = ids.find_resolution(transfer.id).map_err(Fault::Side)?;
-            if in_flight(Some(position)) || in_flight(resolution) {
-                return Ok(true);
+            for position in [Some(position), resolution] {
+                if reach.in_flight(position) {
+                    return Ok(Some(Lack::Durability));
+                }
+                archived.extend(position.filter(|_| reach.is_archived(position)));
             }
         }
         if transfer.related == TransferId::NONE {
@@ -147,16 +201,21 @@ pub(crate) fn must_wait(
         };
         let original = ids.find(related).map_err(Fault::Side)?;
         let resolution = ids.find_resolution(related).map_err(Fault::Side)?;
-        if !in_flight(original) && !in_flight(resolution) {
+        let in_flight = reach.in_flight(original) || reach.in_flight(resolution);
+        if !in_flight && !reach.is_archived(original) && !reach.is_archived(resolution) {
             continue;
         }
         // An open hold answers for itself, once: whoever resolves it a second time asks for its record.
         let opens = transfer.flags.has(Flags::POST) || transfer.flags.has(Flags::VOID);
         let open = opens && book.ledger().hold(transfer.related).is_some();
-        if !open || resolved.contains(&transfer.related) {
-            return Ok(true);
+        if open && resolved.insert(transfer.related) {
+            continue;
         }
-        resolved.push(transfer.related);
+        if in_flight {
+            return Ok(Some(Lack::Durability));
+        }
+        let both = [original, resolution].into_iter();
+        archived.extend(both.filter(|position| reach.is_archived(*position)).flatten());
     }
-    Ok(false)
+    Ok(if archived.is_empty() { None } else { Some(Lack::Archived(archived)) })
 }

@@ -6,8 +6,8 @@ use skerry_book::{Actor, Channel, Event, Role};
 use skerry_journal::Journal;
 use skerry_ledger::{Basis, TransferId};
 
-use super::Work;
-use super::past::Known;
+use super::past::out_of_reach;
+use super::{Fault, Work};
 use crate::api::{
     AccountView, Answer, ChannelView, CustomerView, Denied, PaymentState, PaymentView, Read, Reply, Scope,
 };
@@ -18,6 +18,14 @@ impl<J: Journal> Work<J> {
             return Reply::Denied(Denied::Scope);
         }
         Reply::Answer(self.look(read).unwrap_or(Answer::NotFound))
+    }
+
+    /// Positions in the archive whose records must be read before `read` can be answered.
+    pub(super) fn archived(&self, read: &Read) -> Result<Vec<u64>, Fault> {
+        match read {
+            Read::Payment(id) => out_of_reach(&self.ids, &self.reach(), *id),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn is_own(&self, scope: Scope, read: &Read) -> bool {
@@ -82,9 +90,7 @@ impl<J: Journal> Work<J> {
             return None;
         }
         let fault = Cell::new(None);
-        Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault }
-            .event(position)
-            .ok()
+        self.known(&fault).event(position).ok()
     }
 
     fn customer(&self, serial: u32) -> Option<Answer> {

@@ -15,6 +15,8 @@ pub(super) enum Served {
     Answer(Reply),
     /// It needs a record that is in flight, and nothing was done.
     MustWait,
+    /// It needs the records at these positions from the archive, and nothing was done.
+    Recall(Vec<u64>),
 }
 
 impl<J: Journal> Work<J> {
@@ -72,7 +74,14 @@ impl<J: Journal> Work<J> {
         let kind = kind_of(&request.body);
         let value = match self.answer(&request, now) {
             Ok(Served::Answer(value)) => value,
-            Ok(Served::MustWait) => return Ok(Some((ask, request))),
+            Ok(Served::MustWait) => {
+                crate::coverage::Mark::MustWait.hit();
+                return Ok(Some((ask, request)));
+            }
+            Ok(Served::Recall(positions)) => {
+                self.recall(ask, request, positions, now);
+                return Ok(None);
+            }
             Err(fault) => {
                 // It is answered like all that were taken: nobody knows what became of it.
                 self.intake.push_front((ask, request));
@@ -94,6 +103,7 @@ impl<J: Journal> Work<J> {
         let needs = self.needs();
         let principal = request.actor.principal;
         self.held.push(Held { needs, principal, taken_us: now.monotonic_us, value, reply: request.reply });
+        self.end_recall();
         Ok(None)
     }
 
@@ -112,7 +122,13 @@ impl<J: Journal> Work<J> {
             Body::Command { command, key } => {
                 Ok(Served::Answer(self.command(&actor, request.scope, command, key.as_deref())))
             }
-            Body::Read(read) => Ok(Served::Answer(self.read(&actor, request.scope, read))),
+            Body::Read(read) => {
+                let archived = self.archived(read)?;
+                if !archived.is_empty() {
+                    return Ok(Served::Recall(archived));
+                }
+                Ok(Served::Answer(self.read(&actor, request.scope, read)))
+            }
             Body::Channel(bytes) if actor.role == Role::Bank => {
                 self.hear(bytes, now)?;
                 Ok(Served::Answer(Reply::Heard))
@@ -129,6 +145,7 @@ impl<J: Journal> Work<J> {
     pub(super) fn turn_away(&mut self, now: Now, queue: &SharedQueue) -> bool {
         let mut taken = std::mem::take(&mut self.scratch.taken);
         taken.extend(self.intake.drain(..));
+        taken.extend(self.recalls.drain());
         lock(queue).take(u32::MAX, &mut taken);
         let done = !taken.is_empty();
         for (ask, request) in taken.drain(..) {

@@ -9,12 +9,12 @@ use skerry_book::event::Sent;
 use skerry_book::packed::{self, PackedError};
 use skerry_book::record::{self, TransferTailRef};
 use skerry_book::{Actor, Book, Crossing, Event, Rejection, Role, Sender};
-use skerry_journal::{Journal, ReadError};
+use skerry_journal::{Journal, JournalReader};
 use skerry_ledger::{
     AccountRef, Flags, Moved, MovedKind, Rejection as LedgerRejection, Transfer, TransferId,
 };
 
-use super::past::{Known, must_wait, position_of};
+use super::past::{Known, Lack, Reach, lacks, position_of};
 use super::serve::Served;
 use super::{Fault, Work};
 use crate::api::{Accepted, Asked, Denied, Malformed, Outcome, Packed, Reply, Scope};
@@ -127,7 +127,8 @@ impl<J: Journal> Work<J> {
                         accepted: results.accepted,
                     })),
                     Decided::Denied(denied) => Served::Answer(Reply::Denied(denied)),
-                    Decided::MustWait => Served::MustWait,
+                    Decided::Lacks(Lack::Durability) => Served::MustWait,
+                    Decided::Lacks(Lack::Archived(positions)) => Served::Recall(positions),
                 })
             }
         };
@@ -159,7 +160,8 @@ impl<J: Journal> Work<J> {
                 self.decide_all(actor, scope, &transfers, asked, results).map(|decided| match decided {
                     Decided::Done(results) => Served::Answer(Reply::Transfers(results)),
                     Decided::Denied(denied) => Served::Answer(Reply::Denied(denied)),
-                    Decided::MustWait => Served::MustWait,
+                    Decided::Lacks(Lack::Durability) => Served::MustWait,
+                    Decided::Lacks(Lack::Archived(positions)) => Served::Recall(positions),
                 })
             }
         };
@@ -175,10 +177,8 @@ impl<J: Journal> Work<J> {
         texts: &[Asked],
         mut results: R,
     ) -> Result<Decided<R>, Fault> {
-        let durable = self.journal.head().position.0;
-        if must_wait(&self.ids, &self.book, durable, self.filling.first_position(), transfers)? {
-            crate::coverage::Mark::MustWait.hit();
-            return Ok(Decided::MustWait);
+        if let Some(lack) = lacks(&self.ids, &self.book, &self.reach(), transfers)? {
+            return Ok(Decided::Lacks(lack));
         }
         if let Err(denied) = self.check_scope(actor, scope, transfers)? {
             return Ok(Decided::Denied(denied));
@@ -236,10 +236,25 @@ impl<J: Journal> Work<J> {
         Ok(())
     }
 
+    pub(super) fn reach(&self) -> Reach<'_> {
+        Reach {
+            start: self.reader.start().0,
+            durable: self.journal.head().position.0,
+            filling: self.filling.first_position(),
+            recalled: &self.recalls.read,
+        }
+    }
+
+    #[inline]
+    pub(super) fn known<'a>(&'a self, fault: &'a Cell<Option<Box<Fault>>>) -> Known<'a, J::Reader> {
+        let (ids, filling, reader) = (&self.ids, &self.filling, &self.reader);
+        Known { ids, filling, reader, recalled: &self.recalls.read, fault }
+    }
+
     #[inline]
     fn decide_one(&self, transfer: &Transfer, sender: &Sender) -> Result<Result<Moved, Rejection>, Fault> {
         let fault = Cell::new(None);
-        let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
+        let past = self.known(&fault);
         let decided = self.book.decide_transfer(transfer, sender, &past);
         fault.into_inner().map_or(Ok(decided), |fault| Err(*fault))
     }
@@ -257,7 +272,7 @@ impl<J: Journal> Work<J> {
             return self.refuse(transfer, Rejection::ChannelBusy { open: 0 }, asking, results);
         }
         let fault = Cell::new(None);
-        let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
+        let past = self.known(&fault);
         let decided = self.book.decide_crossing(transfer, peer, &asking.sender, &past);
         if let Some(fault) = fault.into_inner() {
             return Err(*fault);
@@ -316,7 +331,7 @@ impl<J: Journal> Work<J> {
         let mut moved = std::mem::take(&mut self.scratch.moved);
         moved.clear();
         let fault = Cell::new(None);
-        let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
+        let past = self.known(&fault);
         let decided = self.book.decide_chain(members, &asking.sender, &past, &mut moved);
         if let Some(fault) = fault.into_inner() {
             return Err(*fault);
@@ -379,10 +394,10 @@ impl<J: Journal> Work<J> {
     fn applied(&self, id: TransferId) -> Result<Option<(u64, Moved)>, Fault> {
         let Some(position) = position_of(&self.ids, id)? else { return Ok(None) };
         let fault = Cell::new(None);
-        let past = Known { ids: &self.ids, filling: &self.filling, reader: &self.reader, fault: &fault };
+        let past = self.known(&fault);
         match past.event(position) {
             Ok(Event::Moved(moved) | Event::Sent(Sent { moved, .. })) => Ok(Some((position, moved))),
-            Ok(_) | Err(Fault::Read(ReadError::Archived { .. })) => Ok(None),
+            Ok(_) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -459,7 +474,7 @@ impl<J: Journal> Work<J> {
 enum Decided<R> {
     Done(R),
     Denied(Denied),
-    MustWait,
+    Lacks(Lack),
 }
 
 fn unpack(bytes: &[u8], seed: &skerry_book::Seed, out: &mut Vec<Transfer>) -> Result<(), Malformed> {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
+mod archive;
 #[path = "../common/mod.rs"]
 mod common;
 mod storm;
@@ -40,7 +41,12 @@ fn options_of(branch: u16) -> Options {
 
 /// A founded branch with money on every account, that knows all others.
 fn founded<S: Storage>(branch: u16, storage: &S) -> Stepped<S> {
-    let mut bank = Stepped::with(storage, options_of(branch));
+    founded_with(storage, options_of(branch))
+}
+
+fn founded_with<S: Storage>(storage: &S, options: Options) -> Stepped<S> {
+    let branch = options.branch;
+    let mut bank = Stepped::with(storage, options);
     bank.open().unwrap();
     bank.command(found());
     let key = bank.branch_keys().create(1).unwrap()[0];

@@ -394,7 +394,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Archived, and the archive is away",
         "数据已归档，归档目录暂不可用",
         Nothing,
-        "What was asked for lies in segments that were moved to the cold folder, and that cannot be read now. The detail names folder and segment. Newer pages and all payments go on.",
+        "What was asked for lies in segments that were moved to the cold folder, and that cannot be read now. The detail names folder and segment. Newer pages and all new payments go on; a retry, a reversal or a posting of what is archived is refused with its whole request until it can be told what became of it the first time.",
         "Bring the cold folder back (mount its volume, mend its path or rights) and ask again; nothing needs to be restarted. Without one configured, set `storage.cold` and restart.",
     )),
     of((

@@ -55,6 +55,13 @@ impl Desk {
                 tally.state(State::Busy);
                 self.not_taken(ticket.asking);
             }
+            Reply::Archived(why) => {
+                if self.archived == 0 {
+                    return Err(format!("nothing is archived, but a request is told: {why}"));
+                }
+                tally.state(State::ArchiveMissed);
+                self.not_taken(ticket.asking);
+            }
             Reply::Expired if ticket.deadline => {
                 tally.state(State::DeadlinePassed);
                 self.not_taken(ticket.asking);
@@ -145,6 +152,7 @@ impl Desk {
             }
             Some(Fate::Unknown) if position < ticket.walked => tally.state(State::UnknownHadHappened),
             Some(Fate::Unknown) => tally.state(State::UnknownHadNotHappened),
+            Some(Fate::Done(_)) if position < self.archived => tally.state(State::AnsweredFromTheArchive),
             Some(Fate::Done(_)) => tally.state(State::AcceptedAgain),
             _ => tally.state(State::Accepted),
         }
@@ -182,18 +190,6 @@ impl Desk {
         if in_chain && before == Fate::Unknown && CHAIN_REFUSED.contains(&code) {
             // Another member is refused now; what the whole came to the first time, the history knows.
             self.expired.push(key);
-            return Ok(());
-        }
-        if self.archived > 0 && code == ID_REUSED {
-            // What the id was used for lies in the archive, so a retry looks like another request.
-            match before {
-                Fate::Unknown => self.expired.push(key),
-                Fate::Open => _ = self.fates.insert(key, Fate::Nothing),
-                Fate::Done(position) if position >= self.archived && !in_chain => {
-                    return Err(format!("{:032x} was done at {position}, now its id is taken", key.0.0));
-                }
-                _ => tally.state(State::RefusedForTheArchive),
-            }
             return Ok(());
         }
         match before {
