@@ -17,7 +17,10 @@ use crate::keys::Keys;
 use crate::policy::{Policy, Proposal, Proposals};
 
 /// The highest format level that this release reads and writes.
-pub const FORMAT_LEVEL: u16 = 2;
+pub const FORMAT_LEVEL: u16 = 3;
+
+/// The level from which orders to archive are put on record.
+pub const ARCHIVE_LEVEL: u16 = 3;
 
 /// One branch's book. All of it derives from the journal's events.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use skerry_money::{Currency, Date};
 
 use crate::actor::{Actor, Cause};
 use crate::chart::Chart;
+use crate::event::ArchiveBefore;
 use crate::event::{StopReason, Terms};
 use crate::policy::{Matter, Policy};
 
@@ -36,6 +37,8 @@ pub enum Command {
     StopChannel(StopChannel),
     /// Replace the policy.
     SetPolicy(Policy),
+    /// Put on record that old segments are to be archived; the branch's keeper then does it.
+    OrderArchive(ArchiveBefore),
     /// Make a customer known.
     OpenCustomer(OpenCustomer),
     /// Replace a customer's sealed data.
@@ -77,6 +80,7 @@ impl Command {
             Self::OpenChannel(_) => "open_channel",
             Self::StopChannel(_) => "stop_channel",
             Self::SetPolicy(_) => "set_policy",
+            Self::OrderArchive(_) => "order_archive",
             Self::OpenCustomer(_) => "open_customer",
             Self::ChangeCustomer(_) => "change_customer",
             Self::EraseCustomer(_) => "erase_customer",

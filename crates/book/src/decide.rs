@@ -88,6 +88,7 @@ impl Book {
             Command::OpenChannel(wish) => Ok(few(self.decide_open_channel(*wish, at)?)),
             Command::StopChannel(wish) => Ok(few(self.decide_stop_channel(*wish, at)?)),
             Command::SetPolicy(policy) => Self::decide_policy(*policy, at),
+            Command::OrderArchive(before) => self.decide_archive(*before, at),
             Command::OpenCustomer(wish) => self.decide_open_customer(wish, context),
             Command::ChangeCustomer(wish) => self.decide_change_customer(wish, at),
             Command::EraseCustomer(serial) => self.decide_erase(*serial, at),

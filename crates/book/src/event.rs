@@ -49,6 +49,8 @@ pub enum Event {
     WentLive(WentLive),
     /// What needs two principals, and how long the law keeps customers.
     PolicyChanged(PolicyChanged),
+    /// Old segments of the journal were ordered into the archive.
+    ArchiveOrdered(ArchiveOrdered),
     /// A customer is known.
     CustomerOpened(CustomerOpened),
     /// A customer's sealed data or document was replaced.
@@ -197,6 +199,24 @@ pub struct PolicyChanged {
     pub at: Stamp,
     /// The whole policy.
     pub policy: Policy,
+}
+
+/// See [`Event::ArchiveOrdered`]. How far it went is the journal's own matter: the book knows no segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveOrdered {
+    /// When.
+    pub at: Stamp,
+    /// Up to where.
+    pub before: ArchiveBefore,
+}
+
+/// Up to where to archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveBefore {
+    /// What lies before this position.
+    Position(u64),
+    /// What is of an earlier business day than this.
+    Day(Date),
 }
 
 /// See [`Event::CustomerOpened`].

@@ -105,6 +105,8 @@ impl Book {
                 self.ledger.evolve_account(&AccountEvent::WentLive { date: event.date })
             }
             Event::PolicyChanged(event) => life.policy = event.policy,
+            // Who ordered it is what is to be known; the journal knows its own start.
+            Event::ArchiveOrdered(_) => {}
             Event::Refused(_) => life.refused = life.refused.saturating_add(1),
             other => unreachable!("{other:?} is evolved elsewhere"),
         }
@@ -266,6 +268,7 @@ impl Event {
             Self::DayOpened(event) => event.at,
             Self::WentLive(event) => event.at,
             Self::PolicyChanged(event) => event.at,
+            Self::ArchiveOrdered(event) => event.at,
             Self::CustomerOpened(event) => event.at,
             Self::CustomerChanged(event) => event.at,
             Self::CustomerErased(event) => event.at,

@@ -61,7 +61,7 @@ mod transfers;
 mod wire;
 
 pub use actor::{Actor, Cause, Principal, Role};
-pub use book::{Book, FORMAT_LEVEL, derive_id};
+pub use book::{ARCHIVE_LEVEL, Book, FORMAT_LEVEL, derive_id};
 pub use channel::{CHANNEL_LEVEL, Channel, Payment};
 pub use chart::{Chart, Class, Head, Product};
 pub use command::{Command, Context, Decision, Done};

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use skerry_book::Event;
 use skerry_book::actor::Role;
+use skerry_book::event::ArchiveBefore;
 use skerry_book::event::Refused;
 use skerry_branch::evidence::receipts::Recorded;
 use skerry_ledger::{AccountRef, Moved, MovedKind, TransferId};
@@ -143,6 +144,13 @@ fn about_other(event: &Event) -> About {
         Event::Incarnated(e) => plain(
             "branch.incarnated",
             json!({"incarnation": e.incarnation, "lost_from": e.lost_from, "lost_to": e.lost_to}),
+        ),
+        Event::ArchiveOrdered(e) => plain(
+            "branch.archive_ordered",
+            match e.before {
+                ArchiveBefore::Position(position) => json!({"position": position}),
+                ArchiveBefore::Day(day) => json!({"date": day.to_string()}),
+            },
         ),
         Event::FormatRaised(e) => plain("branch.format_raised", json!({"level": e.level})),
         Event::ChartAdopted(e) => plain("branch.chart_adopted", json!({"version": e.chart.version})),

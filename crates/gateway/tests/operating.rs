@@ -79,6 +79,34 @@ async fn an_import_happens_once_and_says_so() {
     assert_eq!(bank.post("/v1/import/customers", bad).await.json()["field"], "customers[0].cause");
 }
 
+/// Also when nothing comes of it: these branches have no cold folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_says_who_ordered_an_archiving() {
+    let bank = TestBank::new(2);
+    let keeper = bank.role("keeper-3", "operator");
+    let path = "/v1/branches/2/archive";
+    for wish in [json!({"position": 7}), json!({"date": "2026-01-01"})] {
+        assert_eq!(bank.call_as(&keeper, "POST", path, &wish).await.problem(), "not_archived");
+    }
+    let both = json!({"position": 7, "date": "2026-01-01"});
+    assert_eq!(bank.call_as(&keeper, "POST", path, &both).await.problem(), "invalid_field");
+    let till = bank.role("till-1", "service");
+    assert_eq!(bank.call_as(&till, "POST", path, &json!({"position": 8})).await.problem(), "forbidden");
+    for _ in 0..2 {
+        let key = [("idempotency-key", "new-year")];
+        assert_eq!(bank.call("POST", path, &json!({"position": 9}), &key).await.problem(), "not_archived");
+    }
+    let found = bank.get("/v1/audit?act=branch.archive_ordered").await.ok();
+    let acts = found["acts"].as_array().unwrap();
+    let told: Vec<_> = acts.iter().map(|act| (act["branch"].clone(), act["principal"].clone())).collect();
+    assert_eq!(told[..2], [(json!(2), json!("keeper-3")), (json!(2), json!("keeper-3"))], "{found}");
+    assert_eq!(told.len(), 3, "under one key once: {found}");
+    let events = bank.get("/v1/events?branch=2&type=skerry.branch.archive_ordered").await.ok();
+    let data: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(data, [json!({"position": 7}), json!({"date": "2026-01-01"}), json!({"position": 9})]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_says_who_did_what() {
     let bank = TestBank::new(2);

@@ -7,12 +7,12 @@ use skerry_ledger::{AccountCommand, AccountRef, Stamp};
 use skerry_money::{Currency, Date};
 
 use super::{Decided, plain};
-use crate::book::{Book, FORMAT_LEVEL};
+use crate::book::{ARCHIVE_LEVEL, Book, FORMAT_LEVEL};
 use crate::chart::Chart;
 use crate::command::{Done, Incarnate, OpenBranch};
 use crate::event::{
-    BranchOpened, ChartAdopted, DayOpened, Event, FormatRaised, HeadOpened, Incarnated, PolicyChanged, Terms,
-    WentLive,
+    ArchiveBefore, ArchiveOrdered, BranchOpened, ChartAdopted, DayOpened, Event, FormatRaised, HeadOpened,
+    Incarnated, PolicyChanged, Terms, WentLive,
 };
 use crate::policy::Policy;
 use crate::rejection::Rejection;
@@ -53,6 +53,13 @@ impl Book {
             return Err(Rejection::FormatLevel { level: self.life.format, known: FORMAT_LEVEL });
         }
         plain(Event::FormatRaised(FormatRaised { at, level }))
+    }
+
+    pub(super) fn decide_archive(&self, before: ArchiveBefore, at: Stamp) -> Decided {
+        if self.life.format < ARCHIVE_LEVEL {
+            return Err(Rejection::FormatLevel { level: self.life.format, known: ARCHIVE_LEVEL });
+        }
+        plain(Event::ArchiveOrdered(ArchiveOrdered { at, before }))
     }
 
     pub(super) fn decide_chart(&self, chart: &Chart, at: Stamp) -> Decided {

@@ -10,6 +10,7 @@
 //! | 21 | day opened | `value date` | |
 //! | 22 | went live | `value date` | |
 //! | 23 | policy changed | `aux` matters, `amount` retention days | |
+//! | 26 | archive ordered | `digest` before this position; `aux` 1: before the day in `value date` | |
 //! | 32 | customer opened | `credit` customer, `reference`+`related` document, `digest` key, `code` line, `value date` opened | sealed |
 //! | 33 | customer changed | `credit` customer, `aux` 1 with a document in `reference`+`related` | sealed |
 //! | 34 | customer erased | `credit` customer, `digest` key | |
@@ -33,9 +34,10 @@ use crate::actor::Principal;
 use crate::chart::Chart;
 use crate::command::Done;
 use crate::event::{
-    AccountClosed, AccountOpened, AccountReopened, Approved, BranchOpened, ChartAdopted, CustomerChanged,
-    CustomerErased, CustomerOpened, DayOpened, Event, FormatRaised, Frozen, HeadOpened, Incarnated, KeyUsed,
-    LimitsChanged, PolicyChanged, ProposalEnded, Proposed, Terms, Unfrozen, WentLive,
+    AccountClosed, AccountOpened, AccountReopened, Approved, ArchiveBefore, ArchiveOrdered, BranchOpened,
+    ChartAdopted, CustomerChanged, CustomerErased, CustomerOpened, DayOpened, Event, FormatRaised, Frozen,
+    HeadOpened, Incarnated, KeyUsed, LimitsChanged, PolicyChanged, ProposalEnded, Proposed, Terms, Unfrozen,
+    WentLive,
 };
 use crate::policy::{Matter, Matters, Policy};
 use crate::wire::{Reader, Short, put_count};
@@ -51,6 +53,7 @@ pub mod kind {
     pub const DAY_OPENED: u16 = 21;
     pub const WENT_LIVE: u16 = 22;
     pub const POLICY_CHANGED: u16 = 23;
+    pub const ARCHIVE_ORDERED: u16 = 26;
     pub const CUSTOMER_OPENED: u16 = 32;
     pub const CUSTOMER_CHANGED: u16 = 33;
     pub const CUSTOMER_ERASED: u16 = 34;
@@ -93,7 +96,8 @@ pub(super) fn encode(event: &Event, tail: &mut Vec<u8>) -> Fields {
         | Event::HeadOpened(_)
         | Event::DayOpened(_)
         | Event::WentLive(_)
-        | Event::PolicyChanged(_) => encode_branch(event, tail),
+        | Event::PolicyChanged(_)
+        | Event::ArchiveOrdered(_) => encode_branch(event, tail),
         Event::CustomerOpened(_) | Event::CustomerChanged(_) | Event::CustomerErased(_) => {
             encode_customer(event, tail)
         }
@@ -134,6 +138,12 @@ fn encode_branch(event: &Event, tail: &mut Vec<u8>) -> Fields {
             debit: event.lost_from,
             credit: event.lost_to,
             ..fields(kind::INCARNATED, event.at)
+        },
+        Event::ArchiveOrdered(event) => match event.before {
+            ArchiveBefore::Position(digest) => Fields { digest, ..fields(kind::ARCHIVE_ORDERED, event.at) },
+            ArchiveBefore::Day(day) => {
+                Fields { aux: 1, value_date: day.0, ..fields(kind::ARCHIVE_ORDERED, event.at) }
+            }
         },
         Event::FormatRaised(event) => Fields { code: event.level, ..fields(kind::FORMAT_RAISED, event.at) },
         Event::ChartAdopted(event) => {
@@ -267,7 +277,7 @@ fn encode_request(event: &Event, tail: &mut Vec<u8>) -> Fields {
 pub(super) fn decode(fields: &Fields, tail: &[u8], business_date: Date) -> Result<Event, RecordError> {
     let reading = Reading { fields, tail, at: Stamp { time_us: fields.time_us, business_date } };
     let event = match fields.kind {
-        kind::BRANCH_OPENED..=kind::POLICY_CHANGED => reading.branch()?,
+        kind::BRANCH_OPENED..=kind::POLICY_CHANGED | kind::ARCHIVE_ORDERED => reading.branch()?,
         kind::CUSTOMER_OPENED..=kind::CUSTOMER_ERASED => reading.customer()?,
         kind::ACCOUNT_OPENED..=kind::ACCOUNT_REOPENED => reading.account()?,
         kind::KEY_USED..=kind::PROPOSAL_ENDED => reading.request()?,
@@ -296,6 +306,13 @@ impl Reading<'_> {
                 lost_from: fields.debit,
                 lost_to: fields.credit,
             }),
+            kind::ARCHIVE_ORDERED => {
+                let before = match fields.aux {
+                    0 => ArchiveBefore::Position(fields.digest),
+                    _ => ArchiveBefore::Day(date),
+                };
+                Event::ArchiveOrdered(ArchiveOrdered { at, before })
+            }
             kind::FORMAT_RAISED => Event::FormatRaised(FormatRaised { at, level: fields.code }),
             kind::CHART_ADOPTED => {
                 let chart = self.whole_tail(Chart::take)?;

@@ -1,12 +1,12 @@
-//! A branch may be opened under an idempotency key like anything else.
+//! A branch may be opened under an idempotency key like anything else; orders about its journal are the operator's.
 
 use skerry_book::command::OpenBranch;
-use skerry_book::event::Terms;
-use skerry_book::{Book, Command, Context, Done, Event, Seed};
+use skerry_book::event::{ArchiveBefore, FormatRaised, Terms};
+use skerry_book::{ARCHIVE_LEVEL, Book, Command, Context, Done, Event, Rejection, Role, Seed};
 use skerry_ledger::Stamp;
 use skerry_money::{Currency, Date};
 
-use super::world::operator;
+use super::world::{World, operator, person};
 
 #[test]
 fn a_branch_opens_with_a_key_and_answers_the_retry() {
@@ -31,4 +31,31 @@ fn a_branch_opens_with_a_key_and_answers_the_retry() {
     let again = book.decide(&open, &context).unwrap();
     assert!(again.repeated && again.events.is_empty());
     assert_eq!(again.done, Done::Plain);
+}
+
+#[test]
+fn an_order_to_archive_is_an_operator_s_and_waits_for_its_level() {
+    let mut world = World::new();
+    let terms = Terms {
+        institution: [1; 16],
+        currencies: vec![Currency::CNY],
+        offset_minutes: 0,
+        cutoff_minutes: 0,
+        capacity: 10,
+    };
+    world.command(&Command::OpenBranch(OpenBranch { terms, date: Date(20_000) })).unwrap();
+    let order = Command::OrderArchive(ArchiveBefore::Position(9));
+    for role in [Role::Service, Role::Auditor, Role::Customer] {
+        world.actor = person("somebody", role);
+        assert_eq!(world.command(&order), Err(Rejection::RoleNotAllowed), "{role:?}");
+    }
+    world.actor = operator("one");
+    let done = world.command(&order).unwrap();
+    assert!(
+        matches!(done.events[..], [Event::ArchiveOrdered(order)] if order.before == ArchiveBefore::Position(9))
+    );
+    let at = Stamp { time_us: world.time_us, business_date: Date(20_000) };
+    world.book.evolve(&Event::FormatRaised(FormatRaised { at, level: ARCHIVE_LEVEL - 1 }));
+    let refused = Rejection::FormatLevel { level: ARCHIVE_LEVEL - 1, known: ARCHIVE_LEVEL };
+    assert_eq!(world.command(&order), Err(refused));
 }

@@ -7,7 +7,7 @@ use skerry_book::actor::{Cause, Principal};
 use skerry_book::command::{
     ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenCustomer, Propose, StopChannel, Unfreeze,
 };
-use skerry_book::event::{KeyUsed, Refused, StopReason, Terms};
+use skerry_book::event::{ArchiveBefore, KeyUsed, Refused, StopReason, Terms};
 use skerry_book::policy::{Matter, Matters, Policy};
 use skerry_book::record::{self, RECORD_LENGTH, Record, RecordError, TransferTailRef};
 use skerry_book::{Class, Command, Done, Event, Head, Payment};
@@ -332,9 +332,28 @@ fn a_crossing_life() -> World {
     world
 }
 
+/// Orders to archive: the kind of level 3.
+fn an_archived_life() -> World {
+    let mut world = World::new();
+    let day = Date::from_civil(2026, 1, 5).unwrap();
+    let terms = Terms {
+        institution: [9; 16],
+        currencies: vec![Currency::CNY],
+        offset_minutes: 0,
+        cutoff_minutes: 0,
+        capacity: 10,
+    };
+    world.command(&Command::OpenBranch(OpenBranch { terms, date: day })).unwrap();
+    for before in [ArchiveBefore::Position(7), ArchiveBefore::Position(u64::MAX), ArchiveBefore::Day(day)] {
+        world.command(&Command::OrderArchive(before)).unwrap();
+    }
+    world.check();
+    world
+}
+
 #[test]
 fn every_flipped_bit_is_another_event_or_an_error() {
-    for world in [a_life(), a_crossing_life()] {
+    for world in [a_life(), a_crossing_life(), an_archived_life()] {
         check_flips(&world);
     }
 }
@@ -413,6 +432,15 @@ fn level_2_reads_for_ever() {
     );
 }
 
+/// The same for the kind of level 3.
+#[test]
+fn level_3_reads_for_ever() {
+    reads_for_ever(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-level3.hex"),
+        &an_archived_life(),
+    );
+}
+
 fn reads_for_ever(path: &str, life: &World) {
     if std::env::var_os("SKERRY_BLESS").is_some() && !std::path::Path::new(path).exists() {
         std::fs::write(path, written(life)).unwrap();
@@ -461,14 +489,15 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_life_has_every_kind() {
-    let (world, crossing) = (a_life(), a_crossing_life());
+    let (world, crossing, archived) = (a_life(), a_crossing_life(), an_archived_life());
     let seen: std::collections::BTreeSet<u16> = world
         .journal
         .iter()
         .chain(&crossing.journal)
+        .chain(&archived.journal)
         .map(|stored| u16::from_le_bytes([stored.record[0], stored.record[1]]))
         .collect();
-    let all: Vec<u16> = (1..=11).chain(16..=25).chain(32..=34).chain(40..=45).chain(48..=51).collect();
+    let all: Vec<u16> = (1..=11).chain(16..=26).chain(32..=34).chain(40..=45).chain(48..=51).collect();
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
     world.check();
 }

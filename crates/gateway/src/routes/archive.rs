@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use skerry_book::event::ArchiveBefore;
+use skerry_book::{Command, Rejection};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::branches::branch_number;
-use super::json;
+use super::{command, json};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::extract::Posted;
@@ -22,6 +24,27 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(archive))
 }
 
+/// Journals who ordered it, before anything is moved.
+async fn put_on_record(
+    gateway: &Shared,
+    caller: &Caller,
+    branch: u16,
+    posted: &Posted<ArchiveIn>,
+    before: Before,
+) -> Result<(), Problem> {
+    let order = Command::OrderArchive(match before {
+        Before::Position(position) => ArchiveBefore::Position(position),
+        Before::Day(day) => ArchiveBefore::Day(day),
+    });
+    let too_old = Rejection::FormatLevel { level: 0, known: 0 }.code();
+    match command(gateway, caller, branch, posted.digest, posted.key.as_ref(), order).await {
+        Ok(_) => Ok(()),
+        // A journal of before this kind of record: the log alone tells, until its format is raised.
+        Err(problem) if problem.number() == too_old => Ok(()),
+        Err(problem) => Err(problem),
+    }
+}
+
 /// What a branch says to a second archiving while the first runs.
 const UNDER_WAY: &str = "under way";
 
@@ -29,7 +52,8 @@ const UNDER_WAY: &str = "under way";
 ///
 /// Moves whole segments of a branch's journal to the cold folder while the branch serves, as far as no snapshot needs them.
 /// What is archived stays readable as long as the cold folder is there. Answers when it is done, or `done: false` when it
-/// takes longer than a request may: send it again to wait on. For operators.
+/// takes longer than a request may: send it again to wait on, with the same `Idempotency-Key` if the audit is to show one order. For
+/// operators.
 #[utoipa::path(
     post, path = "/v1/branches/{branch}/archive", tag = "branches", request_body = ArchiveIn,
     params(("branch" = u16, Path, description = "The branch.")),
@@ -58,6 +82,7 @@ async fn archive(
     };
     let branch = seat.number();
     tracing::info!(branch, actor = %caller.principal(), ?before, "archiving is ordered");
+    put_on_record(&gateway, &caller, branch, &posted, before).await?;
     let working = Arc::clone(&seat);
     let work = tokio::task::spawn_blocking(move || working.archive(before));
     match tokio::time::timeout(gateway.limits.request, work).await {
