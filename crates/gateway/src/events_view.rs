@@ -148,8 +148,8 @@ fn about_other(event: &Event) -> About {
         Event::ArchiveOrdered(e) => plain(
             "branch.archive_ordered",
             match e.before {
-                ArchiveBefore::Position(position) => json!({"position": position}),
-                ArchiveBefore::Day(day) => json!({"date": day.to_string()}),
+                ArchiveBefore::Position(position) => json!({"before": position}),
+                ArchiveBefore::Day(day) => json!({"before_date": day.to_string()}),
             },
         ),
         Event::FormatRaised(e) => plain("branch.format_raised", json!({"level": e.level})),

@@ -91,12 +91,15 @@ impl<F: StorageFile> Nodes<F> {
     ///
     /// # Errors
     ///
-    /// As the storage says; the file must then be opened anew.
+    /// As the storage says; then the leaf is still to be appended.
     pub fn append(&mut self, leaf: Hash) -> Result<(), StorageError> {
         let offset = HEADER + node_count(self.mmr.count()) * 32;
         let mut made = Vec::with_capacity(64);
-        self.mmr.append(leaf, |node| made.extend_from_slice(&node));
-        self.file.write_at(offset, &made)
+        let mut grown = self.mmr.clone();
+        grown.append(leaf, |node| made.extend_from_slice(&node));
+        self.file.write_at(offset, &made)?;
+        self.mmr = grown;
+        Ok(())
     }
 
     /// Syncs the nodes and marks that they stand for `head`.
@@ -190,6 +193,7 @@ fn read_peaks<F: StorageFile>(
 mod tests {
     use super::*;
     use skerry_journal::RealStorage;
+    use skerry_journal::storage::fault::FaultStorage;
     use skerry_proof::mmr;
 
     const BLAKE3: HashAlgorithm = HashAlgorithm::Blake3;
@@ -252,6 +256,23 @@ mod tests {
             // The last leaf before the resumption is a peak itself, so it can still be proved.
             assert_eq!(proved, index >= 10, "leaf {index}");
         }
+    }
+
+    #[test]
+    fn a_leaf_that_could_not_be_written_is_still_to_be_appended() {
+        let storage = FaultStorage::new(1);
+        let mut nodes = Nodes::open(&storage, BLAKE3, |_| true).unwrap();
+        nodes.append(leaf(0)).unwrap();
+        storage.short_next_write(0);
+        assert!(nodes.append(leaf(1)).is_err());
+        assert_eq!(nodes.count(), 1);
+        nodes.append(leaf(1)).unwrap();
+        nodes.mark(head(2)).unwrap();
+        let mut whole = Mmr::new(BLAKE3);
+        (0..2).for_each(|index| whole.append(leaf(index), |_| {}));
+        let file = storage.open(FILE, false).unwrap();
+        let path = mmr::path(BLAKE3, 2, 1, |number| read(&file, number).unwrap()).unwrap();
+        assert!(mmr::verify_path(BLAKE3, &leaf(1), 1, 2, &path, &whole.root()));
     }
 
     #[test]
