@@ -60,6 +60,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::payments::router())
         .merge(routes::imports::router())
         .merge(routes::branches::router())
+        .merge(routes::channels::router())
         .merge(routes::archive::router())
         .merge(routes::reports::router())
         .merge(routes::audit::router())

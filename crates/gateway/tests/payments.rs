@@ -63,6 +63,14 @@ async fn a_payment_to_another_branch_is_accepted_and_followed() {
         let found = found.unwrap_or_else(|| panic!("the statement names the other side: {entries}"));
         assert_eq!(found["balance"]["amount"], amount);
     }
+    let channels = bank.get("/v1/branches/1/channels").await.ok();
+    let (channel, one) =
+        (&channels["channels"][0], json!({"count": 1, "amount": {"amount": "2.50", "currency": "CNY"}}));
+    assert_eq!((&channel["peer"], &channel["sent"], &channel["open"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!((&channel["totals"][0]["sent"], &channel["totals"][0]["settled"]), (&one, &one));
+    assert!(channel.get("outgoing_stopped").is_none(), "it has not stopped: {channel}");
+    assert_eq!(bank.get("/v1/branches/2/channels").await.ok()["channels"][0]["totals"][0]["received"], one);
+    assert_eq!(bank.get("/v1/branches/9/channels").await.problem(), "branch_not_found");
     let trial = bank.get("/v1/trial-balance").await.ok();
     let rows = trial["rows"].as_array().unwrap();
     let position = rows.iter().find(|row| row["head"] == 11_060_002).unwrap();
@@ -114,4 +122,22 @@ async fn a_batch_may_cross_and_a_reversal_goes_back() {
     let again = json!({"id": id(), "debit": ben, "credit": ana, "reverse": first["id"]});
     assert_eq!(send(&bank, &again, &[WAIT]).await.problem(), "original_already_reversed");
     assert_eq!(bank.balance(&ana).await, "8.75");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_reversed_at_its_payers_account_by_the_payees_branch() {
+    let bank = TestBank::new(2);
+    let (ana, ben) = (bank.funded(1, "10.00").await, bank.funded(2, "1.00").await);
+    let first = transfer(&id(), &ana, &ben, "4.00");
+    send(&bank, &first, &[WAIT]).await.ok();
+    let path =
+        |account: &str| format!("/v1/accounts/{account}/transfers/{}/reverse", first["id"].as_str().unwrap());
+    let other = bank.funded(1, "1.00").await;
+    assert_eq!(bank.post(&path(&other), json!({})).await.problem(), "not_found", "of another payer");
+    let back = bank.post(&path(&ana), json!({})).await.ok();
+    assert_eq!((&back["debit"], &back["credit"], &back["from"]), (&json!(ben), &json!(ana), &json!(2)));
+    assert_eq!(ended(&bank, back["location"].as_str().unwrap()).await["status"], "settled");
+    let again = bank.post(&path(&ana), json!({})).await.ok();
+    assert_eq!((&again["id"], &again["repeated"]), (&back["id"], &json!(true)), "once");
+    assert_eq!((bank.balance(&ana).await, bank.balance(&ben).await), ("10.00".to_owned(), "1.00".to_owned()));
 }

@@ -214,6 +214,13 @@ pub(crate) struct Target {
 pub(crate) enum BranchCommand {
     /// List them with room and state
     List(Remote),
+    /// Its payments to and from each other branch: numbers, what is under way, sums
+    Channels {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
     /// Open a sick branch again from its journal
     Reopen {
         #[command(flatten)]

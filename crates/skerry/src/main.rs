@@ -62,6 +62,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Branch { command } => match command {
             BranchCommand::List(remote) => remote::show(&remote, "/v1/branches", json)?,
+            BranchCommand::Channels { remote, branch } => {
+                remote::show(&remote, &format!("/v1/branches/{branch}/channels"), json)?;
+            }
             BranchCommand::Reopen { remote, branch } => remote::reopen_branch(&remote, branch, json)?,
             BranchCommand::DeclareLoss { local, branch, position } => {
                 offline::declare_loss(&local, branch, position, json)?;

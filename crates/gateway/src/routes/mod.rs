@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod archive;
 pub mod audit;
 pub mod branches;
+pub mod channels;
 pub mod customers;
 pub mod entries;
 pub mod events;

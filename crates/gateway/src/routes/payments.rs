@@ -62,7 +62,7 @@ async fn payment(
     Err(trouble.unwrap_or_else(|| Problem::numbered(catalogue::NOT_FOUND).field("id")))
 }
 
-async fn look(
+pub(super) async fn look(
     gateway: &Gateway,
     caller: &Caller,
     branch: u16,

@@ -6,7 +6,7 @@ use axum::response::Response;
 use skerry_book::actor::Role;
 use skerry_book::derive_id;
 use skerry_branch::api::{Accepted, Asked, Body, Outcome, Reply};
-use skerry_ledger::{Flags, MovedKind};
+use skerry_ledger::{AccountRef, Flags, MovedKind};
 use skerry_money::Currency;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -362,7 +362,8 @@ async fn void(
 
 /// Reverse a posted transfer
 ///
-/// Moves the whole amount back. The reversal's id follows from the original, so it happens once. For operators.
+/// Moves the whole amount back. The reversal's id follows from the original, so it happens once. A payment to another branch
+/// is reversed by a payment of that branch: the answer is 202 while it is under way. For operators.
 #[utoipa::path(
     post, path = "/v1/accounts/{number}/transfers/{id}/reverse", tag = "transfers", request_body = Option<ResolveIn>,
     params(
@@ -371,6 +372,7 @@ async fn void(
     ),
     responses(
         (status = 201, description = "Reversed", body = TransferDone),
+        (status = 202, description = "Debited in the payee's branch, and on its way back", body = crate::wire::payments::PaymentOut),
         (status = 200, description = "Reversed before", body = TransferDone),
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
     )
@@ -383,6 +385,28 @@ async fn reverse(
 ) -> Result<Response, Problem> {
     caller.may(Operation::TransfersReverse)?;
     deed(&gateway, &caller, path, posted, Deed::Reverse).await
+}
+
+/// Where the original of a reversal was paid from and to, if it went to another branch: that branch decides, by a
+/// payment back.
+async fn paid_away(
+    gateway: &Shared,
+    caller: &Caller,
+    (branch, number): (u16, &str),
+    original: u128,
+    deed: Deed,
+) -> Result<Option<(u16, Party)>, Problem> {
+    if deed != Deed::Reverse {
+        return Ok(None);
+    }
+    let Ok(payer) = super::account_number(number) else { return Ok(None) };
+    let found = super::payments::look(gateway, caller, branch, original).await?;
+    let Some(moved) = found.map(|view| view.moved) else { return Ok(None) };
+    if moved.debit != AccountRef::customer(payer.branch(), payer.serial()) {
+        return Err(Problem::numbered(catalogue::NOT_FOUND).field("id"));
+    }
+    caller.may_in(moved.credit.branch())?;
+    Ok(Some((moved.credit.branch(), Party::Account(payer))))
 }
 
 async fn deed(
@@ -406,6 +430,8 @@ async fn deed(
             .field("amount")
             .detail("only post takes an amount; void and reverse are whole"));
     }
+    let back = paid_away(gateway, caller, (branch, &number), related, deed).await?;
+    let branch = back.map_or(branch, |(elsewhere, _)| elsewhere);
     let derived = match (wish.id, &posted.key) {
         (Some(_), _) => None,
         (None, _) if deed == Deed::Reverse => Some(reversal_id(gateway, branch, related)),
@@ -416,7 +442,7 @@ async fn deed(
     let transfer = TransferIn {
         id: wish.id,
         debit,
-        credit: None,
+        credit: back.map(|(_, payer)| payer),
         amount: wish.amount,
         code: wish.code,
         reference: wish.reference.clone(),
