@@ -31,6 +31,10 @@ pub(super) struct Field {
     pub(super) picks: Picks,
     /// Holds per 2³² transfers.
     pub(super) pending: u32,
+    /// Payments to accounts of other branches per 2³² transfers.
+    pub(super) crossing: u64,
+    /// References and digits of those accounts.
+    pub(super) abroad: Arc<Vec<(u64, [u8; 16])>>,
     /// Whether each transfer has a reference of its own, and one in sixteen a value date up to a year back.
     pub(super) dressed: bool,
 }
@@ -118,12 +122,25 @@ impl Generator {
         for record in records {
             let drawn = self.draw(millis, &mut postable);
             let debit = self.field.references[drawn.debit as usize];
-            let credit = self.field.references[drawn.credit as usize];
+            let credit = match self.abroad(&drawn) {
+                Some((reference, _)) => reference,
+                None => self.field.references[drawn.credit as usize],
+            };
             lay(record, &drawn, debit, credit);
             if self.field.dressed {
                 self.dress(record, millis);
             }
         }
+    }
+
+    /// The payee in another branch, if it is the turn of one.
+    #[inline]
+    fn abroad(&mut self, drawn: &Drawn) -> Option<(u64, [u8; 16])> {
+        if self.field.crossing == 0 || drawn.flags != 0 || self.random.next() >> 32 >= self.field.crossing {
+            return None;
+        }
+        let count = u32::try_from(self.field.abroad.len()).unwrap_or(u32::MAX);
+        Some(self.field.abroad[self.random.below(count) as usize])
     }
 
     fn dress(&mut self, record: &mut [u8; TRANSFER_BYTES], millis: u64) {
@@ -146,12 +163,16 @@ impl Generator {
         out.clear();
         let mut postable = self.holds.len();
         let drawn = self.draw(millis, &mut postable);
+        let abroad = self.abroad(&drawn);
         out.extend_from_slice(b"{\"id\":\"");
         put_uuid(out, drawn.id);
         out.extend_from_slice(b"\",\"debit\":\"");
         out.extend_from_slice(&self.field.numbers[drawn.debit as usize]);
         out.extend_from_slice(b"\",\"credit\":\"");
-        out.extend_from_slice(&self.field.numbers[drawn.credit as usize]);
+        out.extend_from_slice(match &abroad {
+            Some((_, digits)) => digits,
+            None => &self.field.numbers[drawn.credit as usize],
+        });
         out.extend_from_slice(b"\",\"amount\":{\"amount\":\"");
         put_amount(out, drawn.amount);
         out.extend_from_slice(b"\",\"currency\":\"CNY\"},\"code\":7");
@@ -232,6 +253,8 @@ mod tests {
             numbers,
             picks,
             pending,
+            crossing: 0,
+            abroad: Arc::default(),
             dressed: false,
         })
     }

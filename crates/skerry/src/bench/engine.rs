@@ -150,6 +150,8 @@ fn generator(args: &EngineArgs) -> anyhow::Result<Generator> {
         numbers: Vec::new(),
         picks,
         pending: 0,
+        crossing: 0,
+        abroad: Arc::default(),
         dressed: false,
     };
     Ok(Generator::new(Arc::new(field), args.seed ^ now_millis() << 20))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use super::bank::Bank;
 use super::disk::Disk;
@@ -13,7 +14,7 @@ use super::load::{Loaded, Mode, Plan, load};
 use super::machine::{Machine, Watch, lies_in_memory, usage};
 use super::peers::{Peer, PeerRun, postgres, tigerbeetle};
 use super::picks::Skew;
-use super::report::{DiskUse, Medians, Memory, OurRun, Report, Work, void};
+use super::report::{DiskUse, Medians, Memory, OurRun, Payments, Report, Work, void};
 use super::setup::{Wanted, check_trial_balance, open_accounts};
 
 /// TigerBeetle with batches of one is asked for no more: it would take longer than all else together.
@@ -64,6 +65,10 @@ pub(crate) struct LedgerArgs {
     /// Share of transfers that hold first; as many more post the holds
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pending: f64,
+    /// Share of transfers that pay an account of another branch: each turn is one of a bank of one branch whose
+    /// transfers stay at home, and one of a bank of two or more; the second ends when every payment has
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    crossing: f64,
     /// How transfers travel
     #[arg(long, value_enum, default_value_t = Mode::Packed)]
     mode: Mode,
@@ -108,6 +113,11 @@ impl LedgerArgs {
             (0.0..=0.5).contains(&self.pending),
             "--pending lies between 0 and 0.5: each hold is posted by another"
         );
+        ensure!((0.0..=1.0).contains(&self.crossing), "--crossing lies between 0 and 1");
+        ensure!(
+            self.crossing == 0.0 || self.server.is_none(),
+            "--crossing measures banks of its own: leave out --server"
+        );
         ensure!(self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "--rate lies above 0");
         ensure!(
             self.server.is_none() || self.rounds == 1,
@@ -128,9 +138,13 @@ pub(crate) fn run(args: LedgerArgs, json: bool) -> anyhow::Result<()> {
     let data = args.data.as_deref().unwrap_or(&args.folder);
     let in_memory = lies_in_memory(super::machine::file_system(data)?);
     let runtime = super::runtime()?;
-    let (mut ours, mut peers, mut branches) = (Vec::new(), Vec::new(), 0);
+    let (mut ours, mut at_home, mut peers, mut branches) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
+        if args.crossing > 0.0 {
+            let home = LedgerArgs { crossing: 0.0, branches: 1, ..args.clone() };
+            at_home.push(runtime.block_on(our_turn(&home))?.0);
+        }
         let (run, seen) = runtime.block_on(our_turn(&args))?;
         ours.push(run);
         branches = seen;
@@ -143,9 +157,10 @@ pub(crate) fn run(args: LedgerArgs, json: bool) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         machine,
         work: work(&args, branches),
-        medians: Medians::of(&ours, &peers),
+        medians: Medians::of(&ours, &at_home, &peers),
         void: void(&ours, &peers, in_memory),
         ours,
+        at_home,
         peers,
     };
     super::print(&report, &report.text(), json)?;
@@ -164,6 +179,7 @@ fn work(args: &LedgerArgs, branches: usize) -> Work {
         branches,
         skew: args.skew.to_string(),
         pending_share: args.pending,
+        crossing_share: args.crossing,
         rate: args.rate,
         seed: args.seed,
     }
@@ -173,7 +189,7 @@ fn work(args: &LedgerArgs, branches: usize) -> Work {
 async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     let bank = match (&args.server, &args.token_file) {
         (Some(server), Some(token)) => Bank::attach(server, token, args.data.as_deref())?,
-        _ => Bank::start(&args.folder, args.branches, args.keep).await?,
+        _ => Bank::start(&args.folder, branches_of(args), args.keep).await?,
     };
     let empty = bank.usage();
     let wanted = Wanted {
@@ -181,6 +197,7 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         accounts_per_customer: args.accounts_per_customer,
         skew: args.skew,
         pending: args.pending,
+        crossing: args.crossing,
         dressed: false,
         seed: args.seed,
     };
@@ -191,7 +208,8 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     let disk = disk_of(bank.data.as_deref())?;
     let client = usage(std::process::id()).unwrap_or_default();
     let watch = Watch::start();
-    let loaded = load(Plan {
+    let begun = Instant::now();
+    let mut loaded = load(Plan {
         authority: bank.authority.clone(),
         token: bank.token.clone(),
         mode: args.mode,
@@ -204,6 +222,10 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         halt: None,
     })
     .await?;
+    let payments = match args.crossing > 0.0 {
+        true => Some(payments(&bank, &mut loaded, begun).await?),
+        false => None,
+    };
     let client_cpu = usage(std::process::id()).unwrap_or_default().cpu_seconds - client.cpu_seconds;
     let server_cpu =
         |since: Option<super::machine::Usage>| Some(bank.usage()?.cpu_seconds - since?.cpu_seconds);
@@ -232,10 +254,40 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         server_cpu_seconds_per_million: server_cpu(opened).map(|seconds| seconds * per_million),
         client_cpu_seconds_per_million: client_cpu * per_million,
         contention,
+        payments,
         ..our_run(&loaded)
     };
     bank.stop().await?;
     Ok((run, branches))
+}
+
+/// Two at least, if payments are to cross.
+fn branches_of(args: &LedgerArgs) -> u16 {
+    if args.crossing > 0.0 { args.branches.max(2) } else { args.branches }
+}
+
+/// Waits until every payment between branches has ended, which then ends the run, and says what became of them.
+async fn payments(bank: &Bank, loaded: &mut Loaded, started: Instant) -> anyhow::Result<Payments> {
+    let client = bank.client()?;
+    let since = Instant::now();
+    loop {
+        let mut seen = Payments::default();
+        let listed: Value = client.get("/v1/branches").await.context("could not list the branches")?;
+        for branch in listed["branches"].as_array().into_iter().flatten() {
+            let path = format!("/v1/branches/{}/channels", branch["branch"]);
+            let listed: Value = client.get(&path).await.context("could not list a branch's channels")?;
+            for channel in listed["channels"].as_array().into_iter().flatten() {
+                seen.add(channel);
+            }
+        }
+        if seen.open == 0 {
+            loaded.elapsed = started.elapsed();
+            seen.seconds_to_the_end = loaded.elapsed.as_secs_f64();
+            return Ok(seen);
+        }
+        ensure!(since.elapsed() < SETTLE_MAX, "{} payments have not ended after {SETTLE_MAX:?}", seen.open);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// What the client alone can tell.
@@ -254,6 +306,7 @@ fn our_run(loaded: &Loaded) -> OurRun {
         client_cpu_seconds_per_million: 0.0,
         disk: None,
         memory: None,
+        payments: None,
         trial_balance: "zero".to_owned(),
         durability: "every batch of the journal synced to disk before the replies that rest on it".to_owned(),
         contention: Watch::start().contention(0.0),
@@ -337,6 +390,8 @@ mod tests {
         assert_eq!((args.accounts, args.batch, args.branches, args.connections()), (10_000, 8_189, 1, 4));
         let args = parse("--mode single --peer postgres --peer tigerbeetle=tb --skew zipf=1.5").unwrap();
         assert_eq!((args.connections(), args.peer.len(), args.skew), (64, 2, Skew::Zipf(1.5)));
+        assert_eq!(branches_of(&parse("--crossing 1").unwrap()), 2, "payments cross between two");
+        assert_eq!(branches_of(&parse("--crossing 0.5 --branches 4").unwrap()), 4);
     }
 
     #[test]
@@ -346,7 +401,13 @@ mod tests {
         {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["--pending 0.6", "--rate 0", "--server http://x:1 --token-file t --rounds 2"] {
+        for wrong in [
+            "--pending 0.6",
+            "--rate 0",
+            "--crossing 1.5",
+            "--server http://x:1 --token-file t --crossing 1",
+            "--server http://x:1 --token-file t --rounds 2",
+        ] {
             assert!(parse(wrong).unwrap().check().is_err(), "{wrong}");
         }
     }

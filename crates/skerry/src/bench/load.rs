@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
-use skerry_client::packed::{MEDIA_TYPE, RESULT_BYTES};
+use skerry_client::packed::{MEDIA_TYPE, RESULT_BYTES, TRANSFER_BYTES};
 
 use super::batch::{Field, Generator};
 use super::lane::{Answer, Lane};
@@ -22,6 +22,10 @@ use super::stats::Latencies;
 const BUSY_MAX: Duration = Duration::from_secs(60);
 /// The pause before asking again when the bank names none.
 const BUSY_PAUSE_MS: u64 = 5;
+/// The result of a payment that was debited and is on its way to another branch.
+const SENT: u16 = 1;
+/// The result of one that found too many others on their way: it is asked again.
+const CHANNEL_BUSY: u16 = 4012;
 
 /// How transfers travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -169,7 +173,7 @@ impl Loaded {
     }
 
     fn count(&mut self, code: u16) {
-        if code == 0 {
+        if code == 0 || code == SENT {
             self.accepted += 1;
         } else {
             *self.refused.entry(code).or_default() += 1;
@@ -238,17 +242,26 @@ impl Driver {
         }
     }
 
-    async fn ask(&mut self, count: usize, since: Instant) -> anyhow::Result<()> {
+    async fn ask(&mut self, mut count: usize, since: Instant) -> anyhow::Result<()> {
         let last = loop {
             let answer = self.lane.exchange(&self.head, &self.body).await?;
             if !matches!(answer.status, 429 | 503) {
                 self.loaded.latencies.record(since.elapsed());
                 self.loaded.requests += 1;
-                self.loaded.asked += count as u64;
-                return match self.shared.plan.mode {
-                    Mode::Packed => count_packed(&mut self.loaded, &answer, count),
-                    Mode::Single => count_single(&mut self.loaded, &answer),
+                let busy = match self.shared.plan.mode {
+                    Mode::Packed => count_packed(&mut self.loaded, &answer, count)?,
+                    Mode::Single => count_single(&mut self.loaded, &answer)?,
                 };
+                self.loaded.asked += (count - busy.len()) as u64;
+                if busy.is_empty() {
+                    return Ok(());
+                }
+                self.loaded.busy += 1;
+                count = busy.len();
+                self.keep(&busy);
+                ensure!(since.elapsed() < BUSY_MAX, "a channel stayed full for {} s", BUSY_MAX.as_secs());
+                tokio::time::sleep(Duration::from_millis(BUSY_PAUSE_MS)).await;
+                continue;
             }
             self.loaded.busy += 1;
             let problem: Option<Problem> = serde_json::from_slice(answer.body).ok();
@@ -260,6 +273,21 @@ impl Driver {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         };
         anyhow::bail!("branch {} stayed busy for {} s: {last}", self.generator.branch(), BUSY_MAX.as_secs())
+    }
+}
+
+impl Driver {
+    /// Leaves of the body only the transfers of these indexes, to be sent again under the same ids.
+    fn keep(&mut self, indexes: &[usize]) {
+        if self.shared.plan.mode == Mode::Single {
+            return;
+        }
+        for (to, from) in indexes.iter().enumerate() {
+            self.body.copy_within(from * TRANSFER_BYTES..(from + 1) * TRANSFER_BYTES, to * TRANSFER_BYTES);
+        }
+        self.body.truncate(indexes.len() * TRANSFER_BYTES);
+        self.head_for = self.body.len();
+        put_head(&mut self.head, "/v1/transfers/batch", &self.shared.plan, MEDIA_TYPE, self.body.len());
     }
 }
 
@@ -275,7 +303,8 @@ pub(super) fn put_head(out: &mut Vec<u8>, path: &str, plan: &Plan, media: &str, 
     .expect("memory can be written to");
 }
 
-fn count_packed(loaded: &mut Loaded, answer: &Answer<'_>, count: usize) -> anyhow::Result<()> {
+/// Counts the results. Returns the indexes of those to be asked again.
+fn count_packed(loaded: &mut Loaded, answer: &Answer<'_>, count: usize) -> anyhow::Result<Vec<usize>> {
     ensure!(answer.status == 200, "the bank refused a packed batch: {}", problem_text(answer));
     let (results, rest) = answer.body.as_chunks::<RESULT_BYTES>();
     ensure!(
@@ -283,10 +312,14 @@ fn count_packed(loaded: &mut Loaded, answer: &Answer<'_>, count: usize) -> anyho
         "the bank answered {} of {count} transfers",
         results.len()
     );
-    for result in results {
-        loaded.count(u16::from_le_bytes([result[0], result[1]]));
+    let mut busy = Vec::new();
+    for (index, result) in results.iter().enumerate() {
+        match u16::from_le_bytes([result[0], result[1]]) {
+            CHANNEL_BUSY => busy.push(index),
+            code => loaded.count(code),
+        }
     }
-    Ok(())
+    Ok(busy)
 }
 
 /// What the load needs of a problem document.
@@ -297,15 +330,18 @@ struct Problem {
     retry_after_ms: Option<u64>,
 }
 
-fn count_single(loaded: &mut Loaded, answer: &Answer<'_>) -> anyhow::Result<()> {
-    if matches!(answer.status, 200 | 201) {
+fn count_single(loaded: &mut Loaded, answer: &Answer<'_>) -> anyhow::Result<Vec<usize>> {
+    if matches!(answer.status, 200..=202) {
         loaded.count(0);
-        return Ok(());
+        return Ok(Vec::new());
     }
     let problem: Problem = serde_json::from_slice(answer.body)
         .with_context(|| format!("the bank answered a transfer with {}", problem_text(answer)))?;
+    if problem.number == CHANNEL_BUSY {
+        return Ok(vec![0]);
+    }
     loaded.count(problem.number);
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// Status and the beginning of the body, for an error.

@@ -12,8 +12,16 @@ use crate::bench::random::Random;
 fn plan(authority: String, mode: Mode, transfers: u64) -> Plan {
     let picks = Picks::new(4, Skew::Uniform, &mut Random::new(1)).unwrap();
     let references = (1..=4).map(|serial| 1 << 48 | serial).collect();
-    let field =
-        Field { branch: 1, references, numbers: vec![[b'1'; 16]; 4], picks, pending: 0, dressed: false };
+    let field = Field {
+        branch: 1,
+        references,
+        numbers: vec![[b'1'; 16]; 4],
+        picks,
+        pending: 0,
+        crossing: 0,
+        abroad: Arc::default(),
+        dressed: false,
+    };
     Plan {
         authority,
         token: "sk_test".to_owned(),
@@ -77,6 +85,23 @@ async fn packed_batches_are_counted_by_their_results() {
     assert_eq!((loaded.asked, loaded.accepted, loaded.requests), (1_050, 1_039, 11));
     assert_eq!(loaded.refused, BTreeMap::from([(1_004, 11)]));
     assert!(loaded.latencies.summary().is_some());
+}
+
+#[tokio::test]
+async fn what_finds_its_channel_full_is_sent_again() {
+    let address = bank(|number, body| {
+        let mut results = vec![0; body.len() / 96 * 32];
+        // At first three of each batch find no room, in another place each time, and one goes out.
+        for (at, result) in results.chunks_mut(32).enumerate() {
+            let code: u16 = if number < 2 && at % 40 == number { CHANNEL_BUSY } else { u16::from(at == 5) };
+            result[..2].copy_from_slice(&code.to_le_bytes());
+        }
+        whole("200 OK", &results)
+    })
+    .await;
+    let loaded = load(Plan { connections: 1, ..plan(address, Mode::Packed, 200) }).await.unwrap();
+    assert_eq!((loaded.asked, loaded.accepted, loaded.requests), (200, 200, 4));
+    assert_eq!((loaded.refused.len(), loaded.busy), (0, 2));
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use anyhow::Context;
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum BenchCommand {
     /// Load a bank with transfers, in turns with its peers, and print what it takes
-    Ledger(ledger::LedgerArgs),
+    Ledger(Box<ledger::LedgerArgs>),
     /// Measure a branch in this process, stage by stage, beside the bare loop
     Engine(engine::EngineArgs),
     /// Kill banks and see how soon they are back; take snapshots under load
@@ -45,7 +45,7 @@ pub(crate) enum BenchCommand {
 /// What went wrong, or why the run is void.
 pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<()> {
     match command {
-        BenchCommand::Ledger(args) => ledger::run(args, json),
+        BenchCommand::Ledger(args) => ledger::run(*args, json),
         BenchCommand::Engine(args) => engine::run(args, json),
         BenchCommand::Open(args) => opening::run(args, json),
         BenchCommand::Query(args) => query::run(args, json),

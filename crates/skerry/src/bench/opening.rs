@@ -156,6 +156,7 @@ async fn loaded(args: &OpenArgs, accounts: u32, records: u64) -> anyhow::Result<
         accounts_per_customer: accounts.div_ceil(10_000).max(1),
         skew: Skew::Uniform,
         pending: 0.0,
+        crossing: 0.0,
         dressed: false,
         seed: args.seed,
     };

@@ -106,6 +106,7 @@ async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
         accounts_per_customer: args.accounts_per_customer,
         skew: Skew::Uniform,
         pending: 0.0,
+        crossing: 0.0,
         dressed: true,
         seed: args.seed,
     };

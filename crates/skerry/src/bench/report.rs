@@ -20,6 +20,9 @@ pub(super) struct Report {
     pub(super) work: Work,
     /// One per round.
     pub(super) ours: Vec<OurRun>,
+    /// One per round if ours pays across branches: the same load in a bank of one branch.
+    #[serde(default)]
+    pub(super) at_home: Vec<OurRun>,
     /// In the order they ran.
     pub(super) peers: Vec<PeerRun>,
     pub(super) medians: Medians,
@@ -39,6 +42,8 @@ pub(super) struct Work {
     pub(super) branches: usize,
     pub(super) skew: String,
     pub(super) pending_share: f64,
+    #[serde(default)]
+    pub(super) crossing_share: f64,
     pub(super) rate: Option<f64>,
     pub(super) seed: u64,
 }
@@ -60,6 +65,9 @@ pub(super) struct OurRun {
     pub(super) client_cpu_seconds_per_million: f64,
     pub(super) disk: Option<DiskUse>,
     pub(super) memory: Option<Memory>,
+    /// What became of payments between branches.
+    #[serde(default)]
+    pub(super) payments: Option<Payments>,
     pub(super) trial_balance: String,
     pub(super) durability: String,
     pub(super) contention: Contention,
@@ -88,11 +96,42 @@ pub(super) struct Memory {
     pub(super) resident_bytes_after_load: u64,
 }
 
+/// Payments between branches, by their senders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Payments {
+    pub(super) sent: u64,
+    pub(super) settled: u64,
+    pub(super) returned: u64,
+    #[serde(skip)]
+    pub(super) open: u64,
+    /// From the first request until none was on its way.
+    pub(super) seconds_to_the_end: f64,
+}
+
+impl Payments {
+    /// Adds a channel as `GET /v1/branches/{branch}/channels` lists it.
+    pub(super) fn add(&mut self, channel: &serde_json::Value) {
+        self.open += channel["open"].as_u64().unwrap_or_default();
+        for row in channel["totals"].as_array().into_iter().flatten() {
+            let count = |name: &str| row[name]["count"].as_u64().unwrap_or_default();
+            self.sent += count("sent");
+            self.settled += count("settled");
+            self.returned += count("returned");
+        }
+    }
+}
+
 /// Medians over the rounds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Medians {
     pub(super) transfers_per_second: Option<f64>,
     pub(super) p99_ms: Option<f64>,
+    /// The throughput of the same load in one branch.
+    #[serde(default)]
+    pub(super) at_home_per_second: Option<f64>,
+    /// Ours by that: more is better.
+    #[serde(default)]
+    pub(super) crossing_ratio: Option<f64>,
     pub(super) peers: Vec<Against>,
 }
 
@@ -112,7 +151,7 @@ pub(super) struct Against {
 
 impl Medians {
     /// Of these rounds; each peer once, in the order in which it first ran.
-    pub(super) fn of(ours: &[OurRun], peers: &[PeerRun]) -> Self {
+    pub(super) fn of(ours: &[OurRun], at_home: &[OurRun], peers: &[PeerRun]) -> Self {
         let transfers_per_second = median(ours.iter().map(|run| run.transfers_per_second));
         let p99_ms = median(ours.iter().filter_map(|run| run.latency_ms).map(|latency| latency.p99));
         let disk = median(ours.iter().filter_map(|run| run.disk).map(|disk| disk.total_bytes_per_transfer));
@@ -134,7 +173,9 @@ impl Medians {
                 disk_ratio: ratio(disk, their_disk),
             });
         }
-        Self { transfers_per_second, p99_ms, peers: against }
+        let at_home_per_second = median(at_home.iter().map(|run| run.transfers_per_second));
+        let crossing_ratio = ratio(transfers_per_second, at_home_per_second);
+        Self { transfers_per_second, p99_ms, at_home_per_second, crossing_ratio, peers: against }
     }
 }
 
@@ -190,11 +231,21 @@ impl Report {
             work.skew,
             work.pending_share
         ));
+        for run in &self.at_home {
+            line(run.text("one branch"));
+        }
         for run in &self.ours {
-            line(run.text());
+            line(run.text("ours"));
         }
         for run in &self.peers {
             line(peer_text(run));
+        }
+        if self.work.crossing_share > 0.0 {
+            line(format!(
+                "ratio       one branch: {} the throughput, {:.0} % of ours pay another branch (medians)",
+                times(self.medians.crossing_ratio),
+                self.work.crossing_share * 100.0
+            ));
         }
         for against in &self.medians.peers {
             line(format!(
@@ -213,8 +264,8 @@ impl Report {
 }
 
 impl OurRun {
-    fn text(&self) -> String {
-        let mut text = format!("ours        {:.0} transfers/s", self.transfers_per_second);
+    fn text(&self, name: &str) -> String {
+        let mut text = format!("{name:<11} {:.0} transfers/s", self.transfers_per_second);
         if let Some(latency) = self.latency_ms {
             put_latency(&mut text, latency);
         }
@@ -236,6 +287,13 @@ impl OurRun {
         if let Some(bytes) = self.memory.and_then(|memory| memory.bytes_per_million_accounts) {
             let mebibytes = bytes / 1_048_576.0;
             put(&mut text, format_args!("; {mebibytes:.0} MiB a million accounts"));
+        }
+        if let Some(payments) = self.payments {
+            let Payments { sent, settled, returned, .. } = payments;
+            put(
+                &mut text,
+                format_args!("; {sent} sent to another branch, {settled} settled, {returned} returned"),
+            );
         }
         put(
             &mut text,

@@ -27,6 +27,7 @@ fn ours(per_second: f64, p99: f64) -> OurRun {
             snapshot_bytes: 0,
         }),
         memory: None,
+        payments: None,
         trial_balance: "zero".to_owned(),
         durability: "synced".to_owned(),
         contention: QUIET,
@@ -56,7 +57,7 @@ fn ratios_are_of_medians_over_the_rounds() {
     let ours = [ours(900_000.0, 20.0), ours(1_000_000.0, 10.0), ours(2_000_000.0, 5.0)];
     let peers =
         [theirs("tigerbeetle", 190_000.0), theirs("postgres", 6_000.0), theirs("tigerbeetle", 210_000.0)];
-    let medians = Medians::of(&ours, &peers);
+    let medians = Medians::of(&ours, &[], &peers);
     assert_eq!((medians.transfers_per_second, medians.p99_ms), (Some(1_000_000.0), Some(10.0)));
     let names: Vec<_> = medians.peers.iter().map(|against| against.peer.as_str()).collect();
     assert_eq!(names, ["tigerbeetle", "postgres"]);
@@ -94,12 +95,14 @@ fn the_text_names_durability_contention_and_ratio() {
             branches: 1,
             skew: "uniform".to_owned(),
             pending_share: 0.0,
+            crossing_share: 0.0,
             rate: None,
             seed: 1,
         },
-        medians: Medians::of(&ours, &peers),
+        medians: Medians::of(&ours, &[], &peers),
         void: void(&ours, &peers, true),
         ours,
+        at_home: Vec::new(),
         peers,
     };
     let text = report.text();
@@ -111,4 +114,16 @@ fn the_text_names_durability_contention_and_ratio() {
     let json = serde_json::to_string(&report).unwrap();
     let read: Report = serde_json::from_str(&json).unwrap();
     assert_eq!(read.medians.peers[0].throughput_ratio, Some(2.0));
+}
+
+#[test]
+fn payments_between_branches_stand_beside_one_branch() {
+    let medians = Medians::of(&[ours(400_000.0, 9.0)], &[ours(1_000_000.0, 5.0)], &[]);
+    assert_eq!((medians.at_home_per_second, medians.crossing_ratio), (Some(1_000_000.0), Some(0.4)));
+    let mut seen = Payments::default();
+    seen.add(&serde_json::json!({"open": 2, "totals": [
+        {"sent": {"count": 9}, "settled": {"count": 6}, "returned": {"count": 1}},
+        {"sent": {"count": 1}, "settled": {"count": 1}, "returned": {"count": 0}},
+    ]}));
+    assert_eq!((seen.open, seen.sent, seen.settled, seen.returned), (2, 10, 7, 1));
 }

@@ -39,6 +39,8 @@ pub(super) struct Wanted {
     pub(super) skew: Skew,
     /// Share of transfers that hold first.
     pub(super) pending: f64,
+    /// Share of payments to another branch.
+    pub(super) crossing: f64,
     /// Whether transfers have references and value dates.
     pub(super) dressed: bool,
     pub(super) seed: u64,
@@ -99,17 +101,22 @@ fn fields(numbers: Vec<String>, wanted: Wanted) -> anyhow::Result<Vec<Arc<Field>
         let digits: [u8; 16] = number.as_bytes().try_into().context("an account number has 16 digits")?;
         branches.entry((reference >> 48) as u16).or_default().push((reference, digits));
     }
+    ensure!(wanted.crossing == 0.0 || branches.len() > 1, "payments cross between two branches or more");
+    branches.values_mut().for_each(|accounts| accounts.sort_unstable());
     let mut random = Random::new(wanted.seed);
     let mut fields = Vec::new();
-    for (branch, mut accounts) in branches {
-        accounts.sort_unstable();
+    for (branch, accounts) in &branches {
+        let others = branches.iter().filter(|(other, _)| wanted.crossing > 0.0 && *other != branch);
+        let abroad: Vec<_> = others.flat_map(|(_, accounts)| accounts).copied().collect();
         let count = u32::try_from(accounts.len()).context("too many accounts")?;
         fields.push(Arc::new(Field {
-            branch,
+            branch: *branch,
             picks: Picks::new(count, wanted.skew, &mut random)?,
             references: accounts.iter().map(|(reference, _)| *reference).collect(),
             numbers: accounts.iter().map(|(_, digits)| *digits).collect(),
             pending: (wanted.pending * 4_294_967_296.0) as u32,
+            crossing: (wanted.crossing * 4_294_967_296.0) as u64,
+            abroad: Arc::new(abroad),
             dressed: wanted.dressed,
         }));
     }
@@ -265,6 +272,7 @@ mod tests {
             accounts_per_customer: 1,
             skew: Skew::Uniform,
             pending: 0.5,
+            crossing: 0.25,
             dressed: false,
             seed: 1,
         };
@@ -273,6 +281,7 @@ mod tests {
         assert_eq!(fields[0].references, [1 << 48 | 1, 1 << 48 | 2]);
         assert_eq!(fields[1].numbers[1].as_slice(), numbers[3].as_bytes());
         assert_eq!(fields[0].pending, 1 << 31);
+        assert_eq!((fields[0].crossing, fields[1].abroad[1].0), (1 << 30, 1 << 48 | 2));
         assert!(super::fields(vec!["12".to_owned()], wanted).is_err());
     }
 
