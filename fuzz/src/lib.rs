@@ -2,6 +2,8 @@
 //! back the same. The fuzzing engine calls them with new bytes, `cargo test` with the kept corpus.
 
 use skerry_book::{Seed, actor, packed, record};
+use skerry_branch::api::GatewayKey;
+use skerry_branch::channels::message;
 use skerry_bus::{Extra, Name, Pattern, Subject, TraceContext};
 use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
 use skerry_gateway::wire::transfers::TransferIn;
@@ -21,6 +23,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("oidc", oidc),
     ("bus", bus),
     ("signers", signers),
+    ("channel", channel),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -72,6 +75,15 @@ pub fn signers(bytes: &[u8]) {
     }
     if let Ok(rotation) = Rotation::decode(bytes) {
         assert_eq!(rotation.encode(), bytes, "a rotation that is read is written the same");
+    }
+}
+
+/// What one branch says to another: as it comes, and as if its seal were good.
+pub fn channel(bytes: &[u8]) {
+    assert!(message::open(bytes, &GatewayKey::new([7; 32])).is_err(), "nobody sealed this");
+    assert!(message::weight(bytes) > 0, "whatever it is, it takes room in the queue");
+    if let Ok((header, said)) = message::read(bytes) {
+        assert_eq!(header.write(&said), bytes, "a message that is read is written the same");
     }
 }
 
