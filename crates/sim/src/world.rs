@@ -255,6 +255,13 @@ impl<D: Storage> World<D> {
         let Some(branch) = cell.site.branch() else { return Ok(()) };
         let (desk, tally) = (&mut cell.desk, &mut cell.tally);
         match choice {
+            // While the archive is away, many ask for what lies there.
+            0..24 if cell.site.cold_away => {
+                if let Some(earlier) = desk.earlier() {
+                    let batch = desk.again(&earlier);
+                    desk.send(branch, batch, scene.model, site_now, tally);
+                }
+            }
             0..48 => {
                 let heavy = desk.dice.chance(1, 150);
                 let batch = if heavy { desk.heavy(&scene) } else { desk.compose(&scene) };
