@@ -26,6 +26,7 @@ use skerry_gateway::server::Listening;
 use skerry_gateway::tokens::{NewToken, TokenStore};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage};
 use skerry_money::{Currency, Date};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::{Local, UpArgs};
@@ -51,12 +52,12 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     };
     let config = Config::load(args.local.config.as_deref(), overrides)?;
     log(&config)?;
-    let bank = Bank::start(config)?;
+    let mut bank = Bank::start(config)?;
     if args.sample > 0 && bank.fresh {
         detach::sample(bank.server(), &bank.folder.root().join(folder::TOKEN_FILE), args.sample)?;
     }
     tracing::info!(server = bank.server(), "the bank is open");
-    bank.runtime.block_on(told_to_stop())?;
+    bank.runtime.block_on(bank.signals.told_to_stop());
     tracing::info!("stopping: what runs is finished, what waits is made durable");
     bank.stop()
 }
@@ -72,15 +73,25 @@ pub(crate) fn stop(local: &Local) -> anyhow::Result<()> {
     detach::stop(&config.storage.data)
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminated = signal(SignalKind::terminate()).context("could not wait for SIGTERM")?;
-    let mut interrupted = signal(SignalKind::interrupt()).context("could not wait for SIGINT")?;
-    tokio::select! {
-        _ = terminated.recv() => (),
-        _ = interrupted.recv() => (),
+/// Orders to stop. They are caught before the bank says that it is there: whoever has found it may stop it at once.
+struct Signals {
+    terminated: Signal,
+    interrupted: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let terminated = signal(SignalKind::terminate()).context("could not wait for SIGTERM")?;
+        let interrupted = signal(SignalKind::interrupt()).context("could not wait for SIGINT")?;
+        Ok(Self { terminated, interrupted })
     }
-    Ok(())
+
+    async fn told_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminated.recv() => (),
+            _ = self.interrupted.recv() => (),
+        }
+    }
 }
 
 fn log(config: &Config) -> anyhow::Result<()> {
@@ -105,6 +116,7 @@ pub(crate) struct Bank {
     /// Hands messages between them.
     _exchange: Exchange,
     runtime: tokio::runtime::Runtime,
+    signals: Signals,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<()>,
 }
@@ -150,6 +162,10 @@ impl Bank {
             .enable_all()
             .build()
             .context("could not start the runtime")?;
+        let signals = {
+            let _within = runtime.enter();
+            Signals::catch()?
+        };
         let listening = runtime.block_on(Listening::bind(&gateway_config(&config, limits)))?;
         let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
         let server = format!("{scheme}://{}", listening.address());
@@ -160,7 +176,7 @@ impl Bank {
             let _told = stopped.await;
         }));
         folder.announce(&server)?;
-        Ok(Self { folder, server, fresh, branches, _exchange: exchange, runtime, stop, served })
+        Ok(Self { folder, server, fresh, branches, _exchange: exchange, runtime, signals, stop, served })
     }
 
     /// Its address.
