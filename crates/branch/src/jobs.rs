@@ -153,6 +153,14 @@ impl<R> std::fmt::Debug for Job<R> {
 /// the followers takes them up.
 pub(crate) type Tray = Arc<Mutex<VecDeque<SealedBatch>>>;
 
+/// Why a batch was not fed.
+enum Unfed {
+    /// The history threw away what was damaged, and this batch lies beyond what is left.
+    Repaired,
+    /// It cannot be fed.
+    Failed(String),
+}
+
 /// What the followers of the journal have made: owned by the feed lane, looked at by all.
 pub(crate) struct Followers<F> {
     pub(crate) history: History,
@@ -267,23 +275,15 @@ impl<S: Storage> Workshop<S> {
     }
 
     fn feed(&self, followers: &mut Followers<S::File>) -> JobDone {
-        while let Some(batch) = self.next_in_tray() {
-            match followers.history.repair() {
-                Ok(None) if followers.history.position() >= batch.header().first_position => {}
-                // Repaired just now or a moment ago: this batch comes again from the journal.
-                Ok(_) => return JobDone::Repaired,
-                Err(error) => return JobDone::Failed(format!("could not repair the history: {error}")),
+        match self.empty_tray(followers) {
+            Ok(()) => JobDone::Fed(progress(followers)),
+            Err(Unfed::Repaired) => {
+                // All of it comes again from the journal.
+                self.tray().clear();
+                JobDone::Repaired
             }
-            match take_in(followers, &batch) {
-                Ok(()) => self.look_at(followers, batch.header().batch.is_multiple_of(GLANCE_BATCHES)),
-                Err(error) => return JobDone::Failed(error),
-            }
+            Err(Unfed::Failed(error)) => JobDone::Failed(error),
         }
-        JobDone::Fed(progress(followers))
-    }
-
-    fn next_in_tray(&self) -> Option<SealedBatch> {
-        self.tray.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// Feeds the history what waits in the tray, on the thread of somebody who waits for it: a full machine may leave the
@@ -294,14 +294,38 @@ impl<S: Storage> Workshop<S> {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        // What stands in the way is met again by the job, which has somebody to tell.
+        drop(self.empty_tray(&mut followers));
+    }
+
+    /// Takes in what waits in the tray, in order; a batch that could not be taken in stays.
+    fn empty_tray(&self, followers: &mut Followers<S::File>) -> Result<(), Unfed> {
         while let Some(batch) = self.next_in_tray() {
-            let ready = followers.history.position() >= batch.header().first_position;
-            if !ready || take_in(&mut followers, &batch).is_err() {
-                // The job for it meets the same, and has somebody to tell. What was taken in of it is passed over then.
-                self.tray.lock().unwrap_or_else(PoisonError::into_inner).push_front(batch);
-                return;
+            if let Err(unfed) = self.feed_one(followers, &batch) {
+                self.tray().push_front(batch);
+                return Err(unfed);
             }
         }
+        Ok(())
+    }
+
+    fn feed_one(&self, followers: &mut Followers<S::File>, batch: &SealedBatch) -> Result<(), Unfed> {
+        let repaired = followers.history.repair();
+        repaired.map_err(|error| Unfed::Failed(format!("could not repair the history: {error}")))?;
+        if followers.history.position() < batch.header().first_position {
+            return Err(Unfed::Repaired);
+        }
+        take_in(followers, batch).map_err(Unfed::Failed)?;
+        self.look_at(followers, batch.header().batch.is_multiple_of(GLANCE_BATCHES));
+        Ok(())
+    }
+
+    fn tray(&self) -> MutexGuard<'_, VecDeque<SealedBatch>> {
+        self.tray.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_in_tray(&self) -> Option<SealedBatch> {
+        self.tray().pop_front()
     }
 
     fn catch_up<R: JournalReader>(&self, reader: &R) -> JobDone {
