@@ -5,7 +5,6 @@ use skerry_journal::Journal;
 use super::{Fault, SharedQueue, Work, lock};
 use crate::api::{Body, Busy, BusyReason, Denied, Reply, Request, Role};
 use crate::clock::Now;
-use crate::held::Held;
 use crate::meters::{Kind, Meter};
 use crate::queue::Ask;
 
@@ -100,9 +99,7 @@ impl<J: Journal> Work<J> {
         if let Body::Command { command, .. } = &request.body {
             self.meters.count_command(command.name(), &cost);
         }
-        let needs = self.needs();
-        let principal = request.actor.principal;
-        self.held.push(Held { needs, principal, taken_us: now.monotonic_us, value, reply: request.reply });
+        self.hold(request, value, now);
         self.end_recall();
         Ok(None)
     }
