@@ -223,7 +223,8 @@ impl<S: Storage> LocalReader<S> {
     #[must_use]
     pub fn start_head(&self) -> Head {
         let head = self.head();
-        self.shared.segments().first().map_or(head, |first| first.start())
+        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.first().map_or(head, |first| first.start())
     }
 
     /// See [`export`](crate::export).
