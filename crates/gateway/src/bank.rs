@@ -215,7 +215,8 @@ fn unavailable(seat: &dyn Seat) -> Problem {
     problem.detail(format!("branch {} is {}{colon}{reason}", seat.number(), health.state))
 }
 
-fn outcome_unknown() -> Problem {
+/// The request may have been done; the same one again tells.
+pub(crate) fn outcome_unknown() -> Problem {
     Problem::numbered(catalogue::OUTCOME_UNKNOWN).detail("retry with the same id").retry_after_ms(200)
 }
 

@@ -392,7 +392,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "发往该分行的付款通道已停止",
         Nothing,
         "The two branches do not agree about what was sent, or one of them has begun a new life; `figures.need` is the other branch. Other branches are not concerned.",
-        "An operator looks at the break that the branch has raised, and compares both branches' channels.",
+        "`skerry branch channels` of both branches tells why and at which number. This version does not let a stopped channel go on: report it.",
     )),
     of((
         4014,

@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use super::{created, json};
 use crate::auth::{Caller, Operation};
+use crate::bank::outcome_unknown;
 use crate::catalogue;
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
@@ -88,8 +89,8 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let until = Instant::now() + wait(headers);
     loop {
-        let view = look(gateway, caller, branch, id).await?;
-        let view = view.ok_or_else(|| Problem::numbered(catalogue::INTERNAL))?;
+        // It was debited: whatever keeps the branch from telling more must not be taken for a refusal.
+        let view = look(gateway, caller, branch, id).await.ok().flatten().ok_or_else(outcome_unknown)?;
         let out = PaymentOut { repeated: Some(repeated), ..shown(&view) };
         if out.status != Status::Sent {
             let status = if repeated { StatusCode::OK } else { StatusCode::CREATED };
