@@ -40,12 +40,26 @@ pub(crate) struct OpenArgs {
     /// Accounts of the bank that takes snapshots
     #[arg(long, value_name = "ACCOUNTS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(2..))]
     snapshot_accounts: u32,
+    /// Ask only this
+    #[arg(long, value_enum, value_name = "QUESTION")]
+    only: Option<Question>,
     /// Turns of each question
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Chooses accounts and amounts
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Question {
+    /// How soon a bank is back that replays all it has
+    Replay,
+    /// How soon a bank is back from a snapshot
+    Snapshot,
+    /// What those who wait meanwhile feel of snapshots
+    Stall,
 }
 
 /// All answers.
@@ -65,9 +79,9 @@ struct Report {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Round {
-    replay: Back,
-    snapshot: Back,
-    stall: Stall,
+    replay: Option<Back>,
+    snapshot: Option<Back>,
+    stall: Option<Stall>,
     contention: Contention,
 }
 
@@ -97,11 +111,12 @@ struct Stall {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Medians {
-    replay_ready_seconds: f64,
-    snapshot_ready_seconds: f64,
-    /// The slowest batch with snapshots less the slowest without.
-    slowest_later_by_ms: f64,
-    p99_later_by_ms: f64,
+    replay_ready_seconds: Option<f64>,
+    snapshot_ready_seconds: Option<f64>,
+    /// The slowest batch of the middle run with snapshots less that of the middle run without: one run's slowest batch is
+    /// mostly the machine's doing.
+    slowest_later_by_ms: Option<f64>,
+    p99_later_by_ms: Option<f64>,
 }
 
 /// Runs it and prints the report.
@@ -125,7 +140,7 @@ pub(crate) fn run(args: OpenArgs, json: bool) -> anyhow::Result<()> {
         accounts: args.accounts,
         snapshot_accounts: args.snapshot_accounts,
         transfers: args.transfers,
-        medians: Medians::of(&rounds)?,
+        medians: Medians::of(&rounds),
         rounds,
         durability: "every batch of the journal synced to disk before the replies that rest on it".to_owned(),
         counted: "killed with SIGKILL at rest; from the start of the new process to its first 200 on /readyz, asked every 5 ms"
@@ -139,11 +154,26 @@ pub(crate) fn run(args: OpenArgs, json: bool) -> anyhow::Result<()> {
 async fn one_round(args: &OpenArgs) -> anyhow::Result<Round> {
     let watch = Watch::start();
     let own = usage(std::process::id()).unwrap_or_default().cpu_seconds;
-    let (replay, first) = replay(args).await?;
-    let (snapshot, second) = snapshot(args).await?;
-    let (stall, third) = stall(args).await?;
+    let asked = |question| args.only.is_none_or(|only| only == question);
+    let replay = if asked(Question::Replay) { Some(replay(args).await?) } else { None };
+    let snapshot = if asked(Question::Snapshot) { Some(snapshot(args).await?) } else { None };
+    let stall = if asked(Question::Stall) { Some(stall(args).await?) } else { None };
     let own = usage(std::process::id()).unwrap_or_default().cpu_seconds - own;
-    Ok(Round { replay, snapshot, stall, contention: watch.contention(own + first + second + third) })
+    let of_banks: f64 = [
+        replay.as_ref().map(|told| told.1),
+        snapshot.as_ref().map(|told| told.1),
+        stall.as_ref().map(|told| told.1),
+    ]
+    .into_iter()
+    .flatten()
+    .sum();
+    let contention = watch.contention(own + of_banks);
+    Ok(Round {
+        replay: replay.map(|told| told.0),
+        snapshot: snapshot.map(|told| told.0),
+        stall: stall.map(|told| told.0),
+        contention,
+    })
 }
 
 /// A bank with `accounts` in it that takes a snapshot every `records`.
@@ -264,14 +294,32 @@ fn sum_of(text: &str, name: &str) -> Option<u64> {
 }
 
 impl Medians {
-    fn of(rounds: &[Round]) -> anyhow::Result<Self> {
-        let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value)).context("nothing was measured");
-        Ok(Self {
-            replay_ready_seconds: of(|round| round.replay.ready_seconds)?,
-            snapshot_ready_seconds: of(|round| round.snapshot.ready_seconds)?,
-            slowest_later_by_ms: of(|round| round.stall.with_ms.max - round.stall.without_ms.max)?,
-            p99_later_by_ms: of(|round| round.stall.with_ms.p99 - round.stall.without_ms.p99)?,
-        })
+    fn of(rounds: &[Round]) -> Self {
+        let back = |of: fn(&Round) -> Option<&Back>| {
+            median(rounds.iter().filter_map(of).map(|back| back.ready_seconds))
+        };
+        let stalls = || rounds.iter().filter_map(|round| round.stall.as_ref());
+        let later = |of: fn(Latency) -> f64| {
+            let with = median(stalls().map(|stall| of(stall.with_ms)))?;
+            Some(with - median(stalls().map(|stall| of(stall.without_ms)))?)
+        };
+        Self {
+            replay_ready_seconds: back(|round| round.replay.as_ref()),
+            snapshot_ready_seconds: back(|round| round.snapshot.as_ref()),
+            slowest_later_by_ms: later(|latency| latency.max),
+            p99_later_by_ms: later(|latency| latency.p99),
+        }
+    }
+
+    fn text(&self) -> String {
+        let seconds =
+            [("after replay", self.replay_ready_seconds), ("from a snapshot", self.snapshot_ready_seconds)];
+        let later = [("slowest batch", self.slowest_later_by_ms), ("p99", self.p99_later_by_ms)];
+        let seconds = seconds.into_iter().filter_map(|(name, value)| Some(format!("{name} {:.2} s", value?)));
+        let later =
+            later.into_iter().filter_map(|(name, value)| Some(format!("{name} {:.1} ms later", value?)));
+        let all: Vec<String> = seconds.chain(later).collect();
+        format!("medians     {}\n", all.join(", "))
     }
 }
 
@@ -290,31 +338,41 @@ impl Report {
         for round in &self.rounds {
             text.push_str(&round.text());
         }
-        let medians = &self.medians;
-        text.push_str(&format!(
-            "medians     back after replay {:.2} s, from a snapshot {:.2} s; slowest batch later by {:.1} ms, p99 by {:.1} ms\n",
-            medians.replay_ready_seconds,
-            medians.snapshot_ready_seconds,
-            medians.slowest_later_by_ms,
-            medians.p99_later_by_ms,
-        ));
+        text.push_str(&self.medians.text());
         text
     }
 }
 
 impl Round {
     fn text(&self) -> String {
-        let Self { replay, snapshot, stall, contention } = self;
         let mut text = String::new();
-        for (name, back) in [("replay", replay), ("snapshot", snapshot)] {
+        for (name, back) in [("replay", &self.replay), ("snapshot", &self.snapshot)] {
+            let Some(back) = back else { continue };
             text.push_str(&format!(
                 "{name:<11} ready after {:.2} s ({:.2} CPU s), {} records replayed, snapshots {} bytes\n",
                 back.ready_seconds, back.cpu_seconds, back.replayed, back.snapshot_bytes
             ));
         }
+        if let Some(stall) = &self.stall {
+            text.push_str(&stall.text());
+        }
+        let contention = &self.contention;
+        text.push_str(&format!(
+            "load        {:.2} before, {:.2} after, others {:.1} %\n",
+            contention.load_before,
+            contention.load_after,
+            contention.others_share * 100.0
+        ));
+        text
+    }
+}
+
+impl Stall {
+    fn text(&self) -> String {
+        let mut text = String::new();
         for (name, latency, rate) in [
-            ("without", stall.without_ms, stall.transfers_per_second_without),
-            ("with", stall.with_ms, stall.transfers_per_second_with),
+            ("without", self.without_ms, self.transfers_per_second_without),
+            ("with", self.with_ms, self.transfers_per_second_with),
         ] {
             text.push_str(&format!(
                 "{name:<11} {rate:.0} transfers/s, batches p50 {:.1} p99 {:.1} p99.9 {:.1} max {:.1} ms\n",
@@ -324,13 +382,7 @@ impl Round {
                 latency.max
             ));
         }
-        text.push_str(&format!(
-            "snapshots   {} taken meanwhile; load {:.2} before, {:.2} after, others {:.1} %\n",
-            stall.snapshots,
-            contention.load_before,
-            contention.load_after,
-            contention.others_share * 100.0
-        ));
+        text.push_str(&format!("snapshots   {} taken meanwhile\n", self.snapshots));
         text
     }
 }
