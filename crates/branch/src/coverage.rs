@@ -41,6 +41,8 @@ skerry_journal::coverage_marks! {
     SnapshotFailed,
     /// A full memtable was frozen.
     MemtableFrozen,
+    /// A memtable was used again.
+    MemtableUsedAgain,
     /// A run of ids was written.
     RunWritten,
     /// Runs of ids were merged.

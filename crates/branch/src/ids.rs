@@ -20,7 +20,7 @@
 //! - **I1**: what was inserted is found, until the branch forgets its memory.
 //! - **I2**: runs hold only what is durable, without gaps from the first position, and name the head hash
 //!   they stand for; opening throws away what is not the journal's, and says from where to insert again.
-//! - **I3**: memory is bounded: one memtable, [`IdsConfig::frozen_max`] frozen ones, filters for
+//! - **I3**: memory is bounded: one memtable, [`IdsConfig::frozen_max`] + 1 that are frozen or empty, filters for
 //!   [`IdsConfig::filter_ids_max`] ids. Older runs are asked on disk.
 
 mod config;
@@ -143,7 +143,9 @@ pub struct Ids {
     /// The least and greatest id in it.
     active_range: (u128, u128),
     /// The next memtable, made by a job.
-    spare: Option<Memtable>,
+    /// Memtables whose ids lie in runs, to be used again; a reader may still look at one.
+    /// At most as many as may be frozen at once.
+    emptied: Vec<Arc<Memtable>>,
     /// The filter that the next runs share.
     filter: Option<Arc<run::Shared>>,
     shared: Arc<Shared>,
@@ -189,7 +191,7 @@ impl Ids {
             parts,
             active_first,
             active_range: (u128::MAX, 0),
-            spare: None,
+            emptied: Vec::new(),
             filter: None,
             shared: Arc::new(shared),
             working: false,
@@ -315,7 +317,7 @@ impl Ids {
     /// Freezes what is durable; what is not goes on into the next memtable.
     fn freeze(&mut self, end: u64, head: [u8; 32]) {
         crate::coverage::Mark::MemtableFrozen.hit();
-        let rest = self.spare.take().unwrap_or_else(|| Memtable::new(self.config.entries()));
+        let rest = self.empty_table();
         self.parts.active.copy_after(self.seed, end, &rest);
         let table = std::mem::replace(&mut self.parts.active, Arc::new(rest));
         // The range may be wider than what is before `end`; that costs a look, never a find.
@@ -326,6 +328,19 @@ impl Ids {
         }
         self.active_first = end;
         self.publish();
+    }
+
+    /// An empty memtable: one used again, if there is one that nobody looks at any more.
+    fn empty_table(&mut self) -> Memtable {
+        let free = self.emptied.iter().position(|table| Arc::strong_count(table) == 1);
+        match free.and_then(|index| Arc::into_inner(self.emptied.swap_remove(index))) {
+            Some(mut table) => {
+                crate::coverage::Mark::MemtableUsedAgain.hit();
+                table.clear();
+                table
+            }
+            None => Memtable::new(self.config.entries()),
+        }
     }
 
     /// Whether the jobs have fallen so far behind that the writer must take no more until one is done.
@@ -374,6 +389,7 @@ impl Ids {
     #[must_use]
     pub fn stats(&self) -> IdsStats {
         let tables = self.parts.frozen.iter().map(|frozen| frozen.table.bytes()).sum::<usize>();
+        let emptied = self.emptied.iter().map(|table| table.bytes()).sum::<usize>();
         let filters = self.parts.runs.iter().map(|run| run.filter_bytes()).sum::<usize>();
         let groups = self.parts.groups.iter().filter_map(|group| group.shared.as_ref());
         let shared = groups.map(|shared| shared.bytes()).sum::<usize>();
@@ -383,7 +399,7 @@ impl Ids {
             runs: self.parts.runs.len(),
             run_ids: self.parts.runs.iter().map(|run| run.count()).sum(),
             file_bytes: self.parts.runs.iter().map(|run| run.file_bytes()).sum(),
-            memory_bytes: self.parts.active.bytes() + tables + filters + shared,
+            memory_bytes: self.parts.active.bytes() + tables + emptied + filters + shared,
             false_leads: self.false_leads.get(),
         }
     }

@@ -35,7 +35,7 @@ const TICK: Duration = Duration::from_millis(100);
 const FIGURES: Duration = Duration::from_millis(200);
 /// How nice the thread is that writes snapshots (nice(1)).
 #[cfg(target_os = "linux")]
-const STEP_BACK: i32 = 10;
+const STEP_BACK: i32 = 19;
 
 /// The threads of a branch; dropping it closes the branch and waits for them.
 pub struct BranchThread {

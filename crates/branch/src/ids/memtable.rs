@@ -122,6 +122,12 @@ impl Memtable {
         &self.entries[..self.len()]
     }
 
+    /// Forgets everything, and keeps the memory: to touch fresh memory costs far more.
+    pub(super) fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| *slot.get_mut() = 0);
+        *self.count.get_mut() = 0;
+    }
+
     /// Adds everything at or after `position` to `rest`.
     pub(super) fn copy_after(&self, seed: Seed, position: u64, rest: &Self) {
         let kept = self.held().partition_point(|entry| entry.position() < position);

@@ -1,4 +1,5 @@
-//! The jobs of the id index: write a frozen memtable as a run, merge runs, take obsolete files away.
+//! The jobs of the id index: write a frozen memtable as a run, make an empty one before it is needed, merge runs, take
+//! obsolete files away.
 
 use std::sync::Arc;
 
@@ -21,20 +22,26 @@ enum Job {
     Write {
         frozen: Arc<Frozen>,
         seed: Seed,
-        entries: usize,
         /// The shared filter, if it has room, and how large a new one is.
         shared: (Option<Arc<Shared>>, usize),
     },
+    /// With room for so many entries.
+    Memtable(usize),
     Merge(Vec<Arc<Run>>),
     Remove(Vec<String>),
 }
+
+/// Empty memtables to have at hand: while runs are merged, more than one is frozen.
+const AT_HAND: usize = 2;
 
 /// What a job has made.
 pub struct IdsDone(Made);
 
 enum Made {
-    /// A run for the oldest frozen memtable, and an empty memtable for the next.
-    Written(Run, Memtable),
+    /// A run for the oldest frozen memtable.
+    Written(Run),
+    /// One more, for when the one in use is full.
+    Memtable(Memtable),
     /// A run for all those that lie in its extent.
     Merged(Run),
     Removed,
@@ -44,6 +51,7 @@ impl std::fmt::Debug for IdsWork {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(match self.job {
             Job::Write { .. } => "IdsWork(write)",
+            Job::Memtable(_) => "IdsWork(memtable)",
             Job::Merge(_) => "IdsWork(merge)",
             Job::Remove(_) => "IdsWork(remove)",
         })
@@ -64,10 +72,11 @@ impl IdsWork {
     /// [`SideError`] if the machine refuses or a run is damaged; see [`Ids::find`].
     pub fn run(self) -> Result<IdsDone, SideError> {
         let made = match self.job {
-            Job::Write { frozen, seed, entries, shared: (shared, room) } => {
+            Job::Write { frozen, seed, shared: (shared, room) } => {
                 let shared = shared.unwrap_or_else(|| Arc::new(Shared::with_room(room)));
-                Made::Written(write(&self.folder, &frozen, seed, shared)?, Memtable::new(entries))
+                Made::Written(write(&self.folder, &frozen, seed, shared)?)
             }
+            Job::Memtable(entries) => Made::Memtable(Memtable::new(entries)),
             Job::Merge(runs) => {
                 Made::Merged(Run::merge(&self.folder, &runs).map_err(|error| self.folder.discard(error))?)
             }
@@ -97,7 +106,9 @@ pub(super) fn choose(ids: &mut Ids) -> Option<IdsWork> {
         let frozen = Arc::clone(frozen);
         let fits = |shared: &&Arc<Shared>| shared.room() >= frozen.table.len();
         let shared = (ids.filter.as_ref().filter(fits).cloned(), ids.config.shared_room());
-        Job::Write { frozen, seed: ids.seed, entries: ids.config.entries(), shared }
+        Job::Write { frozen, seed: ids.seed, shared }
+    } else if ids.emptied.len() < AT_HAND && ids.parts.active.len() > ids.config.memtable_ids / 2 {
+        Job::Memtable(ids.config.entries())
     } else if let Some(runs) = to_merge(ids) {
         Job::Merge(runs)
     } else if ids.obsolete.is_empty() {
@@ -134,12 +145,14 @@ fn to_merge(ids: &Ids) -> Option<Vec<Arc<Run>>> {
 /// Puts what a job has made in the place of what it was made from.
 pub(super) fn adopt(ids: &mut Ids, done: IdsDone) {
     match done.0 {
-        Made::Written(run, spare) => {
+        Made::Memtable(table) => ids.emptied.push(Arc::new(table)),
+        Made::Written(run) => {
             crate::coverage::Mark::RunWritten.hit();
-            ids.spare = Some(spare);
             ids.filter.clone_from(&run.shared);
             assert_eq!(ids.parts.frozen[0].end, run.extent.end, "runs are written in order");
-            ids.parts.frozen.remove(0);
+            let written = ids.parts.frozen.remove(0);
+            ids.emptied.push(Arc::clone(&written.table));
+            ids.emptied.truncate(ids.config.frozen_max + 1);
             ids.parts.runs.push(Arc::new(run));
         }
         Made::Merged(run) => {

@@ -67,7 +67,7 @@ const FIXED: usize = 120;
 pub const EXTRA_MAX: usize = HEADER - FIXED - 32;
 /// Written and synced in pieces of this size, so that the journal's syncs never wait behind a whole snapshot. The memory
 /// that a piece took in the file cache serves the next one.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 
 /// The file name for a snapshot at `position`.
 #[must_use]
