@@ -3,7 +3,7 @@
 //!
 //! 72 bytes a customer and 4 an account, in copy-on-write pages; the index by document is rebuilt, not stored.
 
-use hashbrown::HashTable;
+use skerry_ledger::Table;
 use skerry_money::Date;
 
 use crate::hash::Seed;
@@ -36,7 +36,7 @@ pub(crate) struct Customers {
     pub(crate) list: Paged<Customer>,
     /// By account serial − 1: the next account of the same customer, 0 at the end.
     pub(crate) next: Paged<u32>,
-    by_document: HashTable<u32>,
+    by_document: Table<u32>,
 }
 
 impl Customers {
@@ -81,15 +81,13 @@ impl Customers {
             let customer = customer.expect("the index names customers of the list");
             slot(seed, customer.line, &customer.document)
         };
-        by_document.insert_unique(hash(&serial), serial, hash);
+        by_document.insert(hash(&serial), serial, hash);
     }
 
     fn unindex(&mut self, seed: &Seed, serial: u32) {
         let customer = *self.get_mut(serial);
         let hash = slot(seed, customer.line, &customer.document);
-        if let Ok(entry) = self.by_document.find_entry(hash, |other| *other == serial) {
-            entry.remove();
-        }
+        self.by_document.remove(hash, |other| *other == serial);
     }
 
     pub(crate) fn set_document(&mut self, seed: &Seed, serial: u32, document: [u8; 32]) {

@@ -8,7 +8,7 @@
 //! - **Y1, one place**: a key is in the queue or among the permanent ones, never in both, and there once.
 //! - **Y2, for ever**: a permanent key never leaves.
 
-use hashbrown::HashTable;
+use skerry_ledger::Table;
 
 use crate::command::Done;
 use crate::event::KeyUsed;
@@ -52,8 +52,8 @@ pub(crate) struct Used {
 pub(crate) struct Keys {
     pub(crate) queue: PagedQueue<Used>,
     pub(crate) permanent: Paged<Permanent>,
-    by_key: HashTable<u64>,
-    permanent_by_key: HashTable<u32>,
+    by_key: Table<u64>,
+    permanent_by_key: Table<u32>,
 }
 
 impl Keys {
@@ -113,16 +113,14 @@ impl Keys {
     /// The page is gone from the queue already, so its entries are those that the queue no longer has.
     fn forget(&mut self, key: u128) {
         let first = self.queue.first();
-        if let Ok(entry) = self.by_key.find_entry(slot(key), |number| *number < first) {
-            entry.remove();
-        }
+        self.by_key.remove(slot(key), |number| *number < first);
     }
 
     fn push(&mut self, used: Used) {
         let number = self.queue.push(used);
         let queue = &self.queue;
         let hash = |number: &u64| slot(queue.get(*number).expect("the index names keys of the queue").key);
-        self.by_key.insert_unique(slot(used.key), number, hash);
+        self.by_key.insert(slot(used.key), number, hash);
     }
 
     fn keep(&mut self, one: Permanent) {
@@ -131,7 +129,7 @@ impl Keys {
         let permanent = &self.permanent;
         let hash =
             |index: &u32| slot(permanent.get(place(*index)).expect("the index names keys that are kept").key);
-        self.permanent_by_key.insert_unique(slot(one.key), index, hash);
+        self.permanent_by_key.insert(slot(one.key), index, hash);
     }
 
     /// Y1: every key is found by itself, in its own place alone, and nothing else is indexed.

@@ -47,6 +47,7 @@ mod rejection;
 mod rules;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+mod table;
 mod trial;
 #[expect(
     clippy::as_conversions,
@@ -65,5 +66,6 @@ pub use ledger::Ledger;
 pub use operations::{AccountCommand, AccountEvent, AccountOpened, HeadOpened, HeadSlot, Sides};
 pub use past::{Earlier, NoPast, Past};
 pub use rejection::Rejection;
+pub use table::Table;
 pub use trial::{Basis, TrialRow};
 pub use types::{AccountKind, AccountRef, Flags, Imported, Moved, MovedKind, Stamp, Transfer, TransferId};
