@@ -24,6 +24,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("bus", bus),
     ("signers", signers),
     ("channel", channel),
+    ("directory", directory),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -84,6 +85,24 @@ pub fn channel(bytes: &[u8]) {
     assert!(message::weight(bytes) > 0, "whatever it is, it takes room in the queue");
     if let Ok((header, said)) = message::read(bytes) {
         assert_eq!(header.write(&said), bytes, "a message that is read is written the same");
+    }
+}
+
+/// A record of the embedded directory, a header or frame of its log, the names and places in its rows.
+pub fn directory(bytes: &[u8]) {
+    if let Some((record, taken)) = skerry_directory::record::decode(bytes) {
+        let mut again = Vec::new();
+        assert_eq!(skerry_directory::record::encode(&record, &mut again), taken);
+        assert_eq!(again, bytes[..taken], "a record that is read is written the same: {record:?}");
+    }
+    let _refused = skerry_directory::log::is_read(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Ok(name) = skerry_directory::Name::new(text) {
+            assert_eq!(name.as_str(), text);
+        }
+        if let Ok(place) = skerry_directory::Where::new(text) {
+            assert_eq!(place.as_str(), text);
+        }
     }
 }
 

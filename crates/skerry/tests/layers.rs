@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-book", &["skerry-ledger", "skerry-money"]),
     ("skerry-proof", &[]),
     ("skerry-journal", &["skerry-proof"]),
+    ("skerry-directory", &["skerry-journal"]),
     ("skerry-bus", &[]),
     ("skerry-nats", &["skerry-bus"]),
     ("skerry-signers", &["skerry-proof"]),
