@@ -337,7 +337,8 @@ fn a_token_is_verified_once_and_forgotten_with_its_time_or_its_key() {
     let again = trust.present(&by_new, NOW).unwrap();
     assert!(Arc::ptr_eq(&again, &trust.present(&by_new, NOW).unwrap()));
 
-    let forged = format!("{}A", &by_new[..by_new.len() - 1]);
+    let other = if by_new.ends_with('A') { 'Q' } else { 'A' };
+    let forged = format!("{}{other}", &by_new[..by_new.len() - 1]);
     for token in [forged.as_str(), &by_old, "rubbish"] {
         assert!(trust.present(token, NOW).is_err() && trust.present(token, NOW).is_err());
     }
