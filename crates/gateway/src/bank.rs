@@ -207,7 +207,7 @@ fn concluded<T>(found: Option<Result<T, Trouble>>) -> Result<T, Problem> {
     }
 }
 
-fn unavailable(seat: &dyn Seat) -> Problem {
+pub(crate) fn unavailable(seat: &dyn Seat) -> Problem {
     let problem = Problem::numbered(catalogue::BRANCH_UNAVAILABLE);
     let health = seat.health();
     let reason = health.reason.as_deref().unwrap_or("");

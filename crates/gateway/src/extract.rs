@@ -86,6 +86,13 @@ pub fn is_packed(headers: &HeaderMap) -> bool {
     media_type(headers) == Some(skerry_book::packed::MEDIA_TYPE)
 }
 
+/// Whether the body says that it is XML.
+#[must_use]
+pub fn is_xml(headers: &HeaderMap) -> bool {
+    media_type(headers)
+        .is_some_and(|kind| matches!(kind, "application/xml" | "text/xml") || kind.ends_with("+xml"))
+}
+
 fn media_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or("").trim())
@@ -183,6 +190,12 @@ impl Key {
     #[must_use]
     pub fn caused(kind: &str, cause: &str) -> Self {
         Self(Bytes::from(format!("import:{kind}:{cause}")))
+    }
+
+    /// That of a payment in a message of ISO 20022. A header's key has no spaces, so it is never the same.
+    #[must_use]
+    pub fn of_payment(message: &str, payment: &str) -> Self {
+        Self(Bytes::from(format!("pain.001 {} {message} {payment}", message.len())))
     }
 
     /// Its bytes.

@@ -30,6 +30,7 @@ pub mod extract;
 mod figures;
 pub mod gateway;
 pub mod hosted;
+pub mod iso20022;
 mod join;
 mod known;
 pub mod meters;

@@ -53,6 +53,7 @@ numbers! {
     JWT_AUDIENCE_WRONG = 5065, "Another audience.";
     JWT_NOT_YET_VALID = 5066, "Its time has not begun.";
     JWT_CLAIM_REFUSED = 5067, "A claim is missing or wrong.";
+    MALFORMED_XML = 5070, "Not XML.";
     INTERNAL = 5099, "Our fault.";
 }
 
@@ -486,6 +487,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         Nothing,
         "The token is genuine, and a claim that says what its holder may do is missing, cannot be read, or names a role that the issuer may not give. The detail names the claim. There is no default role.",
         "Let the identity provider set the claim; docs/configuration.md, section OIDC, lists names and forms.",
+    )),
+    of((
+        MALFORMED_XML,
+        "malformed_xml",
+        400,
+        "The body is not XML",
+        "请求体不是有效的 XML",
+        Nothing,
+        "The body cannot be read as XML in UTF-8, or it has a document type declaration, which is never read; the detail says where it goes wrong.",
+        "Mend the body; `xmllint --noout body.xml` shows the place.",
     )),
     of((
         INTERNAL,

@@ -10,11 +10,13 @@ pub mod customers;
 pub mod entries;
 pub mod events;
 pub mod imports;
+pub mod initiations;
 pub mod lookups;
 pub mod machines;
 mod packed;
 pub mod payments;
 pub mod reports;
+pub mod statements;
 pub mod tokens;
 pub mod transfers;
 
@@ -23,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skerry_book::Command;
 use skerry_branch::api::{Body, Commanded, Reply};
-use skerry_money::{AccountNumber, CustomerNumber};
+use skerry_money::{AccountNumber, CustomerNumber, Date};
 
 use crate::auth::Caller;
 use crate::bank::rejected;
@@ -114,6 +116,13 @@ pub(crate) async fn command(
         Reply::Command(Err(rejection)) => Err(rejected(rejection, None, digest)),
         _ => Err(Problem::numbered(catalogue::INTERNAL)),
     }
+}
+
+/// The open business day of a branch.
+pub(crate) fn open_day(gateway: &Gateway, branch: u16) -> Result<Date, Problem> {
+    let seat = gateway.bank.seat(branch)?;
+    let health = seat.health();
+    if health.is_open() { Ok(health.business_date) } else { Err(crate::bank::unavailable(&*seat)) }
 }
 
 /// A limit of a page: 1 to `most`, `usual` if left out.

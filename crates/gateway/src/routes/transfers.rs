@@ -207,31 +207,28 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
             _ => None,
         };
         let (asked, echo) = wish.asked(branch, id).map_err(at)?;
-        let part = match parts.iter_mut().find(|part| part.branch == branch) {
-            Some(part) => part,
-            None => {
-                caller.may_in(branch).map_err(at)?;
-                parts.push(Part::of(branch));
-                parts.last_mut().expect("one was just pushed")
-            }
-        };
-        part.notes.extend(wish.note.clone().map(|note| (part.asked.len(), note)));
-        part.indexes.push(index);
-        part.asked.push(asked);
-        part.echoes.push(echo);
+        caller.may_in(branch).map_err(at)?;
+        Part::in_branch(&mut parts, branch).push(index, asked, echo, wish.note.clone());
     }
     let accept = raw.headers.get(header::ACCEPT_LANGUAGE);
     let language = accept.and_then(|value| value.to_str().ok()).map_or(Language::English, Language::of);
-    let mut results: Vec<Option<BatchResult>> = wishes.iter().map(|_| None).collect();
-    let mut accepted = 0;
+    let mut results: Vec<Option<Result<TransferDone, Problem>>> = wishes.iter().map(|_| None).collect();
     for part in &mut parts {
         part.seal(gateway, caller).await?;
     }
     for part in parts {
-        accepted += part.decide(gateway, caller, raw.digest, language, &mut results).await;
+        part.decide(gateway, caller, raw.digest, &mut results).await;
     }
-    let results = results.into_iter().flatten().collect();
-    Ok(json(StatusCode::OK, &BatchDone { accepted, results }))
+    let accepted = results.iter().flatten().filter(|result| result.is_ok()).count();
+    let shown = |result| match result {
+        Ok(done) => BatchResult::Done(done),
+        Err(problem) => {
+            let problem: Problem = problem;
+            BatchResult::Problem(serde_json::to_value(problem.document(language)).unwrap_or_default())
+        }
+    };
+    let results = results.into_iter().flatten().map(shown).collect();
+    Ok(json(StatusCode::OK, &BatchDone { accepted: u32::try_from(accepted).unwrap_or(u32::MAX), results }))
 }
 
 pub(super) fn too_many(gateway: &Gateway) -> Problem {
@@ -241,7 +238,7 @@ pub(super) fn too_many(gateway: &Gateway) -> Problem {
 }
 
 /// What of a batch goes to one branch.
-struct Part {
+pub(super) struct Part {
     branch: u16,
     indexes: Vec<usize>,
     asked: Vec<Asked>,
@@ -251,8 +248,22 @@ struct Part {
 }
 
 impl Part {
-    const fn of(branch: u16) -> Self {
-        Self { branch, indexes: Vec::new(), asked: Vec::new(), echoes: Vec::new(), notes: Vec::new() }
+    /// The part of `branch`, begun if there is none yet.
+    pub(super) fn in_branch(parts: &mut Vec<Self>, branch: u16) -> &mut Self {
+        let index = parts.iter().position(|part| part.branch == branch).unwrap_or(parts.len());
+        if index == parts.len() {
+            let (indexes, asked, echoes, notes) = Default::default();
+            parts.push(Self { branch, indexes, asked, echoes, notes });
+        }
+        &mut parts[index]
+    }
+
+    /// Adds the `index`-th transfer of the whole.
+    pub(super) fn push(&mut self, index: usize, asked: Asked, echo: Echo, note: Option<String>) {
+        self.notes.extend(note.map(|note| (self.asked.len(), note)));
+        self.indexes.push(index);
+        self.asked.push(asked);
+        self.echoes.push(echo);
     }
 
     /// Seals the notes; a note that cannot be sealed is a problem of the whole batch, of which nothing was tried.
@@ -264,18 +275,16 @@ impl Part {
     }
 
     /// Asks the branch and fills in the results; a branch that does not answer is a problem of each of its transfers.
-    async fn decide(
+    pub(super) async fn decide(
         self,
         gateway: &Gateway,
         caller: &Caller,
         digest: [u8; 16],
-        language: Language,
-        results: &mut [Option<BatchResult>],
-    ) -> u32 {
+        results: &mut [Option<Result<TransferDone, Problem>>],
+    ) {
         let currencies: Vec<Option<Currency>> =
             self.asked.iter().map(|asked| asked.transfer.currency).collect();
         let outcomes = send(gateway, caller, self.branch, digest, self.asked).await;
-        let mut accepted = 0;
         for (nth, index) in self.indexes.iter().enumerate() {
             let echo = &self.echoes[nth];
             let result = match &outcomes {
@@ -288,17 +297,10 @@ impl Part {
                 },
                 Err(problem) => Err(problem.clone()),
             };
-            accepted += u32::from(result.is_ok());
             if let Some(slot) = results.get_mut(*index) {
-                *slot = Some(match result {
-                    Ok(done) => BatchResult::Done(done),
-                    Err(problem) => BatchResult::Problem(
-                        serde_json::to_value(problem.document(language)).unwrap_or_default(),
-                    ),
-                });
+                *slot = Some(result);
             }
         }
-        accepted
     }
 }
 

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::text;
 
 /// A scalar that travels as text.
-trait FromText: Sized {
+pub(crate) trait FromText: Sized {
     /// What is expected, as a noun phrase.
     const EXPECTED: &'static str;
     /// Reads it; the error says what is wrong.

@@ -25,7 +25,7 @@ pub enum Side {
 }
 
 /// One transfer. Say `debit`, `credit` and `amount`; or one of `post`, `void`, `reverse` with `debit`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransferIn {
     /// A UUIDv7 of your choice: sending the same again is safe. Without it an `Idempotency-Key` is needed.
