@@ -5,7 +5,9 @@ use skerry_book::{Seed, actor, packed, record};
 use skerry_branch::api::GatewayKey;
 use skerry_branch::channels::message;
 use skerry_bus::{Extra, Name, Pattern, Subject, TraceContext};
+use skerry_gateway::iso20022::{initiation, status, tree};
 use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
+use skerry_gateway::problem::{Language, Problem};
 use skerry_gateway::wire::transfers::TransferIn;
 use skerry_money::{AccountNumber, Amount, Balance, Currency, CustomerNumber, Date};
 use skerry_proof::Rotation;
@@ -25,6 +27,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("signers", signers),
     ("channel", channel),
     ("directory", directory),
+    ("iso20022", iso20022),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -103,6 +106,18 @@ pub fn directory(bytes: &[u8]) {
         if let Ok(place) = skerry_directory::Where::new(text) {
             assert_eq!(place.as_str(), text);
         }
+    }
+}
+
+/// A message of ISO 20022 that starts payments.
+pub fn iso20022(bytes: &[u8]) {
+    if let Ok(initiation) = initiation::read(bytes, 100) {
+        assert!((1..=100).contains(&initiation.count()));
+        let results: Vec<_> = (0..initiation.count()).map(|_| Err(Problem::numbered(5030))).collect();
+        let report = status::report(&initiation, &results, "R", 0, Language::Chinese);
+        let (root, _) = tree::parse(&report).expect("a report is XML whatever it repeats");
+        let payments = &root.children[0].children;
+        assert_eq!(payments.len(), 2 + initiation.payments.len(), "and tells of each payment");
     }
 }
 

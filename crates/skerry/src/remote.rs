@@ -104,6 +104,21 @@ fn send_with(
     print(&response.json()?, json)
 }
 
+/// Prints an answer in XML as it is; where there is more, says how to get it.
+fn exchange_xml(remote: &Remote, method: Method, path: &str, message: Option<Vec<u8>>) -> anyhow::Result<()> {
+    let content = message.as_ref().map(|_| "application/xml");
+    let call = connect(remote)?;
+    let call = call.call(method, path, content, message.unwrap_or_default().into(), &[]);
+    let response = runtime()?.block_on(call)?;
+    let link = response.headers.get(hyper::header::LINK).and_then(|link| link.to_str().ok());
+    if let Some(cursor) =
+        link.and_then(|link| link.split_once("cursor=")?.1.split_once('>')).map(|found| found.0)
+    {
+        eprintln!("there is more: --cursor {cursor}");
+    }
+    std::io::Write::write_all(&mut std::io::stdout(), &response.body).context("could not write to stdout")
+}
+
 /// A fresh UUIDv7 (RFC 9562, 5.7): milliseconds, then random bits of the operating system.
 pub(crate) fn uuid7() -> String {
     let millis = std::time::SystemTime::now()
@@ -174,6 +189,16 @@ pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> a
             }
             show(remote, &path, json)
         }
+        AccountCommand::Statement { number, from, to, interim, limit, cursor } => {
+            let message = if interim { "camt.052" } else { "camt.053" };
+            let mut path = format!("/v1/accounts/{number}/statement?message={message}&limit={limit}");
+            for (name, value) in [("from", from), ("to", to), ("cursor", cursor)] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", escape(&value)));
+                }
+            }
+            exchange_xml(remote, Method::GET, &path, None)
+        }
         AccountCommand::Balance { number, date, by_value } => {
             let by = if by_value { "value" } else { "booked" };
             show(remote, &format!("/v1/accounts/{number}/balance?{by}={}", escape(&date)), json)
@@ -211,6 +236,14 @@ pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> a
 pub(crate) fn payment(remote: &Remote, command: &PaymentCommand, json: bool) -> anyhow::Result<()> {
     match command {
         PaymentCommand::Show { id } => show(remote, &format!("/v1/payments/{id}"), json),
+        PaymentCommand::Initiate { file } => {
+            let message = if file.as_os_str() == "-" {
+                std::io::read_to_string(std::io::stdin()).context("could not read stdin")?.into_bytes()
+            } else {
+                std::fs::read(file).with_context(|| format!("could not read {}", file.display()))?
+            };
+            exchange_xml(remote, Method::POST, "/v1/payment-initiations", Some(message))
+        }
     }
 }
 

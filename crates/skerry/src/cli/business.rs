@@ -66,6 +66,26 @@ pub(crate) enum AccountCommand {
         #[arg(long = "filter", value_name = "NAME=VALUE")]
         filters: Vec<String>,
     },
+    /// A statement as ISO 20022: camt.053 of closed days
+    Statement {
+        /// Account number
+        number: String,
+        /// First business date, YYYY-MM-DD; the last one if left out
+        #[arg(long)]
+        from: Option<String>,
+        /// Last business date; the latest closed one if left out
+        #[arg(long)]
+        to: Option<String>,
+        /// The open day too: camt.052
+        #[arg(long)]
+        interim: bool,
+        /// Entries on a page
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+        /// Where the page before ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
     /// The balance at the end of a day
     Balance {
         /// Account number
@@ -128,6 +148,11 @@ pub(crate) enum PaymentCommand {
     Show {
         /// Transfer id
         id: String,
+    },
+    /// Start those of an ISO 20022 message (pain.001), and tell what became of each (pain.002)
+    Initiate {
+        /// The message; `-` reads it from stdin
+        file: std::path::PathBuf,
     },
 }
 
