@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use skerry_ledger::{Account, AccountRef, Ledger, Stamp, TransferId};
 use skerry_money::{Currency, Date};
 
-use crate::actor::Principal;
+use crate::actor::{Actor, Principal};
 use crate::channel::Channels;
 use crate::chart::Chart;
 use crate::customers::{Customer, Customers};
@@ -179,10 +179,12 @@ impl Book {
         self.life.proposals.standing(now_us)
     }
 
-    /// Who approved the request with this digest, as its actor is to be journaled.
+    /// Who approved what `sender` asks for, as the actor is to be journaled; nobody, if that is the sender.
     #[must_use]
-    pub fn approver(&self, request: &[u8; 16], now_us: u64) -> Option<Principal> {
-        self.life.proposals.find(request, now_us)?.approver
+    pub fn approver(&self, sender: &Actor, now_us: u64) -> Option<Principal> {
+        let approver = self.life.proposals.find(&sender.request, now_us)?.approver?;
+        // Whoever approves does not do it as well: the record would name one person twice.
+        (approver != sender.principal).then_some(approver)
     }
 
     /// The customer with `serial`.

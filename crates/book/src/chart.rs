@@ -7,7 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::Rejection;
+use crate::rejection::{ChartFault, Rejection};
 use crate::wire::{Reader, Short, put_count, put_short_text};
 
 /// What a head counts.
@@ -143,22 +143,39 @@ impl Chart {
 
     /// Checks that this chart stands by itself: sorted, bounded, every product on a head.
     pub(crate) fn check(&self) -> Result<(), Rejection> {
-        let sorted = self.heads.is_sorted_by(|left, right| left.code < right.code)
-            && self.products.is_sorted_by(|left, right| left.number < right.number);
-        let bounded = self.heads.len() <= HEADS_MAX
-            && self.products.len() <= PRODUCTS_MAX
-            && self.heads.iter().all(|head| (1..=CODE_MAX).contains(&head.code))
-            && self.heads.iter().all(|head| crate::channel::channel_head(head.code).is_none())
-            && self.products.iter().all(|product| product.number != 0 && is_key(&product.key));
-        let heads = self.heads.iter().flat_map(|head| [&head.name, &head.name_zh]);
-        let products = self.products.iter().flat_map(|product| [&product.name, &product.name_zh]);
-        let named = heads.chain(products).all(|name| !name.is_empty() && name.len() <= NAME_MAX);
-        if !sorted || !bounded || !named || self.heads.is_empty() || self.has_doubled_key() {
-            return Err(Rejection::ChartInvalid);
+        if let Some(fault) = self.fault() {
+            return Err(Rejection::ChartInvalid { fault });
         }
         match self.products.iter().find(|product| self.head(product.head).is_none()) {
             Some(product) => Err(Rejection::ProductHeadMissing { head: product.head }),
             None => Ok(()),
+        }
+    }
+
+    fn fault(&self) -> Option<ChartFault> {
+        let is_head =
+            |code: u32| (1..=CODE_MAX).contains(&code) && crate::channel::channel_head(code).is_none();
+        let is_product = |product: &Product| product.number != 0 && is_key(&product.key);
+        let heads = self.heads.iter().flat_map(|head| [&head.name, &head.name_zh]);
+        let products = self.products.iter().flat_map(|product| [&product.name, &product.name_zh]);
+        if self.heads.is_empty() {
+            Some(ChartFault::Empty)
+        } else if self.heads.len() > HEADS_MAX || self.products.len() > PRODUCTS_MAX {
+            Some(ChartFault::TooLong)
+        } else if !self.heads.is_sorted_by(|left, right| left.code < right.code) {
+            Some(ChartFault::HeadsUnsorted)
+        } else if !self.products.is_sorted_by(|left, right| left.number < right.number) {
+            Some(ChartFault::ProductsUnsorted)
+        } else if let Some(head) = self.heads.iter().find(|head| !is_head(head.code)) {
+            Some(ChartFault::HeadCode(head.code))
+        } else if let Some(product) = self.products.iter().find(|product| !is_product(product)) {
+            Some(ChartFault::ProductKey(product.number))
+        } else if self.has_doubled_key() {
+            Some(ChartFault::KeyTwice)
+        } else if !heads.chain(products).all(|name| !name.is_empty() && name.len() <= NAME_MAX) {
+            Some(ChartFault::Unnamed)
+        } else {
+            None
         }
     }
 
@@ -350,6 +367,6 @@ mod tests {
         next.heads.retain(|head| head.code != 1001);
         assert_eq!(chart.check_successor(&next), Err(Rejection::HeadRemoved { head: 1001 }));
         next.heads.reverse();
-        assert_eq!(next.check(), Err(Rejection::ChartInvalid));
+        assert_eq!(next.check(), Err(Rejection::ChartInvalid { fault: ChartFault::HeadsUnsorted }));
     }
 }

@@ -110,7 +110,7 @@ impl Book {
         if matter.is_none() || context.actor.role == Role::Bank {
             return Ok(false);
         }
-        match self.approver(&context.actor.request, context.stamp.time_us) {
+        match self.approver(&context.actor, context.stamp.time_us) {
             Some(_) => Ok(true),
             None => Err(Rejection::NeedsApproval),
         }

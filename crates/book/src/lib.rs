@@ -70,6 +70,6 @@ pub use customers::Customer;
 pub use event::Event;
 pub use hash::{Purpose, Seed};
 pub use image::{BookImage, ReadError};
-pub use rejection::Rejection;
+pub use rejection::{ChartFault, Rejection};
 pub use status::{Status, TrialLine};
 pub use transfers::Sender;

@@ -4,6 +4,8 @@
 //! page `docs/errors/<number>.md`. 1xxx are transfers and 2xxx accounts (the ledger's), 3xxx customers, people
 //! and products, 4xxx branch and time.
 
+use skerry_money::Date;
+
 /// Why something is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -16,7 +18,7 @@ pub enum Rejection {
     #[error("the role may not do this")]
     RoleNotAllowed,
     /// Heads, reversals and imports are for operators.
-    #[error("only operators post to heads, reverse or import")]
+    #[error("only operators post to heads, grant overdrafts, reverse or import")]
     OperatorsOnly,
     /// A second principal must approve this request.
     #[error("a second principal must approve this request")]
@@ -63,7 +65,7 @@ pub enum Rejection {
         open: u32,
     },
     /// The law still keeps the customer.
-    #[error("retention is not over: day {until}, today is day {today}")]
+    #[error("retention ends on {}, today is {}", date(.until), date(.today))]
     RetentionNotOver {
         /// The open business day, in days since 1970.
         today: i32,
@@ -95,8 +97,11 @@ pub enum Rejection {
     #[error("the account would be older than its customer")]
     OpenedBeforeCustomer,
     /// The chart is not sorted, too long, unnamed, or doubled.
-    #[error("the chart is not well formed")]
-    ChartInvalid,
+    #[error("the chart is not well formed: {fault}")]
+    ChartInvalid {
+        /// What is wrong with it.
+        fault: ChartFault,
+    },
     /// A chart that does not follow the adopted one.
     #[error("the chart is not newer than version {version}")]
     ChartNotNewer {
@@ -168,25 +173,25 @@ pub enum Rejection {
     #[error("the terms of the branch are not valid")]
     TermsInvalid,
     /// Days only go forward.
-    #[error("the day is not after the open one, day {open}")]
+    #[error("the day is not after the open one, {}", date(.open))]
     DayNotLater {
         /// The open one, in days since 1970.
         open: i32,
     },
     /// The clock has not reached that day.
-    #[error("the day has not begun: the clock is at day {today}")]
+    #[error("the day has not begun: the clock is at {}", date(.today))]
     DayNotBegun {
         /// The clock's business day, in days since 1970.
         today: i32,
     },
     /// Imports may not end after native business began.
-    #[error("the live date is after the first native entry, booked on day {first}")]
+    #[error("the live date is after the first native entry, booked on {}", date(.first))]
     LiveAfterFirstEntry {
         /// The day of the first native entry, in days since 1970.
         first: i32,
     },
     /// The branch keeps books of its own from that day on.
-    #[error("the import is not before the first native entry, booked on day {first}")]
+    #[error("the import is not before the first native entry, booked on {}", date(.first))]
     ImportAfterFirstEntry {
         /// The day of the first native entry, in days since 1970.
         first: i32,
@@ -205,6 +210,35 @@ pub enum Rejection {
         /// The one now.
         incarnation: u32,
     },
+}
+
+/// Why a chart is not well formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChartFault {
+    /// Nothing to post to.
+    #[error("it has no heads")]
+    Empty,
+    /// Longer than a chart may be.
+    #[error("it has too many heads or products")]
+    TooLong,
+    /// Heads out of order, or one twice.
+    #[error("its heads are not in ascending order of code, each once")]
+    HeadsUnsorted,
+    /// Products out of order, or one twice.
+    #[error("its products are not in ascending order of number, each once")]
+    ProductsUnsorted,
+    /// A code that is none, or kept for the channels.
+    #[error("head {0} is beyond the codes, or kept for payments between branches")]
+    HeadCode(u32),
+    /// A product's number or key.
+    #[error("product {0} has no number, or its key is not 1 to 32 lowercase letters, digits and hyphens")]
+    ProductKey(u16),
+    /// Two products under one key.
+    #[error("two products have one key")]
+    KeyTwice,
+    /// A name in one of the languages.
+    #[error("a head or product has no name, or one that is too long")]
+    Unnamed,
 }
 
 /// Number, name, request field, and whether asking again later may succeed.
@@ -306,7 +340,7 @@ impl Rejection {
             Self::ProductNotFound => (3030, "product_not_found", "product", false),
             Self::OpenedInFuture => (3031, "opened_in_future", "opened", true),
             Self::OpenedBeforeCustomer => (3032, "opened_before_customer", "opened", false),
-            Self::ChartInvalid => (3040, "chart_invalid", "chart", false),
+            Self::ChartInvalid { .. } => (3040, "chart_invalid", "chart", false),
             Self::ChartNotNewer { .. } => (3041, "chart_not_newer", "version", false),
             Self::HeadRemoved { .. } => (3042, "head_removed", "heads", false),
             Self::ProductRemoved { .. } => (3043, "product_removed", "products", false),
@@ -363,7 +397,7 @@ impl Rejection {
         Self::ProductNotFound,
         Self::OpenedInFuture,
         Self::OpenedBeforeCustomer,
-        Self::ChartInvalid,
+        Self::ChartInvalid { fault: ChartFault::Empty },
         Self::ChartNotNewer { version: 0 },
         Self::HeadRemoved { head: 0 },
         Self::ProductRemoved { product: 0 },
@@ -385,6 +419,12 @@ impl Rejection {
         Self::HeadReserved,
         Self::AccountHasPayments { open: 0 },
     ];
+}
+
+/// Days since 1970 as a date.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "thiserror gives fields by reference")]
+const fn date(days: &i32) -> Date {
+    Date(*days)
 }
 
 fn day(days: i32) -> u128 {

@@ -53,7 +53,7 @@ impl Book {
         if actor.role == Role::Auditor {
             return Err(Rejection::RoleNotAllowed);
         }
-        let approved = actor.role == Role::Bank || self.approver(&actor.request, stamp.time_us).is_some();
+        let approved = actor.role == Role::Bank || self.approver(actor, stamp.time_us).is_some();
         let unapproved = if approved { Matters::NONE } else { self.life.policy.four_eyes };
         Ok(Sender { stamp, role: actor.role, unapproved })
     }

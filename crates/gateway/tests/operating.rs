@@ -218,6 +218,11 @@ async fn what_is_under_four_eyes_takes_two() {
         "needs_approval",
         "another request is not approved"
     );
+    assert_eq!(
+        bank.call_as(&second, "PATCH", &path, &wish).await.problem(),
+        "needs_approval",
+        "whoever approved does not do it as well"
+    );
     bank.call("PATCH", &path, &wish, &[]).await.ok();
     assert_eq!(
         bank.call("PATCH", &path, &wish, &[]).await.problem(),

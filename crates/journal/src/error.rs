@@ -47,7 +47,10 @@ pub enum DamageKind {
     #[error("the segment that begins at position {0} is missing")]
     MissingSegment(u64),
     /// The journal ends before what is known to have been made durable.
-    #[error("journal is truncated: it ends at position {have}, but was durable to position {durable}")]
+    #[error(
+        "journal_rewound: the journal ends at position {have}, but was durable to position {durable}; \
+         `skerry branch declare-loss` opens it without what is lost"
+    )]
     Truncated {
         /// First position that is not there.
         have: u64,

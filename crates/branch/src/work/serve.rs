@@ -112,7 +112,7 @@ impl<J: Journal> Work<J> {
             return Ok(Served::Answer(Reply::Denied(Denied::Authentication)));
         }
         let mut actor = request.actor;
-        actor.approver = self.book.approver(&actor.request, self.filling.time_us());
+        actor.approver = self.book.approver(&actor, self.filling.time_us());
         match &request.body {
             Body::Packed(bytes) => self.packed(&actor, request.scope, bytes),
             Body::Transfers(asked) => self.transfers(&actor, request.scope, asked),
