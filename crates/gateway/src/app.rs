@@ -86,7 +86,9 @@ pub fn front(gateway: &Shared) -> Front {
     let json = serde_json::to_vec(&openapi).unwrap_or_default();
     let router = router
         .merge(routes::machines::pages(json.into()))
-        .fallback(|| async { Problem::numbered(catalogue::NOT_FOUND).into_response() })
+        .fallback(|| async {
+            Problem::numbered(catalogue::NOT_FOUND).detail("nothing lies at this path").into_response()
+        })
         .method_not_allowed_fallback(|| async {
             Problem::numbered(catalogue::METHOD_NOT_ALLOWED).into_response()
         })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use skerry_book::Rejection;
 use skerry_branch::api::{Answer, Body, BusyReason, Denied, GatewayKey, Malformed, Read, Reply, Request};
-use skerry_money::Currency;
+use skerry_money::{Currency, Date};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::auth::Caller;
@@ -81,7 +81,8 @@ impl Bank {
     pub fn seat(&self, branch: u16) -> Result<Arc<dyn Seat>, Problem> {
         let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
         seats.get(&branch).cloned().ok_or_else(|| {
-            Problem::numbered(catalogue::BRANCH_NOT_FOUND).detail(format!("this bank has no branch {branch}"))
+            let detail = format!("this bank has no branch {branch}");
+            Problem::numbered(catalogue::BRANCH_NOT_FOUND).field("branch").detail(detail)
         })
     }
 
@@ -290,11 +291,16 @@ fn malformed_packed(malformed: Malformed) -> Problem {
 #[must_use]
 pub fn rejected(rejection: Rejection, currency: Option<Currency>, request: [u8; 16]) -> Problem {
     let entry = catalogue::find(rejection.code()).unwrap_or_else(|| catalogue::entry(ID_REUSED));
-    let mut problem = Problem::of(entry).detail(rejection.to_string()).field(rejection.field());
-    if let Some((have, need)) = rejection.figures() {
-        let money = currency.filter(|_| is_money(rejection.code()));
+    let number = rejection.code();
+    let mut problem = Problem::of(entry).detail(rejection.to_string()).field(field(rejection.field()));
+    if let Some((have, need)) = rejection.figures().filter(|_| compares_figures(number)) {
         let need = i128::try_from(need).unwrap_or(i128::MAX);
-        problem = problem.figures(figure(have, money), figure(need, money));
+        let shown = |figure| shown(figure, number, currency);
+        let (have, need) = (shown(have), shown(need));
+        if let Some(detail) = in_money(number, &have, &need).filter(|_| currency.is_some()) {
+            problem = problem.detail(detail);
+        }
+        problem = problem.figures(have, need);
     }
     if rejection == Rejection::NeedsApproval {
         problem = problem.request(text::hex(&request));
@@ -304,9 +310,45 @@ pub fn rejected(rejection: Rejection, currency: Option<Currency>, request: [u8; 
 
 const ID_REUSED: u16 = 1014;
 
+/// A field as requests call it.
+fn field(name: &'static str) -> &'static str {
+    if name == "idempotency_key" { "Idempotency-Key" } else { name }
+}
+
+/// Whether a rule compares two figures. Some of the others name one thing, of which the detail tells.
+const fn compares_figures(number: u16) -> bool {
+    !matches!(number, 3021 | 3026 | 3040..=3045 | 4005..=4008 | 4010..=4013)
+}
+
 /// Whether a rule's figures are amounts.
 const fn is_money(number: u16) -> bool {
     matches!(number, 1059 | 1060 | 1072 | 1111 | 1112 | 1113 | 2005)
+}
+
+/// Whether a rule's figures are days since 1970.
+const fn is_dates(number: u16) -> bool {
+    number == 3024
+}
+
+/// What the ledger says in minor units, said in those of the request.
+fn in_money(number: u16, have: &str, need: &str) -> Option<String> {
+    Some(match number {
+        1059 => format!("{need} is more than the {have} held"),
+        1060 => format!("a void releases the {have} held, not {need}"),
+        1072 => format!("a reversal moves the whole {have}, not {need}"),
+        1111 => format!("{have} available, {need} needed"),
+        1112 => format!("the account takes {have} more, not {need}"),
+        1113 => format!("{have} left of the daily limit, {need} needed"),
+        2005 => format!("the account has a balance of {have}"),
+        _ => return None,
+    })
+}
+
+fn shown(value: i128, number: u16, currency: Option<Currency>) -> String {
+    if is_dates(number) {
+        return i32::try_from(value).map_or_else(|_| value.to_string(), |days| Date(days).to_string());
+    }
+    figure(value, currency.filter(|_| is_money(number)))
 }
 
 fn figure(value: i128, currency: Option<Currency>) -> String {

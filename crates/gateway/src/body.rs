@@ -74,14 +74,13 @@ pub struct Whole {
 ///
 /// `body_too_large`, `busy` when there is no room for it, `request_timeout`, `body_cut_short`.
 pub async fn read(
-    body: Body,
+    body: &mut Body,
     most: usize,
     free: usize,
     within: Duration,
     room: &Arc<Room>,
 ) -> Result<Whole, Problem> {
-    let hint = body.size_hint();
-    if hint.lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+    if body.size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
         return Err(too_large(most));
     }
     match tokio::time::timeout(within, gather(body, most, free, room)).await {
@@ -95,7 +94,28 @@ fn too_large(most: usize) -> Problem {
     Problem::numbered(catalogue::BODY_TOO_LARGE).detail(format!("at most {most} bytes are taken here"))
 }
 
-async fn gather(mut body: Body, most: usize, free: usize, room: &Arc<Room>) -> Result<Whole, Problem> {
+/// The most that is read only to be thrown away; who sends more is cut off.
+const DISCARDED_MAX: u64 = 256 << 20;
+
+/// Reads the rest of a refused body away, a frame at a time, unless it is said to be too much or takes longer than
+/// `within`. Most clients look for an answer only once they have sent everything: cut off before, they never see it.
+pub async fn discard(mut body: Body, within: Duration) {
+    if body.size_hint().lower() > DISCARDED_MAX {
+        return;
+    }
+    let reading = async {
+        let mut left = DISCARDED_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    };
+    // Whoever is too slow for it is cut off.
+    let _ended = tokio::time::timeout(within, reading).await;
+}
+
+async fn gather(body: &mut Body, most: usize, free: usize, room: &Arc<Room>) -> Result<Whole, Problem> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(most).min(most);
     let mut taken: Option<Taken> = None;
     let mut held = free;
@@ -176,7 +196,7 @@ pub fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
     if !error.is_data() {
         return Problem::numbered(catalogue::MALFORMED_JSON).detail(text);
     }
-    let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let message = in_words(text.split(" at line ").next().unwrap_or(&text));
     let named = message.split('`').nth(1).unwrap_or("").to_owned();
     let (number, field) = if message.starts_with("unknown field") {
         (catalogue::UNKNOWN_FIELD, joined(&path, &named))
@@ -186,6 +206,20 @@ pub fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
         (catalogue::INVALID_FIELD, joined(&path, ""))
     };
     Problem::numbered(number).detail(message).field(field)
+}
+
+/// The message without the names of our types.
+fn in_words(message: &str) -> String {
+    let Some((before, kind)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = match kind {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" => "a whole number from 0 to 18446744073709551615",
+        kind if kind.starts_with("struct ") || kind == "a map" => "an object",
+        kind => kind,
+    };
+    format!("{before}expected {words}")
 }
 
 fn joined(path: &str, name: &str) -> String {

@@ -47,7 +47,7 @@ fn what_is_wrong_is_named() {
 
 async fn read_chunks(chunks: Vec<&'static [u8]>, most: usize, room: &Arc<Room>) -> Result<Whole, Problem> {
     let stream = http_body_util::StreamBody::new(Chunks(chunks.into()));
-    read(Body::new(stream), most, SMALL_BODY, Duration::from_secs(5), room).await
+    read(&mut Body::new(stream), most, SMALL_BODY, Duration::from_secs(5), room).await
 }
 
 struct Chunks(std::collections::VecDeque<&'static [u8]>);
@@ -77,9 +77,9 @@ async fn bodies_are_bounded_alone_and_together() {
 async fn a_body_that_its_connection_has_no_memory_for_takes_room_from_its_first_byte() {
     let room = Arc::new(Room::new(3));
     let body = |text: &'static str| Body::from(text);
-    let whole = read(body("ab"), 100, SMALL_BODY, Duration::from_secs(5), &room).await.unwrap();
+    let whole = read(&mut body("ab"), 100, SMALL_BODY, Duration::from_secs(5), &room).await.unwrap();
     assert_eq!((whole.bytes.len(), room.taken()), (2, 0));
-    let problem = read(body("ab"), 100, 0, Duration::from_secs(5), &room).await.unwrap_err();
+    let problem = read(&mut body("ab"), 100, 0, Duration::from_secs(5), &room).await.unwrap_err();
     assert_eq!(problem.code(), "busy");
 }
 
@@ -93,9 +93,9 @@ async fn one_chunk_is_not_copied() {
 
 #[tokio::test]
 async fn a_slow_body_times_out() {
-    let body = Body::new(http_body_util::StreamBody::new(Never));
+    let mut body = Body::new(http_body_util::StreamBody::new(Never));
     let room = Arc::new(Room::new(0));
-    let problem = read(body, 100, SMALL_BODY, Duration::from_millis(20), &room).await.unwrap_err();
+    let problem = read(&mut body, 100, SMALL_BODY, Duration::from_millis(20), &room).await.unwrap_err();
     assert_eq!(problem.code(), "request_timeout");
 }
 

@@ -72,7 +72,14 @@ impl FromRequest<Shared> for Raw {
         let most = if packed { gateway.limits.packed_bytes } else { gateway.limits.json_bytes };
         // A connection of HTTP/2 has many requests at once, and memory for one small body only.
         let free = if parts.version == Version::HTTP_2 { 0 } else { SMALL_BODY };
-        let body = body::read(body, most, free, gateway.limits.body, &gateway.room).await?;
+        let mut body = body;
+        let read = body::read(&mut body, most, free, gateway.limits.body, &gateway.room).await;
+        let refused = read.as_ref().is_err_and(|problem| problem.number() == catalogue::BODY_TOO_LARGE);
+        // Who asked first (RFC 9110, 10.1.1) has not sent it.
+        if refused && !parts.headers.contains_key(header::EXPECT) {
+            tokio::spawn(body::discard(body, gateway.limits.body));
+        }
+        let body = read?;
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
         let digest =
             gateway.digests.request(&[parts.method.as_str().as_bytes(), path.as_bytes(), &body.bytes]);
@@ -125,7 +132,8 @@ impl<T: DeserializeOwned> Posted<T> {
     ///
     /// `unsupported_media_type`, `invalid_idempotency_key`, or what is wrong with the JSON.
     pub fn read(raw: &Raw) -> Result<Self, Problem> {
-        if !media_type(&raw.headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
+        if !media_type(&raw.headers)
+            .is_none_or(|kind| kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json"))
         {
             return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE).detail("send application/json"));
         }

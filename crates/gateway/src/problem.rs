@@ -62,6 +62,9 @@ fn thousandths(text: &str) -> u16 {
     }
 }
 
+/// The wait that is named where nobody knows a better one.
+const RETRY_AFTER_MS: u32 = 1_000;
+
 /// A problem on its way to a client. Boxed: it is the rare arm of every handler's result.
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Inner>);
@@ -197,6 +200,12 @@ impl Problem {
         self
     }
 
+    /// When a retry makes sense: every answer that asks for one says so.
+    fn retry_after(&self) -> Option<u32> {
+        let asks = matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        self.0.retry_after_ms.or_else(|| asks.then_some(RETRY_AFTER_MS))
+    }
+
     /// Its number.
     #[must_use]
     pub fn number(&self) -> u16 {
@@ -242,7 +251,7 @@ impl Problem {
             figures: self.0.figures.as_ref(),
             existing: self.0.existing.as_deref(),
             request: self.0.request.as_deref(),
-            retry_after_ms: self.0.retry_after_ms,
+            retry_after_ms: self.retry_after(),
         }
     }
 
@@ -254,7 +263,7 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-        if let Some(milliseconds) = self.0.retry_after_ms {
+        if let Some(milliseconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1_000)));
         }
         if self.status() == StatusCode::UNAUTHORIZED {
@@ -285,6 +294,15 @@ mod tests {
         assert_eq!(Language::of("zh;q=0"), Language::English);
         assert_eq!(Language::of("*"), Language::English);
         assert_eq!(Language::of(";;;,,é,zh;q=x"), Language::English);
+    }
+
+    #[test]
+    fn whatever_asks_for_a_retry_says_when() {
+        for entry in catalogue::all() {
+            let asks = matches!(entry.status().as_u16(), 429 | 503);
+            let response = Problem::of(entry).render(Language::English);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), asks, "{}", entry.code);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, Response, header};
+use axum::http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -76,6 +76,10 @@ impl Front {
                 Problem::numbered(catalogue::INTERNAL).render(language)
             }
         };
+        if is_unread_path(&response) {
+            let problem = Problem::numbered(catalogue::INVALID_FIELD).detail("the path cannot be read");
+            response.extensions_mut().insert(problem);
+        }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             if response.status().is_server_error() {
                 tracing::debug!(code = problem.code(), "answered with a problem");
@@ -99,6 +103,15 @@ impl Front {
         latency.record(begun.elapsed());
         response
     }
+}
+
+/// Whether the router itself refused: a part of the path is no UTF-8, or not the number it stands for.
+fn is_unread_path(response: &Response<Body>) -> bool {
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/"));
+    response.status() == StatusCode::BAD_REQUEST && is_text
 }
 
 /// Counts a request as running until dropped, also when its connection goes away.

@@ -75,9 +75,18 @@ pub struct TokenRecord {
     /// When it ends (RFC 3339); absent is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// Who made it; absent if it was made in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
     /// Whether it was taken back.
     #[serde(default)]
     pub revoked: bool,
+    /// Who took it back; absent if it was done in the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_by: Option<String>,
+    /// When it was taken back (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
     /// SHA-256 of the token, in hexadecimal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
@@ -100,6 +109,8 @@ pub struct NewToken {
     pub certificate: Option<String>,
     /// Seconds from now until it ends; `None` never.
     pub lifetime_s: Option<u64>,
+    /// Who makes it; `None` if it is made in the data folder.
+    pub made_by: Option<String>,
 }
 
 /// Why a token could not be made, read or taken back.
@@ -273,7 +284,10 @@ impl TokenStore {
             expires: new
                 .lifetime_s
                 .map(|seconds| text::time(now_s.saturating_add(seconds).saturating_mul(1_000_000))),
+            made_by: new.made_by.clone(),
             revoked: false,
+            revoked_by: None,
+            revoked_at: None,
             sha256: text::hex(&hash(&token)),
         };
         grant(&record)?;
@@ -302,14 +316,18 @@ impl TokenStore {
     /// # Errors
     ///
     /// If no token has this id or the file cannot be written.
-    pub fn revoke(&self, id: &str) -> Result<TokenRecord, TokenError> {
+    pub fn revoke(&self, id: &str, by: Option<&str>, now_s: u64) -> Result<TokenRecord, TokenError> {
         let mut revoked = None;
         self.change(|records| {
             let record = records
                 .iter_mut()
                 .find(|record| record.id == id)
                 .ok_or_else(|| TokenError::Unknown(id.chars().take(32).collect()))?;
-            record.revoked = true;
+            if !record.revoked {
+                record.revoked = true;
+                record.revoked_by = by.map(str::to_owned);
+                record.revoked_at = Some(text::time(now_s.saturating_mul(1_000_000)));
+            }
             revoked = Some(TokenRecord { sha256: String::new(), ..record.clone() });
             Ok(())
         })?;

@@ -53,13 +53,18 @@ fn a_revoked_token_stays_revoked_here_and_elsewhere() {
     let store = TokenStore::open(&path).unwrap();
     let (token, record) = store.create(&teller(None), 1_000).unwrap();
     let elsewhere = TokenStore::open(&path).unwrap();
-    store.revoke(&record.id).unwrap();
-    store.revoke(&record.id).unwrap();
+    let back = store.revoke(&record.id, Some("chief"), 2_000).unwrap();
+    assert_eq!(
+        (back.revoked_by.as_deref(), back.revoked_at.as_deref()),
+        (Some("chief"), Some("1970-01-01T00:33:20Z"))
+    );
+    // The first who took it back stays on record.
+    assert_eq!(store.revoke(&record.id, None, 3_000).unwrap().revoked_by, back.revoked_by);
     assert!(matches!(store.present(&token, 1_000), Presented::Unknown));
     assert!(matches!(elsewhere.present(&token, 1_000), Presented::Granted(_)));
     elsewhere.refresh().unwrap();
     assert!(matches!(elsewhere.present(&token, 1_000), Presented::Unknown));
-    assert!(matches!(store.revoke("0000000000000000"), Err(TokenError::Unknown(_))));
+    assert!(matches!(store.revoke("0000000000000000", None, 0), Err(TokenError::Unknown(_))));
 }
 
 #[test]

@@ -177,7 +177,7 @@ async fn a_running_bank_follows_its_files() {
         .unwrap();
     // Another process revokes the token and takes the issuer's key away.
     let elsewhere = skerry_gateway::TokenStore::open(&bank.folder.join("tokens.json")).unwrap();
-    elsewhere.revoke(&record.id).unwrap();
+    elsewhere.revoke(&record.id, None, 0).unwrap();
     std::fs::write(bank.folder.join("jwks.next"), r#"{"keys": []}"#).unwrap();
     std::fs::rename(bank.folder.join("jwks.next"), bank.folder.join("jwks.json")).unwrap();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);

@@ -54,6 +54,41 @@ fn head(bank: &TestBank, length: usize) -> String {
     )
 }
 
+/// Reads one answer, whose length its head says.
+async fn one_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let count =
+            tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(count > 0, "closed after {}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if body.len() == length.parse::<usize>().unwrap() {
+            return text;
+        }
+    }
+}
+
+/// Most clients send their whole body before they look for an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_hears_so_and_may_go_on() {
+    let bank = TestBank::new(1);
+    let server = serve(&bank, Limits::default()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let body = vec![b' '; 40 << 20];
+    stream.write_all(head(&bank, body.len()).as_bytes()).await.unwrap();
+    stream.write_all(&body).await.expect("it is read to its end");
+    let refused = one_answer(&mut stream).await;
+    assert!(refused.starts_with("HTTP/1.1 413") && refused.contains("body_too_large"), "{refused}");
+    stream.write_all(head(&bank, 2).as_bytes()).await.unwrap();
+    stream.write_all(b"{}").await.unwrap();
+    let next = one_answer(&mut stream).await;
+    assert!(next.contains("missing_field"), "{next}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rubbish_is_a_problem_document_each_time() {
     let bank = TestBank::new(1);

@@ -12,7 +12,10 @@ use skerry_money::{AccountNumber, Balance, Currency, CustomerNumber};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{account_number, command, created, customer_number, json, json_keyed, keyed, page_limit, serial};
+use super::{
+    account_number, command, command_in, created, customer_number, json, json_keyed, keyed, page_limit,
+    serial,
+};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::extract::{Maybe, Parameters, Posted};
@@ -107,6 +110,7 @@ fn daily(money: SignedMoneyIn, currency: Currency) -> Result<u64, Problem> {
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct PageQuery {
     /// At most so many, 1 to 200; 50 if left out.
@@ -165,6 +169,7 @@ async fn chart_if(gateway: &Gateway, caller: &Caller, branch: u16) -> Result<Opt
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct HeadQuery {
     /// For a general-ledger head such as `gl:1001@0001`: the currency.
@@ -231,7 +236,7 @@ pub(crate) async fn look_book(
             gateway.bank.known.keep(reference, fixed);
             Ok(found)
         }
-        _ => Err(Problem::numbered(ACCOUNT_NOT_FOUND).field("number")),
+        _ => Err(Problem::numbered(ACCOUNT_NOT_FOUND).field("number").detail("there is no such account")),
     }
 }
 
@@ -360,8 +365,10 @@ where
     T: serde::de::DeserializeOwned,
 {
     let key = posted.key_or_new();
-    let commanded = command(gateway, caller, number.branch(), posted.digest, Some(&key), wish).await?;
     let reference = AccountRef::customer(number.branch(), number.serial());
+    let currency = look_fixed(gateway, caller, reference).await?.currency;
+    let to = (number.branch(), Some(currency));
+    let commanded = command_in(gateway, caller, to, posted.digest, Some(&key), wish).await?;
     let view = look_reference(gateway, caller, reference).await?;
     Ok(json_keyed(StatusCode::OK, &view, &key, commanded.repeated))
 }

@@ -33,6 +33,7 @@ const LOOKED_AT_MAX: usize = 100_000;
 const STEP: usize = 4_096;
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct AuditQuery {
     /// One branch; left out, that of `account`, else all, one after another.

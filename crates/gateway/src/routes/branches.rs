@@ -313,8 +313,9 @@ async fn set_policy(
     caller.may(Operation::BranchesControl)?;
     let mut four_eyes = Matters::NONE;
     for (index, name) in posted.body.four_eyes.iter().enumerate() {
-        four_eyes =
-            four_eyes.with(super::approvals::matter(name).map_err(|problem| problem.at("four_eyes", index))?);
+        four_eyes = four_eyes.with(
+            super::approvals::matter(name).map_err(|problem| problem.field("").at("four_eyes", index))?,
+        );
     }
     let wish = Command::SetPolicy(Policy { four_eyes, retention_days: posted.body.retention_days });
     steer(&gateway, &caller, branch_number(&branch)?, &posted, wish).await

@@ -21,7 +21,7 @@ use crate::extract::Parameters;
 use crate::gateway::{Gateway, Shared};
 use crate::notes::{self, Texts};
 use crate::problem::Problem;
-use crate::seat::Seat;
+use crate::seat::{Seat, Trouble};
 use crate::wire::accounts::{BalanceView, DayBalance, DaysView, EntriesPage, Entry};
 use crate::wire::scalars::{AccountText, CurrencyText, Day, Id, Instant, Money};
 use crate::wire::transfers::{Side, TransfersPage};
@@ -38,6 +38,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 const DAYS_MAX: usize = 1_000;
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EntriesQuery {
     /// Booked at or after.
@@ -56,11 +57,11 @@ struct EntriesQuery {
     code: Option<u16>,
     /// The client's text, whole.
     reference: Option<String>,
-    /// The smallest amount, a decimal in `currency`.
+    /// The smallest amount, a decimal in the account's currency.
     min: Option<String>,
-    /// The largest amount, a decimal in `currency`.
+    /// The largest amount, likewise.
     max: Option<String>,
-    /// For `min` and `max`, and for general-ledger heads.
+    /// The account's currency: needed for general-ledger heads.
     currency: Option<CurrencyText>,
     /// `debit` or `credit`.
     side: Option<Side>,
@@ -95,8 +96,13 @@ async fn entries(
     let currency = asked.currency.map(|currency| currency.0);
     let account = super::accounts::reference(&number, currency)?;
     // Nothing found may mean no such account, or another customer's: beside the writer nobody else checks.
-    super::accounts::look_fixed(&gateway, &caller, account).await?;
-    let query = query(&gateway, &asked, Some(account))?;
+    let own = super::accounts::look_fixed(&gateway, &caller, account).await?.currency;
+    if currency.is_some_and(|currency| currency != own) {
+        return Err(Problem::numbered(catalogue::INVALID_QUERY)
+            .field("currency")
+            .detail(format!("the account is in {}", own.alpha())));
+    }
+    let query = query(&gateway, &asked, Some((account, own)))?;
     let (page, texts) = page(&gateway, &caller, account.branch(), query).await?;
     Ok(json(StatusCode::OK, &page_view(&page, &texts, account)))
 }
@@ -119,7 +125,11 @@ async fn page(
     gateway.bank.query(branch, read).await
 }
 
-fn query(gateway: &Gateway, asked: &EntriesQuery, account: Option<AccountRef>) -> Result<Query, Problem> {
+fn query(
+    gateway: &Gateway,
+    asked: &EntriesQuery,
+    account: Option<(AccountRef, Currency)>,
+) -> Result<Query, Problem> {
     let wrong = |field: &'static str, detail: &'static str| {
         Problem::numbered(catalogue::INVALID_QUERY).field(field).detail(detail)
     };
@@ -134,7 +144,7 @@ fn query(gateway: &Gateway, asked: &EntriesQuery, account: Option<AccountRef>) -
         Some("asc") => Order::OldestFirst,
         Some(_) => return Err(wrong("order", "asc or desc")),
     };
-    let currency = asked.currency.map(|currency| currency.0);
+    let currency = account.map(|(_, currency)| currency);
     let bound = |text: &Option<String>, field: &'static str| match (text, currency) {
         (None, _) => Ok(None),
         (Some(_), None) => Err(wrong("currency", "min and max need a currency")),
@@ -153,7 +163,7 @@ fn query(gateway: &Gateway, asked: &EntriesQuery, account: Option<AccountRef>) -
         }
     };
     Ok(Query {
-        account,
+        account: account.map(|(account, _)| account),
         side: asked.side.map(|side| match side {
             Side::Debit => FoundSide::Debit,
             Side::Credit => FoundSide::Credit,
@@ -186,6 +196,14 @@ fn reference_key(gateway: &Gateway, text: &str) -> [u8; 16] {
         }
     }
     key
+}
+
+/// What resolved, returned or reversed a transfer.
+fn end(seat: &dyn Seat, id: TransferId) -> Result<Option<Found>, Trouble> {
+    match id {
+        TransferId::NONE => Ok(None),
+        id => Ok(seat.transfer(id)?.and_then(|found| found.resolved_by)),
+    }
 }
 
 fn page_view(page: &Page, texts: &[Texts], account: AccountRef) -> EntriesPage {
@@ -225,6 +243,7 @@ fn entry_view(entry: &Found, texts: &Texts, account: AccountRef) -> Entry {
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct BalanceQuery {
     /// Count what was booked up to the end of this business date.
@@ -287,6 +306,7 @@ fn sides(totals: &Totals, currency: Currency) -> (Money, Money) {
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct DaysQuery {
     /// The first day.
@@ -344,6 +364,7 @@ fn day_by(text: Option<&str>) -> Result<DayBy, Problem> {
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct SearchQuery {
     /// The branch to search.
@@ -356,6 +377,14 @@ struct SearchQuery {
     from: Option<Instant>,
     /// Booked at or before.
     to: Option<Instant>,
+    /// Business date from.
+    business_from: Option<Day>,
+    /// Business date to.
+    business_to: Option<Day>,
+    /// Value date from.
+    value_from: Option<Day>,
+    /// Value date to.
+    value_to: Option<Day>,
     /// `desc` (default: newest first) or `asc`.
     order: Option<String>,
     /// At most so many, 1 to 1000; 100 if left out.
@@ -392,6 +421,10 @@ async fn search(
         code: asked.code,
         from: asked.from,
         to: asked.to,
+        business_from: asked.business_from,
+        business_to: asked.business_to,
+        value_from: asked.value_from,
+        value_to: asked.value_to,
         order: asked.order,
         limit: asked.limit,
         cursor: asked.cursor,
@@ -400,10 +433,14 @@ async fn search(
     };
     let query = query(&gateway, &filters, None)?;
     let (page, texts) = page(&gateway, &caller, asked.branch, query).await?;
-    let found = page.entries.iter().zip(&texts);
+    let ids: Vec<TransferId> = page.entries.iter().map(|entry| entry.moved.id).collect();
+    let ends =
+        gateway.bank.query(asked.branch, move |seat| ids.into_iter().map(|id| end(seat, id)).collect());
+    let ends: Vec<Option<Found>> = ends.await?;
+    let found = page.entries.iter().zip(&ends).zip(&texts);
     let view = TransfersPage {
         transfers: found
-            .map(|(entry, texts)| super::lookups::view(asked.branch, entry, None, texts))
+            .map(|((entry, end), texts)| super::lookups::view(asked.branch, entry, end.as_ref(), texts))
             .collect(),
         next: page.next.map(|cursor| cursor.to_string()),
         previous: page.previous.map(|cursor| cursor.to_string()),

@@ -41,6 +41,7 @@ const STREAM_PAUSE: Duration = Duration::from_millis(100);
 const STREAM_SIGN: u32 = 150;
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
     /// `next` of the page before, or the id of the last event of a stream; left out, from the beginning. `now` begins at

@@ -20,7 +20,7 @@ use crate::seat::Seat;
 use crate::text;
 use crate::wire::reports::ReceiptView;
 use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
-use crate::wire::transfers::{Status, TransferView};
+use crate::wire::transfers::{Ended, EndedAs, Status, TransferView};
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(by_account)).routes(routes!(by_id)).routes(routes!(receipt))
@@ -208,6 +208,7 @@ pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>, text
         note: texts.note(),
         note_status: texts.note_status(),
         related: (moved.related != TransferId::NONE).then_some(Id(moved.related.0)),
+        ended: resolved_by.map(|by| ended(moved, by)),
         expires: (status == Status::Pending && moved.expires_s != 0)
             .then(|| Instant(u64::from(moved.expires_s) * 1_000_000)),
         booked_at: Instant(moved.time_us),
@@ -216,6 +217,23 @@ pub(crate) fn view(branch: u16, entry: &Entry, resolved_by: Option<&Entry>, text
         imported_at: (moved.imported_us != 0).then_some(Instant(moved.imported_us)),
         branch,
         position: *position,
+    }
+}
+
+/// What ended a transfer: a hold's posting, voiding or expiry, a payment's return, or a reversal.
+fn ended(moved: &Moved, by: &Entry) -> Ended {
+    let by_kind = match by.moved.kind {
+        MovedKind::HoldVoided => EndedAs::Voided,
+        MovedKind::HoldExpired => EndedAs::Expired,
+        _ if moved.kind == MovedKind::Held => EndedAs::Posted,
+        _ if moved.debit.branch() != moved.credit.branch() => EndedAs::Returned,
+        _ => EndedAs::Reversed,
+    };
+    Ended {
+        status: by_kind,
+        id: (by.moved.id != TransferId::NONE).then_some(Id(by.moved.id.0)),
+        amount: Money::minor(i128::from(by.moved.amount), by.moved.currency),
+        at: Instant(by.moved.time_us),
     }
 }
 

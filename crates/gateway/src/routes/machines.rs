@@ -28,7 +28,12 @@ pub(crate) fn pages(openapi: Bytes) -> Router<Shared> {
         .route("/docs", get(|| async { page(include_str!("../docs.html")) }))
         .route("/docs/errors", get(error_index))
         .route("/docs/errors/{number}", get(error_page))
-        .route("/", get(|| async { (StatusCode::SEE_OTHER, [(header::LOCATION, "/docs")]) }))
+        .route("/", get(to_docs))
+        .route("/docs/", get(to_docs))
+}
+
+async fn to_docs() -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, "/docs")]).into_response()
 }
 
 fn typed(kind: &'static str, body: impl Into<axum::body::Body>) -> Response {
@@ -54,7 +59,7 @@ async fn healthz() -> &'static str {
 
 /// Whether the bank takes requests
 ///
-/// 503 while a branch is not open; the body names each with its state and reason.
+/// 503 while a branch is not open; the body names each with its state. The reason is in `/v1/branches`.
 #[utoipa::path(get, path = "/readyz", tag = "machines", security(()), responses(
     (status = 200, description = "Some branch serves; the body says which", body = String),
     (status = 503, description = "None does", body = String),

@@ -25,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skerry_book::Command;
 use skerry_branch::api::{Body, Commanded, Reply};
-use skerry_money::{AccountNumber, CustomerNumber, Date};
+use skerry_money::{AccountNumber, Currency, CustomerNumber, Date};
 
 use crate::auth::Caller;
 use crate::bank::rejected;
@@ -109,11 +109,23 @@ pub(crate) async fn command(
     key: Option<&Key>,
     command: Command,
 ) -> Result<Commanded, Problem> {
+    command_in(gateway, caller, (branch, None), digest, key, command).await
+}
+
+/// The same about an account of this currency, in which a refusal gives its figures.
+pub(crate) async fn command_in(
+    gateway: &Gateway,
+    caller: &Caller,
+    (branch, currency): (u16, Option<Currency>),
+    digest: [u8; 16],
+    key: Option<&Key>,
+    command: Command,
+) -> Result<Commanded, Problem> {
     caller.may_in(branch)?;
     let body = Body::Command { command: Box::new(command), key: key.map(Key::boxed) };
     match gateway.bank.ask(branch, caller, digest, body).await? {
         Reply::Command(Ok(commanded)) => Ok(commanded),
-        Reply::Command(Err(rejection)) => Err(rejected(rejection, None, digest)),
+        Reply::Command(Err(rejection)) => Err(rejected(rejection, currency, digest)),
         _ => Err(Problem::numbered(catalogue::INTERNAL)),
     }
 }

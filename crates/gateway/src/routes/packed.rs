@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
+use skerry_book::actor::Role;
 use skerry_book::packed;
 use skerry_branch::api::{Body, Reply};
 use skerry_ledger::Flags;
@@ -32,9 +33,13 @@ pub(super) async fn batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Resul
     if !caller.is_unlimited() {
         check_flags(caller, records)?;
     }
+    if caller.role() == Role::Customer {
+        resolves_nothing(records)?;
+    }
     let first = branch_of(&records[0]);
     if records.iter().all(|record| branch_of(record) == first) {
         // The usual case, and the fast one: the body goes to its branch as it came.
+        is_here(gateway, first, 0)?;
         let results = send_packed(gateway, caller, first, raw.digest, body.clone()).await?;
         return Ok(packed_answer(results));
     }
@@ -57,6 +62,32 @@ fn branch_of(record: &[u8; packed::TRANSFER_LENGTH]) -> u16 {
 
 fn flags_of(record: &[u8; packed::TRANSFER_LENGTH]) -> Flags {
     Flags(u32::from_le_bytes([record[44], record[45], record[46], record[47]]))
+}
+
+/// Whether the record with this index names a branch that this bank has.
+fn is_here(gateway: &Gateway, branch: u16, index: usize) -> Result<(), Problem> {
+    if branch == 0 {
+        return Err(Problem::numbered(DEBIT_MISSING)
+            .detail("the debit account tells the branch, of a post or a void too")
+            .field("debit")
+            .at("transfers", index));
+    }
+    gateway.bank.seat(branch).map(drop).map_err(|problem| problem.field("debit").at("transfers", index))
+}
+
+/// The ledger's number for a transfer without an account to debit.
+const DEBIT_MISSING: u16 = 1041;
+
+/// Customers end holds one by one: whether they may is asked of each.
+fn resolves_nothing(records: &[[u8; packed::TRANSFER_LENGTH]]) -> Result<(), Problem> {
+    let resolve = Flags::POST.with(Flags::VOID);
+    match records.iter().position(|record| flags_of(record).overlaps(resolve)) {
+        None => Ok(()),
+        Some(index) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE)
+            .detail("customers post and void by JSON")
+            .field("flags")
+            .at("transfers", index)),
+    }
 }
 
 /// A token that names its operations must name these too.
@@ -104,7 +135,7 @@ async fn scattered(
             Some(part) => part,
             None => {
                 caller.may_in(branch)?;
-                gateway.bank.seat(branch)?;
+                is_here(gateway, branch, index)?;
                 parts.push((branch, Vec::new(), BytesMut::new()));
                 parts.last_mut().expect("one was just pushed")
             }

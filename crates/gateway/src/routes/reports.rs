@@ -28,6 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct BranchQuery {
     /// The branch; left out, the first one.
@@ -126,10 +127,14 @@ async fn adopt(
             name_zh: product.name_zh.clone(),
         })
         .collect();
+    // Order says nothing; what is there twice stays twice.
+    chart.heads.sort_by_key(|head| head.code);
+    chart.products.sort_by_key(|product| product.number);
     steer(&gateway, &caller, branch, &posted, Command::AdoptChart(Box::new(chart))).await
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct TrialQuery {
     /// The day; left out, the open one.
@@ -241,12 +246,19 @@ fn name_of(chart: &Chart, code: u32) -> String {
     named.or_else(own).unwrap_or_default()
 }
 
+fn name_zh_of(chart: &Chart, code: u32) -> String {
+    let named = chart.head(code).map(|head| head.name_zh.clone());
+    let own = || channel_head(code).map(|(_, name, peer)| format!("{name} {peer:04}"));
+    named.or_else(own).unwrap_or_default()
+}
+
 fn row(branch: u16, line: &BookLine, chart: &Chart) -> TrialLine {
     let before = |total: u128| i128::try_from(total).unwrap_or(i128::MAX);
     TrialLine {
         branch,
         head: line.code,
         name: name_of(chart, line.code),
+        name_zh: name_zh_of(chart, line.code),
         class: line.class.name().to_owned(),
         opening: Money::minor(
             before(line.credits_before).saturating_sub(before(line.debits_before)),

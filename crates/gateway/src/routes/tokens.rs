@@ -40,6 +40,25 @@ fn may_control(caller: &Caller) -> Result<(), Problem> {
     caller.may_beyond_one_customer()
 }
 
+/// A token that could never be used is a mistake of whoever asks for it.
+fn check(gateway: &Shared, wish: &TokenIn) -> Result<(), Problem> {
+    let wrong = |field: &'static str, detail: String| {
+        Err(Problem::numbered(catalogue::TOKEN_INVALID).field(field).detail(detail))
+    };
+    if wish.lifetime_seconds == Some(0) {
+        return wrong("lifetime_seconds", "at least one second".to_owned());
+    }
+    let seats = gateway.bank.seats();
+    match &wish.branches {
+        Some(branches) if branches.is_empty() => wrong("branches", "none is named".to_owned()),
+        Some(branches) => match branches.iter().find(|branch| !seats.contains_key(branch)) {
+            Some(unknown) => wrong("branches", format!("this bank has no branch {unknown}")),
+            None => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
 /// Make a token
 ///
 /// The token is shown this once; only its hash is kept. A maker whose own token is narrowed cannot make a wider one. For
@@ -59,6 +78,7 @@ async fn create(
     may_control(&caller)?;
     let wish = posted.body;
     caller.may_grant(wish.branches.as_deref(), wish.operations.as_deref())?;
+    check(&gateway, &wish)?;
     let new = NewToken {
         principal: wish.principal,
         role: wish.role,
@@ -67,12 +87,13 @@ async fn create(
         operations: wish.operations,
         certificate: wish.certificate,
         lifetime_s: wish.lifetime_seconds,
+        made_by: Some(caller.principal().as_str().to_owned()),
     };
     let made =
         blocking(&gateway, move |gateway| gateway.tokens.create(&new, text::now_us() / 1_000_000)).await?;
     let (token, record) = made;
     tracing::info!(by = caller.principal().as_str(), token = record.id, role = record.role, "token made");
-    let mut response = json(StatusCode::CREATED, &TokenDone { token, record });
+    let mut response = json(StatusCode::CREATED, &TokenDone::of(token, record));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -120,7 +141,10 @@ async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     may_control(&caller)?;
-    let record = blocking(&gateway, move |gateway| gateway.tokens.revoke(&id)).await?;
+    let by = caller.principal();
+    let revoking =
+        move |gateway: &Shared| gateway.tokens.revoke(&id, Some(by.as_str()), text::now_us() / 1_000_000);
+    let record = blocking(&gateway, revoking).await?;
     tracing::info!(by = caller.principal().as_str(), token = record.id, "token revoked");
     Ok(json(StatusCode::OK, &record))
 }

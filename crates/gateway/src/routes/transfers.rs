@@ -6,7 +6,7 @@ use axum::response::Response;
 use skerry_book::actor::Role;
 use skerry_book::derive_id;
 use skerry_branch::api::{Accepted, Asked, Body, Outcome, Reply};
-use skerry_ledger::{AccountRef, Flags, MovedKind};
+use skerry_ledger::{AccountRef, Flags, MovedKind, TransferId};
 use skerry_money::Currency;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,7 +23,7 @@ use crate::problem::{Language, Problem};
 use crate::text;
 use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
 use crate::wire::transfers::{
-    BatchDone, BatchIn, BatchResult, Echo, ResolveIn, Status, TransferDone, TransferIn,
+    BatchDone, BatchIn, BatchResult, Echo, RefusedLine, ResolveIn, Status, TransferDone, TransferIn,
 };
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
@@ -46,7 +46,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
         ("Prefer" = Option<String>, Header, description = "`wait=5`: to another branch, answer when it has ended."),
     ),
     responses(
-        (status = 201, description = "Accepted", body = TransferDone),
+        (status = 201, description = "Accepted; a payment that has arrived in another branch also has the members of 202", body = TransferDone),
         (status = 202, description = "Debited, and on its way to another branch", body = crate::wire::payments::PaymentOut),
         (status = 200, description = "Accepted before: the answer to a retry", body = TransferDone),
         (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
@@ -61,6 +61,7 @@ async fn transfer(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
     }
     let branch = wish.branch()?;
     caller.may_in(branch)?;
+    may_resolve(&gateway, &caller, branch, wish.post.or(wish.void)).await?;
     let id = match (&wish.id, &posted.key) {
         (None, Some(key)) => Some(derived::by_key(&gateway, &caller, branch, key, 0).await?),
         _ => None,
@@ -72,6 +73,27 @@ async fn transfer(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
         sealing.await.map_err(|(_, problem)| problem)?;
     }
     one(&gateway, &caller, branch, (raw.digest, &raw.headers), asked, echo).await
+}
+
+/// Whether the caller may end this hold: customers only those that customers have placed, for with a void of the bank's
+/// they would take back what it has promised to others.
+async fn may_resolve(
+    gateway: &Shared,
+    caller: &Caller,
+    branch: u16,
+    hold: Option<Id>,
+) -> Result<(), Problem> {
+    let Some(Id(hold)) = hold.filter(|_| caller.role() == Role::Customer) else { return Ok(()) };
+    let placed_by = gateway.bank.query(branch, move |seat| match seat.transfer(TransferId(hold))? {
+        Some(found) => Ok(Some(seat.record(found.entry.position)?.actor.role)),
+        None => Ok(None),
+    });
+    match placed_by.await? {
+        // The branch says what is wrong with one that is not there.
+        None | Some(Role::Customer) => Ok(()),
+        Some(_) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE)
+            .detail("the bank has placed this hold: only the bank posts or voids it")),
+    }
 }
 
 async fn one(
@@ -117,9 +139,22 @@ fn named(problem: Problem, flags: Flags) -> Problem {
         "related" if flags.has(Flags::VOID) => "void",
         "related" if flags.has(Flags::REVERSAL) => "reverse",
         "currency" => "amount.currency",
+        "flags" => flag_named(problem.number(), flags),
         _ => return problem,
     };
     problem.field(field)
+}
+
+/// The member of the request that a refusal about flags is about.
+fn flag_named(number: u16, flags: Flags) -> &'static str {
+    match number {
+        1001..=1003 => "linked",
+        1022 => "closing",
+        _ if flags.has(Flags::POST) => "post",
+        _ if flags.has(Flags::VOID) => "void",
+        _ if flags.has(Flags::REVERSAL) => "reverse",
+        _ => "pending",
+    }
 }
 
 fn done(echo: &Echo, branch: u16, accepted: &Accepted) -> TransferDone {
@@ -202,6 +237,7 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
             None => wish.branch().map_err(at)?,
         };
         chain = wish.linked.then_some(branch);
+        may_resolve(gateway, caller, branch, wish.post.or(wish.void)).await.map_err(at)?;
         let id = match (&wish.id, &posted.key) {
             (None, Some(key)) => Some(derived::by_key(gateway, caller, branch, key, index).await?),
             _ => None,
@@ -224,7 +260,8 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
         Ok(done) => BatchResult::Done(done),
         Err(problem) => {
             let problem: Problem = problem;
-            BatchResult::Problem(serde_json::to_value(problem.document(language)).unwrap_or_default())
+            let line = serde_json::to_value(problem.document(language)).unwrap_or_default();
+            BatchResult::Problem(RefusedLine(line))
         }
     };
     let results = results.into_iter().flatten().map(shown).collect();
@@ -425,6 +462,7 @@ async fn deed(
     if caller.role() == Role::Customer {
         // The hold's account is not in the request, so the branch cannot tell whose it is: the path must.
         own_account(gateway, caller, &number).await?;
+        may_resolve(gateway, caller, branch, (deed != Deed::Reverse).then_some(Id(related))).await?;
     }
     let wish = &posted.body;
     if deed != Deed::Post && wish.amount.is_some() {

@@ -189,6 +189,8 @@ pub struct TrialLine {
     pub head: u32,
     /// Its name in English.
     pub name: String,
+    /// Its name in Chinese.
+    pub name_zh: String,
     /// What it counts.
     pub class: String,
     /// Credits less debits before the day.
@@ -390,9 +392,55 @@ pub struct TokenIn {
 pub struct TokenDone {
     /// The token itself, shown this once.
     pub token: String,
-    /// What is kept of it.
-    #[serde(flatten)]
-    pub record: TokenRecord,
+    /// Its public half, by which it is listed and revoked.
+    pub id: String,
+    /// The name under which its holder acts.
+    pub principal: String,
+    /// `operator`, `service`, `auditor` or `customer`.
+    pub role: String,
+    /// The branches it may act on; absent is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branches: Option<Vec<u16>>,
+    /// The only customer it may act for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// What it may do; absent is all that its role allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<Vec<Operation>>,
+    /// SHA-256 of the client certificate it is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// When it was made (RFC 3339).
+    pub created: String,
+    /// When it ends (RFC 3339); absent is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Who made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
+    /// Whether it was taken back: not yet.
+    pub revoked: bool,
+}
+
+impl TokenDone {
+    /// A token with what is kept of it.
+    #[must_use]
+    pub fn of(token: String, record: TokenRecord) -> Self {
+        Self {
+            token,
+            id: record.id,
+            principal: record.principal,
+            role: record.role,
+            branches: record.branches,
+            customer: record.customer,
+            operations: record.operations,
+            certificate: record.certificate,
+            created: record.created,
+            expires: record.expires,
+            made_by: record.made_by,
+            revoked: record.revoked,
+        }
+    }
 }
 
 /// All tokens.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::scalars::{AccountText, Day, Id, Instant, Money, MoneyIn, Party};
 use crate::catalogue;
 use crate::notes::{self, Unshown};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemDocument};
 
 /// The longest reference, in bytes of UTF-8.
 pub const REFERENCE_BYTES_MAX: usize = 140;
@@ -304,7 +304,54 @@ pub enum BatchResult {
     /// Accepted.
     Done(TransferDone),
     /// Refused.
-    Problem(serde_json::Value),
+    Problem(RefusedLine),
+}
+
+/// A problem document as a line of an answer, in the client's language already.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct RefusedLine(pub serde_json::Value);
+
+impl utoipa::PartialSchema for RefusedLine {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        ProblemDocument::<'static>::schema()
+    }
+}
+
+impl ToSchema for RefusedLine {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "ProblemDocument".into()
+    }
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedAs {
+    /// A hold was posted, for `amount`; the rest of it was released.
+    Posted,
+    /// A hold was released.
+    Voided,
+    /// A hold ran out.
+    Expired,
+    /// A payment was refused in the payee's branch and given back.
+    Returned,
+    /// It was reversed.
+    Reversed,
+}
+
+/// What ended a transfer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Ended {
+    /// How.
+    pub status: EndedAs,
+    /// The transfer that did it; absent where the bank itself did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// What was posted, released or given back.
+    pub amount: Money,
+    /// When.
+    pub at: Instant,
 }
 
 /// A transfer as it is in the books.
@@ -335,6 +382,9 @@ pub struct TransferView {
     /// The hold resolved or the transfer reversed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub related: Option<Id>,
+    /// What ended it: the posting, voiding or expiry of a hold, the return of a payment, or a reversal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
     /// For a hold: when it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Instant>,
