@@ -35,10 +35,16 @@ impl std::fmt::Display for Problem {
             write!(f, ", field {field}")?;
         }
         f.write_str(")")?;
-        match &self.detail {
-            Some(detail) => write!(f, ": {detail}"),
-            None => Ok(()),
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
         }
+        // What the next step needs: the digest to propose, or what is there already.
+        for name in ["request", "existing"] {
+            if let Some(text) = self.more.get(name).and_then(serde_json::Value::as_str) {
+                write!(f, "; {name} {text}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod business;
+mod operating;
+
+pub(crate) use operating::{ApprovalCommand, AuditArgs, EventsArgs};
 
 pub(crate) use business::{AccountCommand, CustomerCommand, PaymentCommand, TransferCommand};
 
@@ -26,13 +29,19 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
     /// The bank's address
-    #[arg(long, value_name = "URL", env = "SKERRY_SERVER", default_value = "http://127.0.0.1:7117")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SKERRY_SERVER",
+        default_value = "http://127.0.0.1:7117"
+    )]
     pub(crate) server: String,
     /// File that holds the token; by default `operator.token` in the data folder
-    #[arg(long, value_name = "PATH", env = "SKERRY_TOKEN_FILE")]
+    #[arg(long, global = true, value_name = "PATH", env = "SKERRY_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// PEM file of the certificates to trust, for an https address
-    #[arg(long, value_name = "PATH", env = "SKERRY_CERTIFICATE")]
+    #[arg(long, global = true, value_name = "PATH", env = "SKERRY_CERTIFICATE")]
     pub(crate) certificate: Option<PathBuf>,
 }
 
@@ -118,15 +127,22 @@ pub(crate) enum Command {
     Audit {
         #[command(flatten)]
         remote: Remote,
-        /// Only acts of this principal
-        #[arg(long)]
-        actor: Option<String>,
-        /// Only acts on this account
-        #[arg(long)]
-        account: Option<String>,
-        /// At most this many
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
+        #[command(flatten)]
+        asked: AuditArgs,
+    },
+    /// What happened, in order, to go on from
+    Events {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(flatten)]
+        asked: EventsArgs,
+    },
+    /// Four eyes: what waits for a second principal, and the second principal's word
+    Approval {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: ApprovalCommand,
     },
     /// Take over another core's book from CSV files
     Import(ImportArgs),
@@ -163,7 +179,7 @@ pub(crate) enum Command {
     /// Configuration
     Config {
         #[command(flatten)]
-        local: Local,
+        settings: Settings,
         #[command(subcommand)]
         command: ConfigCommand,
     },
@@ -176,8 +192,9 @@ pub(crate) enum Command {
     Simulate(crate::simulate::SimulateArgs),
 }
 
+/// What flags and the environment say of a bank's settings.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct UpArgs {
+pub(crate) struct Settings {
     #[command(flatten)]
     pub(crate) local: Local,
     /// Address the API listens on
@@ -189,15 +206,21 @@ pub(crate) struct UpArgs {
     /// Serve plain HTTP on an address that is not the loopback
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// What to log: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", env = "SKERRY_LOG")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
     /// Go to the background once it answers; `skerry down` stops it
     #[arg(long)]
     pub(crate) detach: bool,
     /// At the first start, open this many sample customers with accounts
     #[arg(long, value_name = "CUSTOMERS", default_value_t = 0)]
     pub(crate) sample: u32,
-    /// What to log: error, warn, info, debug
-    #[arg(long, value_name = "LEVEL", env = "SKERRY_LOG")]
-    pub(crate) log: Option<String>,
 }
 
 /// A bank by its folder or by its address.
@@ -221,6 +244,37 @@ pub(crate) enum BranchCommand {
         /// Branch number
         branch: u16,
     },
+    /// What needs four eyes and how long the law keeps customers: shown, or set
+    Policy {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// What shall need two principals, such as limits,reversals; `none` for nothing
+        #[arg(long, value_delimiter = ',', requires = "retention_days")]
+        four_eyes: Option<Vec<String>>,
+        /// Days for which erasing is refused after a customer's last account was closed
+        #[arg(long, requires = "four_eyes")]
+        retention_days: Option<u32>,
+    },
+    /// Close the open business day for ever and open this one
+    OpenDay {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// YYYY-MM-DD
+        date: String,
+    },
+    /// End imports: from this day on the branch's own business counts
+    GoLive {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// YYYY-MM-DD
+        date: String,
+    },
     /// Open a sick branch again from its journal
     Reopen {
         #[command(flatten)]
@@ -240,13 +294,13 @@ pub(crate) enum BranchCommand {
     },
     /// Move old segments of a journal to the cold folder (`storage.cold`), where they stay readable
     Archive(crate::archive::ArchiveArgs),
-    /// Copy a branch's journal to a file that `skerry verify` reads
+    /// Copy a branch's journal to a folder that `skerry verify` reads
     Export {
         #[command(flatten)]
         local: Local,
         /// Branch number
         branch: u16,
-        /// The file to write
+        /// The folder to make
         #[arg(long)]
         out: PathBuf,
     },

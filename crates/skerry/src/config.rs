@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use skerry_money::Currency;
 use skerry_proof::{HashAlgorithm, PublicKey, SignatureAlgorithm};
 
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Settings;
 use crate::oidc::Oidc;
 
 /// The whole configuration.
@@ -214,7 +218,28 @@ pub(crate) struct Overrides {
     pub(crate) log: Option<String>,
 }
 
+impl From<&Settings> for Overrides {
+    fn from(said: &Settings) -> Self {
+        Self {
+            data: said.local.data.clone(),
+            listen: said.listen,
+            branches: said.branches,
+            insecure: said.insecure,
+            log: said.log.clone(),
+        }
+    }
+}
+
 impl Config {
+    /// What `said` comes to with its file.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub(crate) fn of(said: &Settings) -> anyhow::Result<Self> {
+        Self::load(said.local.config.as_deref(), Overrides::from(said))
+    }
+
     /// Reads `file` (or `skerry.toml` in the working folder, if it is there), applies `overrides` and checks the whole.
     ///
     /// # Errors
@@ -265,6 +290,7 @@ impl Config {
             "bank.institution must be 1 to 32 letters, digits or hyphens, not {institution:?}"
         );
         range("bank.branches", u64::from(self.bank.branches), 1, 9_999)?;
+        self.check_currencies()?;
         self.offset_minutes()?;
         self.cutoff_minutes()?;
         range("server.connections_max", u64::from(self.server.connections_max), 1, 1_000_000)?;
@@ -279,6 +305,7 @@ impl Config {
         range("branch.snapshot_records", self.branch.snapshot_records, 1_000, 1 << 40)?;
         self.check_evidence()?;
         range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
+        self.log_filter()?;
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
         }
@@ -300,6 +327,53 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// Checks that the files it names can be read here, as a start would.
+    ///
+    /// # Errors
+    ///
+    /// The first key whose file cannot be read.
+    pub(crate) fn check_files(&self) -> anyhow::Result<()> {
+        let server = &self.server;
+        let jwks = self.oidc.as_ref().map(|oidc| &oidc.jwks);
+        let files = [
+            ("server.tls_certificate", server.tls_certificate.as_ref()),
+            ("server.tls_key", server.tls_key.as_ref()),
+            ("server.tls_partners", server.tls_partners.as_ref()),
+            ("evidence.signer.passphrase_file", self.evidence.signer.passphrase_file.as_ref()),
+            ("oidc.jwks", jwks),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path {
+                std::fs::File::open(path)
+                    .with_context(|| format!("{key}: could not read {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_currencies(&self) -> anyhow::Result<()> {
+        match self.bank.currencies.iter().find(|alpha| Currency::from_alpha(alpha).is_none()) {
+            Some(alpha) => bail!("bank.currencies: {alpha:?} is no currency of ISO 4217, such as CNY"),
+            None => Ok(()),
+        }
+    }
+
+    /// What is logged.
+    ///
+    /// # Errors
+    ///
+    /// If it is neither a level nor a filter.
+    pub(crate) fn log_filter(&self) -> anyhow::Result<EnvFilter> {
+        let level = self.log.level.as_str();
+        // A filter's target may have any name, so a misspelt level alone would be taken for one and log nothing.
+        let is_level = matches!(level, "off" | "error" | "warn" | "info" | "debug" | "trace");
+        ensure!(
+            is_level || level.contains(['=', ',', '[']),
+            "log.level must be error, warn, info, debug or a filter such as info,skerry_branch=debug, not {level:?}"
+        );
+        EnvFilter::try_new(level).with_context(|| format!("log.level {level:?} is not a level or filter"))
     }
 
     fn check_evidence(&self) -> anyhow::Result<()> {
@@ -448,6 +522,8 @@ mod tests {
             ("[bank]\ncutoff = \"24:00\"", "bank.cutoff"),
             ("[server]\nbody_bytes_max = 1", "server.body_bytes_max"),
             ("[log]\nformat = \"xml\"", "log.format"),
+            ("[log]\nlevel = \"loud\"", "log.level"),
+            ("[bank]\ncurrencies = [\"CNY\", \"XXQ\"]", "bank.currencies"),
             ("[bank]\ninstitution = \"\"", "bank.institution"),
             ("[evidence]\nhash = \"md5\"", "evidence.hash"),
             ("[evidence]\nsignature = \"rsa\"", "evidence.signature"),
@@ -458,6 +534,14 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_named_by_their_key() {
+        let config = parse("[server]\ntls_certificate = \"/none/a.pem\"\ntls_key = \"/none/a.key\"").unwrap();
+        let error = config.check_files().unwrap_err().to_string();
+        assert!(error.contains("server.tls_certificate"), "{error}");
+        Config::default().check_files().unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod import;
 mod keys;
 mod offline;
 mod oidc;
+mod operating;
 mod output;
 mod remote;
 mod sample;
@@ -57,13 +58,22 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             remote::trial_balance(&remote, date.as_deref(), by_value, branch, json)?;
         }
         Command::Chart(remote) => remote::show(&remote, "/v1/chart", json)?,
-        Command::Audit { remote, actor, account, limit } => {
-            remote::audit(&remote, actor.as_deref(), account.as_deref(), limit, json)?;
-        }
+        Command::Audit { remote, asked } => operating::audit(&remote, &asked, json)?,
+        Command::Events { remote, asked } => operating::events(&remote, &asked, json)?,
+        Command::Approval { remote, command } => operating::approval(&remote, command, json)?,
         Command::Branch { command } => match command {
             BranchCommand::List(remote) => remote::show(&remote, "/v1/branches", json)?,
             BranchCommand::Channels { remote, branch } => {
                 remote::show(&remote, &format!("/v1/branches/{branch}/channels"), json)?;
+            }
+            BranchCommand::Policy { remote, branch, four_eyes, retention_days } => {
+                operating::policy(&remote, branch, four_eyes.zip(retention_days), json)?;
+            }
+            BranchCommand::OpenDay { remote, branch, date } => {
+                operating::open_day(&remote, branch, &date, json)?;
+            }
+            BranchCommand::GoLive { remote, branch, date } => {
+                operating::go_live(&remote, branch, &date, json)?;
             }
             BranchCommand::Reopen { remote, branch } => remote::reopen_branch(&remote, branch, json)?,
             BranchCommand::DeclareLoss { local, branch, position } => {
@@ -79,11 +89,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => offline::backup(&args, json)?,
         Command::Restore(args) => offline::restore(&args, json)?,
         Command::Cost { remote, prices } => remote::cost(&remote, &prices, json)?,
-        Command::Config { local, command } => {
-            let overrides = config::Overrides { data: local.data, ..Default::default() };
-            let config = config::Config::load(local.config.as_deref(), overrides)?;
+        Command::Config { settings, command } => {
+            let config = config::Config::of(&settings)?;
             match command {
-                ConfigCommand::Check => eprintln!("the configuration is valid"),
+                ConfigCommand::Check => {
+                    config.check_files()?;
+                    eprintln!("the configuration is valid");
+                }
                 ConfigCommand::Show if json => println!("{}", serde_json::to_string_pretty(&config)?),
                 ConfigCommand::Show => print!("{}", toml::to_string(&config)?),
             }

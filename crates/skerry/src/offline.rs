@@ -100,6 +100,16 @@ fn verify_receipt(path: &Path, given: Option<PublicKey>) -> anyhow::Result<Value
     let standing = receipt.verify(&keys)?;
     let checkpoint = &receipt.checkpoint.checkpoint;
     let shown = record(&receipt)?;
+    let proven = [
+        ("id", shown["id"].clone()),
+        ("branch", json!(checkpoint.branch)),
+        ("position", json!(receipt.position)),
+    ];
+    for (name, proven) in proven {
+        if let Some(said) = label.get(name) {
+            ensure!(*said == proven, "the file says {name} {said}, its receipt proves {proven}");
+        }
+    }
     Ok(json!({
         "valid": true,
         "status": standing.to_string(),

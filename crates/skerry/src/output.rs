@@ -18,15 +18,17 @@ pub(crate) fn print(value: &Value, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The list in an answer: itself, or its one member that is a list.
+/// What an answer may say beside its list without being about anything else.
+const PAGING: [&str; 3] = ["next", "previous", "as_of"];
+
+/// The list in an answer: itself, or the one member that it is about.
 fn rows(value: &Value) -> Option<&Vec<Value>> {
     if let Value::Array(list) = value {
         return Some(list);
     }
-    let object = value.as_object()?;
-    let mut lists = object.values().filter_map(Value::as_array);
-    let only = lists.next()?;
-    (lists.next().is_none() && !object.contains_key("id") && !object.contains_key("number")).then_some(only)
+    let mut members = value.as_object()?.iter().filter(|(name, _)| !PAGING.contains(&name.as_str()));
+    let (_, only) = members.next()?;
+    if members.next().is_none() { only.as_array() } else { None }
 }
 
 /// Money as `12.34 CNY`, lists and objects compactly, the rest as it is.
@@ -85,5 +87,27 @@ fn table(list: &[Value]) {
         let padded: Vec<String> =
             line.iter().zip(&widths).map(|(text, width)| format!("{text:width$}", width = *width)).collect();
         println!("{}", padded.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_page_is_its_list_and_what_says_more_is_not() {
+        let list = json!([{"a": 1}]);
+        assert!(rows(&list).is_some());
+        assert!(rows(&json!({"entries": list, "next": "7", "as_of": 9})).is_some());
+        assert!(rows(&json!({"status": "ok", "machine": "a", "branches": list})).is_none());
+        assert!(rows(&json!({"branch": 1, "rotations": []})).is_none());
+    }
+
+    #[test]
+    fn members_stay_in_the_order_of_the_answer() {
+        let answer: Value = serde_json::from_str(r#"{"head": 1001, "name": "Cash", "branch": 1}"#).unwrap();
+        let names: Vec<&String> = answer.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["head", "name", "branch"]);
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn show(remote: &Remote, path: &str, json: bool) -> anyhow::Result<()
     print(&answer, json)
 }
 
-fn send(
+pub(crate) fn send(
     remote: &Remote,
     method: Method,
     path: &str,
@@ -145,19 +145,45 @@ fn random_u64() -> u64 {
 pub(crate) fn customer(remote: &Remote, command: CustomerCommand, json: bool) -> anyhow::Result<()> {
     match command {
         CustomerCommand::Create { name, document, branch, key } => {
-            let (kind, number) =
-                document.split_once(':').context("a document is KIND:NUMBER, as passport:123")?;
-            let mut body = json!({"name": name, "document": {"kind": kind, "number": number}});
+            let mut body = json!({"name": name, "document": document_of(&document)?});
             if let Some(branch) = branch {
                 body["branch"] = Value::from(branch);
             }
             send(remote, Method::POST, "/v1/customers", key.as_deref(), &body, json)
         }
         CustomerCommand::Show { id } => show(remote, &format!("/v1/customers/{id}"), json),
+        CustomerCommand::Change { id, name, document } => {
+            let mut body = Map::new();
+            if let Some(name) = name {
+                body.insert("name".to_owned(), Value::from(name));
+            }
+            if let Some(document) = document {
+                body.insert("document".to_owned(), document_of(&document)?);
+            }
+            let body = Value::Object(body);
+            send(remote, Method::PATCH, &format!("/v1/customers/{}", escape(&id)), None, &body, json)
+        }
+        CustomerCommand::Accounts { id, limit, cursor } => {
+            let query = [("limit", Some(limit.to_string())), ("cursor", cursor)];
+            show(remote, &with_query(&format!("/v1/customers/{}/accounts", escape(&id)), &query), json)
+        }
         CustomerCommand::Erase { id } => {
             send(remote, Method::DELETE, &format!("/v1/customers/{id}"), None, &json!({}), json)
         }
     }
+}
+
+/// `KIND:NUMBER` as requests say it.
+fn document_of(text: &str) -> anyhow::Result<Value> {
+    let (kind, number) = text.split_once(':').context("a document is KIND:NUMBER, as passport:123")?;
+    Ok(json!({"kind": kind, "number": number}))
+}
+
+/// A path with those parameters that have a value.
+pub(crate) fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let said = parameters.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+    let said: Vec<String> = said.map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    if said.is_empty() { path.to_owned() } else { format!("{path}?{}", said.join("&")) }
 }
 
 /// `skerry account …`
@@ -232,7 +258,7 @@ pub(crate) fn account(remote: &Remote, command: AccountCommand, json: bool) -> a
     }
 }
 
-/// `skerry transfer …`
+/// `skerry payment …`
 pub(crate) fn payment(remote: &Remote, command: &PaymentCommand, json: bool) -> anyhow::Result<()> {
     match command {
         PaymentCommand::Show { id } => show(remote, &format!("/v1/payments/{id}"), json),
@@ -247,6 +273,7 @@ pub(crate) fn payment(remote: &Remote, command: &PaymentCommand, json: bool) -> 
     }
 }
 
+/// `skerry transfer …`
 pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) -> anyhow::Result<()> {
     match command {
         TransferCommand::Create {
@@ -285,6 +312,16 @@ pub(crate) fn transfer(remote: &Remote, command: TransferCommand, json: bool) ->
             let headers: Vec<(&str, &str)> =
                 prefer.iter().map(|prefer| ("prefer", prefer.as_str())).collect();
             send_with(remote, Method::POST, "/v1/transfers", &headers, &body, json)
+        }
+        TransferCommand::Find { branch, reference, code, limit, cursor } => {
+            let query = [
+                ("branch", Some(branch.to_string())),
+                ("reference", reference),
+                ("code", code.map(|code| code.to_string())),
+                ("limit", Some(limit.to_string())),
+                ("cursor", cursor),
+            ];
+            show(remote, &with_query("/v1/transfers", &query), json)
         }
         TransferCommand::Show { number, id } => {
             show(remote, &format!("/v1/accounts/{number}/transfers/{id}"), json)
@@ -356,23 +393,6 @@ pub(crate) fn trial_balance(
     }
     if let Some(branch) = branch {
         path.push_str(&format!("&branch={branch}"));
-    }
-    show(remote, &path, json)
-}
-
-/// `skerry audit`
-pub(crate) fn audit(
-    remote: &Remote,
-    actor: Option<&str>,
-    account: Option<&str>,
-    limit: u32,
-    json: bool,
-) -> anyhow::Result<()> {
-    let mut path = format!("/v1/audit?limit={limit}");
-    for (name, value) in [("actor", actor), ("account", account)] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", escape(value)));
-        }
     }
     show(remote, &path, json)
 }

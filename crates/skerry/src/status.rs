@@ -94,8 +94,8 @@ impl Prices {
             "traffic_so_far": round(traffic),
             "disk_month": round(disk_month),
             "memory_month": round(memory_month),
-            "accounts": accounts,
-            "transfers": transfers,
+            "accounts": meters["totals"]["accounts"],
+            "transfers": meters["totals"]["transfers"],
         }))
     }
 }

@@ -23,6 +23,7 @@ use crate::output::print;
 pub(crate) fn run(data: &Path, command: TokenCommand, json: bool) -> anyhow::Result<()> {
     ensure!(data.join(IDENTITY_FILE).exists(), "{} is not the data folder of a bank", data.display());
     let store = TokenStore::open(&data.join(TOKENS_FILE))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let answer = match command {
         TokenCommand::Create { principal, role, days, branch, customer, operations } => {
             let new = NewToken {
@@ -33,15 +34,15 @@ pub(crate) fn run(data: &Path, command: TokenCommand, json: bool) -> anyhow::Res
                 operations: allowed(&operations)?,
                 certificate: None,
                 lifetime_s: Some(u64::from(days) * 86_400),
+                made_by: None,
             };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
             let (token, record) = store.create(&new, now.as_secs())?;
             let mut answer = serde_json::to_value(record)?;
             answer["token"] = token.into();
             answer
         }
         TokenCommand::List => json!({"tokens": store.list()}),
-        TokenCommand::Revoke { id } => serde_json::to_value(store.revoke(&id)?)?,
+        TokenCommand::Revoke { id } => serde_json::to_value(store.revoke(&id, None, now.as_secs())?)?,
     };
     print(&answer, json)
 }

@@ -3,6 +3,7 @@
 mod descriptors;
 mod detach;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,14 +44,7 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     if args.detach {
         return detach::run(args);
     }
-    let overrides = Overrides {
-        data: args.local.data.clone(),
-        listen: args.listen,
-        branches: args.branches,
-        insecure: args.insecure,
-        log: args.log.clone(),
-    };
-    let config = Config::load(args.local.config.as_deref(), overrides)?;
+    let config = Config::of(&args.settings)?;
     log(&config)?;
     let mut bank = Bank::start(config)?;
     if args.sample > 0 && bank.fresh {
@@ -95,9 +89,11 @@ impl Signals {
 }
 
 fn log(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .with_context(|| format!("log.level {:?} is not a level or filter", config.log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = config.log_filter()?;
+    // In a file colours are noise.
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let done = if config.log.format == "json" {
         builder.json().try_init()
     } else {

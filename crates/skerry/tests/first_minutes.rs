@@ -111,6 +111,110 @@ fn the_commands_of_the_readme_work_as_written() {
     assert!(text.contains("signed, not anchored") && text.contains("69.75"), "{text}");
 }
 
+#[test]
+fn the_commands_of_the_api_page_work_as_written() {
+    let page = include_str!("../../../docs/api.md");
+    let block = page.split("```sh").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = Folder::new("api");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let token = bank.data.join("operator.token");
+    let script = block
+        .replace("http://127.0.0.1:7117", &bank.server)
+        .replace("data/operator.token", &token.display().to_string());
+    let done = Command::new("sh").args(["-euc", &script]).current_dir(&folder.0).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{text}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(text.contains(r#""balance":{"amount":"100.00""#) && !text.contains("/docs/errors/"), "{text}");
+}
+
+/// What a newcomer says on the command line to the bank at `bank`.
+fn said(bank: &Bank, words: &[&str]) -> (bool, String) {
+    let token = bank.data.join("operator.token");
+    let done = Command::new(SKERRY)
+        .args(words)
+        .args(["--server", &bank.server, "--token-file"])
+        .arg(&token)
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.success(), text)
+}
+
+#[test]
+fn four_eyes_need_nothing_but_the_command_line() {
+    let folder = Folder::new("eyes");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let account = block_on(async { open_account(&bank.client(), "Customer 1").await.1 });
+    let policy = ["branch", "policy", "1", "--four-eyes", "limits", "--retention-days", "3653"];
+    assert!(said(&bank, &policy).0);
+    let limits = ["account", "limits", &account, "--floor", "-10.00"];
+    let (done, text) = said(&bank, &limits);
+    assert!(!done && text.contains("needs_approval"), "{text}");
+    let request = text.trim().rsplit(' ').next().unwrap().to_owned();
+    let propose = ["approval", "propose", "--branch", "1", "--request", &request, "--matter", "limits"];
+    assert!(said(&bank, &propose).0, "{text}");
+    let (done, text) =
+        said(&bank, &["--json", "token", "create", "--principal", "second", "--role", "operator"]);
+    let token: Value = serde_json::from_str(&text).unwrap();
+    assert!(done, "{text}");
+    let second = folder.0.join("second.token");
+    std::fs::write(&second, token["token"].as_str().unwrap()).unwrap();
+    let approve = Command::new(SKERRY)
+        .args(["approval", "approve", "1", &request, "--server", &bank.server, "--token-file"])
+        .arg(&second)
+        .output()
+        .unwrap();
+    assert!(approve.status.success(), "{}", String::from_utf8_lossy(&approve.stderr));
+    assert!(said(&bank, &limits).0);
+    let (_, audit) = said(&bank, &["audit", "--approver", "second", "--act", "account.limits_changed"]);
+    assert!(audit.contains("operator") && audit.contains(&account), "{audit}");
+    let (_, status) = said(&bank, &["status"]);
+    assert!(status.starts_with("status") && status.contains("machine"), "{status}");
+}
+
+#[test]
+fn a_receipt_s_file_says_no_more_than_it_proves() {
+    let folder = Folder::new("label");
+    let bank = Bank::start(&folder.data(), &["--branches", "1"]);
+    let receipt: Value = block_on(async {
+        let client = bank.client();
+        let (_, one) = open_account(&client, "Customer 1").await;
+        let id = uuid7();
+        let _: Value = client.post("/v1/transfers", &transfer(&id, "gl:1001", &one, "1.00")).await.unwrap();
+        client.get(&format!("/v1/accounts/gl:1001@0001/transfers/{id}/receipt")).await.unwrap()
+    });
+    let verified = |receipt: &Value| {
+        let file = folder.0.join("receipt.json");
+        std::fs::write(&file, receipt.to_string()).unwrap();
+        Command::new(SKERRY).arg("verify").arg(&file).output().unwrap()
+    };
+    assert!(verified(&receipt).status.success());
+    for (name, other) in [("id", json!(uuid7())), ("position", json!(1)), ("branch", json!(2))] {
+        let mut changed = receipt.clone();
+        changed[name] = other;
+        let answer = verified(&changed);
+        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        assert!(!answer.status.success() && text.contains(name), "{text}");
+    }
+}
+
+#[test]
+fn the_configuration_shown_is_the_one_that_holds() {
+    let folder = Folder::new("shown");
+    let show = Command::new(SKERRY)
+        .args(["config", "show"])
+        .env("SKERRY_LISTEN", "127.0.0.1:9999")
+        .env("SKERRY_BRANCHES", "7")
+        .env("SKERRY_LOG", "debug")
+        .current_dir(&folder.0)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&show.stdout).into_owned();
+    for line in ["listen = \"127.0.0.1:9999\"", "branches = 7", "level = \"debug\""] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
 /// The note of transfer `id` in the statement of `account`, and why it is not shown.
 async fn note_of(client: &skerry_client::Client, account: &str, id: &str) -> (Value, Value) {
     let page: Value = client.get(&format!("/v1/accounts/{account}/entries")).await.unwrap();

@@ -24,6 +24,28 @@ pub(crate) enum CustomerCommand {
         /// Customer id
         id: String,
     },
+    /// Change one; what is left out stays
+    Change {
+        /// Customer id
+        id: String,
+        /// New name
+        #[arg(long)]
+        name: Option<String>,
+        /// New document as KIND:NUMBER
+        #[arg(long, value_name = "KIND:NUMBER")]
+        document: Option<String>,
+    },
+    /// List the accounts of one
+    Accounts {
+        /// Customer id
+        id: String,
+        /// At most this many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        /// Where the page before ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
     /// Erase the personal data of one, for ever
     Erase {
         /// Customer id
@@ -167,7 +189,7 @@ pub(crate) enum TransferCommand {
         #[arg(long)]
         credit: String,
         /// Amount, as 12.34
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         amount: String,
         /// ISO 4217 code
         #[arg(long, default_value = "CNY")]
@@ -196,6 +218,24 @@ pub(crate) enum TransferCommand {
         /// To another branch: wait so many seconds for the end, 30 at most
         #[arg(long, value_name = "SECONDS")]
         wait: Option<u8>,
+    },
+    /// Find those of a branch by reference or code
+    Find {
+        /// Branch number
+        #[arg(long)]
+        branch: u16,
+        /// Reference, whole
+        #[arg(long)]
+        reference: Option<String>,
+        /// Code
+        #[arg(long)]
+        code: Option<u16>,
+        /// At most this many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Where the page before ended
+        #[arg(long)]
+        cursor: Option<String>,
     },
     /// Show one, by its debit account and id
     Show {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::UpArgs;
-use crate::config::{Config, Overrides};
+use crate::config::Config;
 use crate::{folder, remote, sample};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,14 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// What the bank said before it ended; an address that is taken.
 pub(super) fn run(args: &UpArgs) -> anyhow::Result<()> {
-    let overrides = Overrides {
-        data: args.local.data.clone(),
-        listen: args.listen,
-        branches: args.branches,
-        insecure: args.insecure,
-        log: args.log.clone(),
-    };
-    let config = Config::load(args.local.config.as_deref(), overrides)?;
+    let config = Config::of(&args.settings)?;
     let data = &config.storage.data;
     if folder::is_held(data) {
         let server = folder::running_server(data).unwrap_or_else(|| "an unknown address".to_owned());
@@ -45,17 +38,19 @@ pub(super) fn run(args: &UpArgs) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(data).with_context(|| format!("could not make the folder {}", data.display()))?;
     let path = data.join("bank.log");
-    let log = std::fs::File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+    // What the last run said before it ended is needed most after it ended badly.
+    let log = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+    let log = log.with_context(|| format!("could not write {}", path.display()))?;
     let _stale = std::fs::remove_file(data.join("running.json"));
     let mut command = Command::new(std::env::current_exe().context("could not find this program")?);
     command.arg("up").arg("--data").arg(data).arg("--listen").arg(config.server.listen.to_string());
-    if let Some(config) = &args.local.config {
+    if let Some(config) = &args.settings.local.config {
         command.arg("--config").arg(config);
     }
-    if let Some(branches) = args.branches {
+    if let Some(branches) = args.settings.branches {
         command.arg("--branches").arg(branches.to_string());
     }
-    if args.insecure {
+    if args.settings.insecure {
         command.arg("--insecure");
     }
     command.arg("--log").arg(&config.log.level);

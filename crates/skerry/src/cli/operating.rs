@@ -1,0 +1,87 @@
+//! What can be said of who did what, and of what takes two to do.
+
+use clap::{Args, Subcommand};
+
+/// Filters of the audit; all of them hold together.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditArgs {
+    /// Only acts of this principal
+    #[arg(long)]
+    pub(crate) actor: Option<String>,
+    /// Only acts that this principal approved
+    #[arg(long)]
+    pub(crate) approver: Option<String>,
+    /// Only acts on this account
+    #[arg(long)]
+    pub(crate) account: Option<String>,
+    /// Only this kind, such as account.frozen, or transfer for all of them
+    #[arg(long)]
+    pub(crate) act: Option<String>,
+    /// Only what this request did, by its digest
+    #[arg(long)]
+    pub(crate) request: Option<String>,
+    /// At or after this time (RFC 3339)
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// At or before this time
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// One branch only
+    #[arg(long)]
+    pub(crate) branch: Option<u16>,
+    /// At most this many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// Where the page before ended
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+}
+
+/// Which events, and from where on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EventsArgs {
+    /// Where the page before ended, or `now`
+    #[arg(long)]
+    pub(crate) after: Option<String>,
+    /// One branch only
+    #[arg(long)]
+    pub(crate) branch: Option<u16>,
+    /// Only this type, such as skerry.transfer.posted
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalCommand {
+    /// All proposals that stand
+    List,
+    /// Propose a request that was refused with `needs_approval`
+    Propose {
+        /// Branch number
+        #[arg(long)]
+        branch: u16,
+        /// The digest that the refusal named
+        #[arg(long)]
+        request: String,
+        /// What it is about, such as limits
+        #[arg(long)]
+        matter: String,
+    },
+    /// Approve what another principal proposed
+    Approve {
+        /// Branch number
+        branch: u16,
+        /// The digest, as `list` shows it
+        request: String,
+    },
+    /// Decline or withdraw a proposal
+    End {
+        /// Branch number
+        branch: u16,
+        /// The digest, as `list` shows it
+        request: String,
+    },
+}

@@ -1,0 +1,82 @@
+//! The commands of operators and auditors to a running bank: audit, events, four eyes, a branch's policy and days.
+
+use hyper::Method;
+use serde_json::json;
+
+use crate::cli::{ApprovalCommand, AuditArgs, EventsArgs, Remote};
+use crate::remote::{escape, send, show, with_query};
+
+/// `skerry audit`
+///
+/// # Errors
+///
+/// What the bank or the way there says; so for all of these.
+pub(crate) fn audit(remote: &Remote, asked: &AuditArgs, json: bool) -> anyhow::Result<()> {
+    let query = [
+        ("limit", Some(asked.limit.to_string())),
+        ("actor", asked.actor.clone()),
+        ("approver", asked.approver.clone()),
+        ("account", asked.account.clone()),
+        ("act", asked.act.clone()),
+        ("request", asked.request.clone()),
+        ("from", asked.from.clone()),
+        ("to", asked.to.clone()),
+        ("branch", asked.branch.map(|branch| branch.to_string())),
+        ("cursor", asked.cursor.clone()),
+    ];
+    show(remote, &with_query("/v1/audit", &query), json)
+}
+
+/// `skerry events`
+pub(crate) fn events(remote: &Remote, asked: &EventsArgs, json: bool) -> anyhow::Result<()> {
+    let query = [
+        ("limit", Some(asked.limit.to_string())),
+        ("after", asked.after.clone()),
+        ("branch", asked.branch.map(|branch| branch.to_string())),
+        ("type", asked.kind.clone()),
+    ];
+    show(remote, &with_query("/v1/events", &query), json)
+}
+
+/// `skerry approval …`
+pub(crate) fn approval(remote: &Remote, command: ApprovalCommand, json: bool) -> anyhow::Result<()> {
+    let at = |branch: u16, request: &str| format!("/v1/approvals/{branch}/{}", escape(request));
+    match command {
+        ApprovalCommand::List => show(remote, "/v1/approvals", json),
+        ApprovalCommand::Propose { branch, request, matter } => {
+            let body = json!({"branch": branch, "request": request, "matter": matter});
+            send(remote, Method::POST, "/v1/approvals", None, &body, json)
+        }
+        ApprovalCommand::Approve { branch, request } => {
+            let path = format!("{}/approve", at(branch, &request));
+            send(remote, Method::POST, &path, None, &json!({}), json)
+        }
+        ApprovalCommand::End { branch, request } => {
+            send(remote, Method::DELETE, &at(branch, &request), None, &json!({}), json)
+        }
+    }
+}
+
+/// `skerry branch policy`: shown, or set to these matters and days.
+pub(crate) fn policy(
+    remote: &Remote,
+    branch: u16,
+    set: Option<(Vec<String>, u32)>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let path = format!("/v1/branches/{branch}/policy");
+    let Some((mut four_eyes, retention_days)) = set else { return show(remote, &path, json) };
+    four_eyes.retain(|matter| matter != "none");
+    let body = json!({"four_eyes": four_eyes, "retention_days": retention_days});
+    send(remote, Method::PUT, &path, None, &body, json)
+}
+
+/// `skerry branch open-day`
+pub(crate) fn open_day(remote: &Remote, branch: u16, date: &str, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::POST, &format!("/v1/branches/{branch}/days"), None, &json!({"date": date}), json)
+}
+
+/// `skerry branch go-live`
+pub(crate) fn go_live(remote: &Remote, branch: u16, date: &str, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::POST, &format!("/v1/branches/{branch}/go-live"), None, &json!({"date": date}), json)
+}
