@@ -28,6 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct StatementQuery {
     /// `camt.053` (default: closed days only, to which nothing is added any more) or `camt.052` (the open day too).
