@@ -140,8 +140,12 @@ pub(crate) fn head_after(header: &BatchHeader, hash: Hash) -> Head {
     Head { position: Position(header.end_position()), batch: header.batch.saturating_add(1), hash }
 }
 
-/// Whether a batch with `header` continues `head`; else in which way it does not.
-pub(crate) fn continues(head: &Head, header: &BatchHeader) -> Result<(), &'static str> {
+/// Whether a batch with `header` continues `head`.
+///
+/// # Errors
+///
+/// In which way it does not.
+pub fn continues(head: &Head, header: &BatchHeader) -> Result<(), &'static str> {
     if header.batch != head.batch {
         return Err("its number is not the next one");
     }
@@ -177,7 +181,8 @@ pub(crate) fn check_header(
 }
 
 /// The name that a batch's own fault has when its bytes come from storage.
-pub(crate) fn damage_of(error: BatchError) -> DamageKind {
+#[must_use]
+pub fn damage_of(error: BatchError) -> DamageKind {
     match error {
         BatchError::Format(number) => DamageKind::UnknownFormat(number),
         BatchError::RecordRoot => DamageKind::Root,

@@ -122,6 +122,7 @@ pub fn check_contract<S: JournalStore>(mut fresh: impl FnMut() -> S) {
     refuses_what_does_not_continue(&fresh());
     is_busy_within_bounds(&fresh());
     has_one_writer(&fresh());
+    a_replaced_owner_adds_nothing(&fresh());
     reads_by_position(&fresh());
     readers_go_on_beside_the_writer(&fresh());
     archives(&fresh());
@@ -239,6 +240,32 @@ fn has_one_writer<S: JournalStore>(store: &S) {
             assert_eq!(journal.head().batch, 2);
         }
     }
+}
+
+/// What an older owner had on its way when it was replaced is found by the newer one, or never comes to be.
+fn a_replaced_owner_adds_nothing<S: JournalStore>(store: &S) {
+    let mut older = open(store);
+    append_all(&mut older, &[2]);
+    while older.in_flight() < 2 {
+        let batch = sample_batch(BRANCH, older.epoch(), &older.taken(), 3, 1);
+        if older.append(batch).is_err() {
+            break;
+        }
+    }
+    // Where an older owner keeps newer ones out, nothing of this can happen.
+    let Ok(Opened { mut journal, recovery }) = store.open() else { return };
+    let found = recovery.head;
+    for told in settle(&mut older) {
+        match told {
+            Ok(appended) => assert!(appended.head.position <= found.position, "told, but not found"),
+            Err(fault) => assert_eq!(fault.kind, AppendFaultKind::Fenced),
+        }
+    }
+    assert_eq!(journal.head(), found);
+    append_all(&mut journal, &[1]);
+    let batches = journal.reader().read(Position(0), usize::MAX).expect("a good journal");
+    assert_eq!(batches.len() as u64, found.batch + 1);
+    assert_eq!(batches.last().map(|last| last.header().epoch), Some(journal.epoch()));
 }
 
 fn reads_by_position<S: JournalStore>(store: &S) {

@@ -107,6 +107,30 @@ pub enum OpenError {
     /// The stored bytes are damaged. Nothing was changed.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The journal ends before what it once told durable, or has other content there: a server that lost data, or an old copy.
+    #[error(
+        "journal_rewound: the journal in {place} ends at position {journal}, but was durable to position {position}{}; \
+         `skerry branch declare-loss` opens it without what is lost",
+        if *.disagrees { " with another hash there" } else { "" }
+    )]
+    Rewound {
+        /// Where it is.
+        place: String,
+        /// Where it ends.
+        journal: u64,
+        /// The place that is missing or different.
+        position: u64,
+        /// Whether it reaches that place with other content.
+        disagrees: bool,
+    },
+    /// What keeps the journal cannot be reached, or not safely, at the moment: opening may succeed later.
+    #[error("journal in {place} cannot be opened now")]
+    Away {
+        /// Where it is.
+        place: String,
+        /// Why.
+        source: StorageError,
+    },
     /// The machine gave no thread.
     #[error("could not start a thread for the journal")]
     Thread {

@@ -29,7 +29,7 @@ pub mod contract;
 pub mod coverage;
 pub mod error;
 mod local;
-mod mark;
+pub mod mark;
 mod memory;
 pub mod seam;
 mod segment;
@@ -40,7 +40,7 @@ pub use batch::{BatchView, SealedBatch, StoredRecord};
 pub use error::{
     AppendErrorKind, AppendFault, AppendFaultKind, ArchiveError, Damage, DamageKind, OpenError, ReadError,
 };
-pub use local::{LocalJournal, LocalOptions, LocalReader, LocalStore, Mode};
+pub use local::{Lane, LocalJournal, LocalOptions, LocalReader, LocalStore, Mode, Shelf, export_from};
 pub use memory::{MemoryJournal, MemoryReader, MemoryStore};
 pub use seam::{
     Appended, Head, Journal, JournalReader, JournalStats, JournalStore, Opened, Position, Recovery, Shelved,

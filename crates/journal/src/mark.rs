@@ -22,20 +22,20 @@ const SLOTS: u64 = 2;
 
 /// What a slot says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Mark {
+pub struct Mark {
     /// Counts writes; the higher readable slot counts.
     sequence: u64,
     /// The epoch of the last owner.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// Everything before this was durable when the slot was written.
-    pub(crate) durable: Head,
+    pub durable: Head,
     /// Everything before this was archived.
-    pub(crate) start: Head,
+    pub start: Head,
 }
 
 /// The file, open for writing.
 #[derive(Debug)]
-pub(crate) struct MarkFile<F> {
+pub struct MarkFile<F> {
     file: Arc<F>,
     last: Mark,
     branch: u16,
@@ -79,11 +79,7 @@ impl Mark {
 /// # Errors
 ///
 /// [`DamageKind::Mark`] if it has been written twice or more and neither slot is readable, and `must_be_readable`.
-pub(crate) fn read<S: Storage>(
-    storage: &S,
-    branch: u16,
-    must_be_readable: bool,
-) -> Result<Option<Mark>, OpenError> {
+pub fn read<S: Storage>(storage: &S, branch: u16, must_be_readable: bool) -> Result<Option<Mark>, OpenError> {
     let place = storage.place();
     let bytes = match read_whole(storage, MARK_FILE) {
         Ok(bytes) => bytes,
@@ -113,7 +109,11 @@ pub(crate) fn read<S: Storage>(
 
 impl<F: StorageFile> MarkFile<F> {
     /// Opens the file for writing, or makes it; `last` is what [`read`] found.
-    pub(crate) fn open<S: Storage<File = F>>(
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal.
+    pub fn open<S: Storage<File = F>>(
         storage: &S,
         branch: u16,
         last: Option<Mark>,
@@ -132,12 +132,17 @@ impl<F: StorageFile> MarkFile<F> {
     }
 
     /// What was written last.
-    pub(crate) fn last(&self) -> Mark {
+    #[must_use]
+    pub fn last(&self) -> Mark {
         self.last
     }
 
     /// Writes the next slot, durably.
-    pub(crate) fn write(&mut self, mut mark: Mark) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal; the slot before still stands.
+    pub fn write(&mut self, mut mark: Mark) -> Result<(), StorageError> {
         mark.sequence = self.last.sequence + 1;
         self.file.write_at((mark.sequence % SLOTS) * SECTOR, &mark.encode(self.branch))?;
         self.file.sync_data()?;

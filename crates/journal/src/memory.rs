@@ -19,6 +19,8 @@ struct World {
     epoch: u64,
     start: Head,
     head: Head,
+    /// The end of what was told durable.
+    told: Head,
     batches: VecDeque<Arc<SealedBatch>>,
     /// The archive, from the beginning of all.
     cold: Vec<Arc<SealedBatch>>,
@@ -31,6 +33,7 @@ struct World {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     world: Arc<Mutex<World>>,
+    accept_loss: bool,
 }
 
 /// A journal over it.
@@ -59,6 +62,21 @@ impl MemoryStore {
         self.world().fail_next = Some((kind, durable));
     }
 
+    /// What a standby that is promoted without the last `batches` has: they are gone, whoever was told of them.
+    pub fn lose(&self, batches: usize) {
+        let mut world = self.world();
+        for _ in 0..batches.min(world.batches.len()) {
+            world.batches.pop_back();
+        }
+        world.head = world.batches.back().map_or(world.start, |last| Head::after(last));
+    }
+
+    /// The same batches, to be opened although some that were told are gone.
+    #[must_use]
+    pub fn accepting_loss(&self) -> Self {
+        Self { world: Arc::clone(&self.world), accept_loss: true }
+    }
+
     /// Takes the archive away, or brings it back.
     pub fn take_cold_away(&self, away: bool) {
         self.world().cold_away = away;
@@ -75,6 +93,13 @@ impl JournalStore for MemoryStore {
     fn open(&self) -> Result<Opened<MemoryJournal>, OpenError> {
         let mut world = self.world();
         world.epoch += 1;
+        if self.accept_loss {
+            world.told = world.head;
+        } else if !world.holds(&world.told) {
+            let (journal, position) = (world.head.position.0, world.told.position.0);
+            let disagrees = position <= journal;
+            return Err(OpenError::Rewound { place: "memory".to_owned(), journal, position, disagrees });
+        }
         world.stats = JournalStats::default();
         let recovery = Recovery {
             head: world.head,
@@ -95,6 +120,11 @@ impl JournalStore for MemoryStore {
 }
 
 impl World {
+    /// Whether a batch ends at `place`, or it lies before all that is here.
+    fn holds(&self, place: &Head) -> bool {
+        place.position <= self.start.position || self.batches.iter().any(|batch| Head::after(batch) == *place)
+    }
+
     fn keep(&mut self, batch: &SealedBatch) {
         self.head = Head::after(batch);
         self.batches.push_back(Arc::new(batch.clone()));
@@ -159,7 +189,11 @@ impl Journal for MemoryJournal {
     }
 
     fn poll(&mut self) -> Option<Result<Appended, AppendFault>> {
-        self.finished.pop_front()
+        let news = self.finished.pop_front()?;
+        if let Ok(appended) = &news {
+            self.store.world().told = appended.head;
+        }
+        Some(news)
     }
 
     fn step(&mut self) -> bool {
@@ -202,7 +236,7 @@ impl Journal for MemoryJournal {
 
     fn close(mut self) -> Vec<Result<Appended, AppendFault>> {
         while self.step() {}
-        self.finished.into_iter().collect()
+        std::iter::from_fn(|| self.poll()).collect()
     }
 }
 

@@ -18,6 +18,7 @@
 //! - **J6, no silence**: bytes that are not what was written are an error that names the place.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::batch::{BatchView, SealedBatch, StoredRecord};
 use crate::error::{AppendErrorKind, AppendFault, ArchiveError, OpenError, ReadError};
@@ -112,6 +113,12 @@ pub trait JournalStore: Send {
     ///
     /// See [`OpenError`]. Nothing acknowledged is changed by a failed opening.
     fn open(&self) -> Result<Opened<Self::Journal>, OpenError>;
+
+    /// How long to wait before opening again unasked, after so many attempts in vain since it was last open, where what
+    /// keeps it from opening or appending may pass by itself (a server that is away). `None`: somebody has to order it.
+    fn patience(&self, _attempts: u32) -> Option<Duration> {
+        None
+    }
 }
 
 /// A journal open for appending by one owner.

@@ -19,17 +19,13 @@ pub(super) fn copy_old<S: Storage>(
     let cold = shared.cold().ok_or(ArchiveError::NoCold)?;
     let table = shared.segments();
     let start = table.first().map_or(shared.durable(), |first| first.start());
-    cold.make()?;
-    // An empty folder where the archive should be is a volume that is not mounted: nothing may begin there.
-    if start.position > Position(0) && cold.end_of(Position(start.position.0 - 1))? != start {
-        return Err(cold.away(start.position.0 - 1, None, None).into());
-    }
+    cold.begin(start)?;
     let mut end = start;
     for segment in table.iter().take(most) {
         if !segment.name.sealed || segment.head().position > before {
             break;
         }
-        if cold.has(segment)? {
+        if cold.has(segment.start(), segment.head())? {
             Covered::CopiedBefore.hit();
         } else {
             copy_packed(segment, cold.storage())?;

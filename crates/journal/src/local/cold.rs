@@ -120,18 +120,29 @@ impl<S: Storage> Cold<S> {
         Ok(self.open(first, first)?.start())
     }
 
-    /// Whether a copy of `segment` is there already: a sealed name is only ever given to a whole copy.
-    pub(super) fn has(&self, segment: &Segment<S::File>) -> Result<bool, ArchiveError> {
-        let first = segment.start().position.0;
+    /// Whether a copy of what lies between `start` and `head` is there already: a sealed name is only ever given to a whole
+    /// copy.
+    pub(super) fn has(&self, start: Head, head: Head) -> Result<bool, ArchiveError> {
+        let first = start.position.0;
         self.look(first)?;
         if self.known().firsts.binary_search(&first).is_err() {
             return Ok(false);
         }
         let there = Segment::open_sealed(&self.storage, name(first), Some(self.branch))?;
-        if (there.start(), there.head()) == (segment.start(), segment.head()) {
+        if (there.start(), there.head()) == (start, head) {
             return Ok(true);
         }
         Err(ArchiveError::Clash { file: there.path })
+    }
+
+    /// Makes ready to take what begins at `start`. An empty folder where the archive should be is a volume that is not
+    /// mounted: nothing may begin there.
+    pub(super) fn begin(&self, start: Head) -> Result<(), ArchiveError> {
+        self.make()?;
+        if start.position > Position(0) && self.end_of(Position(start.position.0 - 1))? != start {
+            return Err(self.away(start.position.0 - 1, None, None).into());
+        }
+        Ok(())
     }
 
     /// The last segment known to begin at or before `position`.

@@ -24,8 +24,9 @@ struct State {
     wake: Option<Arc<Wake>>,
 }
 
+/// Batches on their way to be written, and what became of them; for implementations of the seam. Shared by owner and writer.
 #[derive(Default)]
-pub(crate) struct Lane {
+pub struct Lane {
     state: Mutex<State>,
     work: Condvar,
     news: Condvar,
@@ -49,7 +50,8 @@ enum Work {
 }
 
 impl Lane {
-    pub(crate) fn submit(&self, batch: SealedBatch) {
+    /// Takes a batch; the owner has checked that it continues and that there is room.
+    pub fn submit(&self, batch: SealedBatch) {
         let mut state = self.state();
         state.waiting.push_back(batch);
         state.in_flight += 1;
@@ -57,32 +59,38 @@ impl Lane {
         self.work.notify_one();
     }
 
-    pub(crate) fn poll(&self) -> Option<Outcome> {
+    /// The next thing that happened, for [`Journal::poll`](crate::Journal::poll).
+    pub fn poll(&self) -> Option<Outcome> {
         let mut state = self.state();
         let outcome = state.finished.pop_front()?;
         state.in_flight = if outcome.is_ok() { state.in_flight.saturating_sub(1) } else { 0 };
         Some(outcome)
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
+    /// How many batches are taken and not yet told.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
         self.state().in_flight
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
+    /// Whether a batch has failed: nothing more may be submitted.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
         self.state().failed
     }
 
-    pub(crate) fn set_wake(&self, wake: Wake) {
+    /// Asks to be woken whenever there is something to poll.
+    pub fn set_wake(&self, wake: Wake) {
         self.state().wake = Some(Arc::new(wake));
     }
 
     /// The next batch to write.
-    pub(crate) fn take(&self) -> Option<SealedBatch> {
+    pub fn take(&self) -> Option<SealedBatch> {
         self.state().waiting.pop_front()
     }
 
     /// Tells what became of it.
-    pub(crate) fn finish(&self, outcome: Outcome) {
+    pub fn finish(&self, outcome: Outcome) {
         let mut state = self.state();
         if outcome.is_err() {
             state.failed = true;
@@ -101,9 +109,15 @@ impl Lane {
     }
 
     /// Lets [`Lane::run`] end once nothing is waiting.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.state().stop = true;
         self.work.notify_all();
+    }
+
+    /// Whether [`stop`](Self::stop) was said.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.state().stop
     }
 
     pub(crate) fn wait_finished(&self, timeout: Duration) {

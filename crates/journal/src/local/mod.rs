@@ -15,6 +15,7 @@ mod open;
 mod reader;
 mod scan;
 mod seal;
+mod shelf;
 mod survey;
 mod writer;
 
@@ -28,9 +29,10 @@ use crate::error::{AppendErrorKind, AppendFault, ArchiveError, OpenError};
 use crate::seam::{Appended, Head, Journal, JournalStats, JournalStore, Opened, Position, Shelved, Wake};
 use crate::segment::Segment;
 use crate::storage::Storage;
-use lane::Lane;
+pub use lane::Lane;
 pub use reader::LocalReader;
 use reader::Shared;
+pub use shelf::{Shelf, export_from};
 use writer::Writer;
 
 /// Who does the writing.

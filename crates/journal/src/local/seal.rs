@@ -70,29 +70,59 @@ pub(super) fn copy_packed<F: StorageFile, T: Storage>(
     segment: &Arc<Segment<F>>,
     target: &T,
 ) -> Result<Head, ReadError> {
-    let name = sealed_name(&segment.name).format();
-    let draft = format!("{name}.tmp");
-    remove_if_there(target, &draft)?;
-    let file = target.create(&draft)?;
-    let layout = Layout::Packed;
-    let mut writing = Copy { file, offset: 0, buffer: Vec::new() };
-    writing.put(&SegmentHeader { layout, ..segment.header }.encode())?;
-    let mut footer = Footer { data_end: 0, head: segment.start(), index: SparseIndex::default() };
+    let header = SegmentHeader { layout: Layout::Packed, ..segment.header };
+    let mut packing = Packing::begin(target, header)?;
     let mut walk = Walk::new(Arc::clone(segment), segment.layout().data_start(), Some(segment.start()));
     let mut scratch = Vec::new();
     while !walk.is_at_end() {
         let (segment, found, bytes) = walk.step()?;
         super::scan::verify(segment, found.offset, &found.header, bytes, &mut scratch)?;
-        footer.index.offer(found.header.first_position, writing.end());
-        footer.head = crate::batch::head_after(&found.header, found.hash);
-        writing.put(bytes)?;
+        packing.put(
+            crate::batch::head_after(&found.header, found.hash),
+            found.header.first_position,
+            bytes,
+        )?;
     }
-    footer.data_end = writing.end();
-    writing.put(&footer.encode())?;
-    writing.finish()?;
-    target.rename(&draft, &name)?;
-    target.sync_dir()?;
-    Ok(footer.head)
+    Ok(packing.end()?)
+}
+
+/// A packed, sealed file while it is being written: whole and durable before it takes its name.
+pub(super) struct Packing<'a, T: Storage> {
+    target: &'a T,
+    name: String,
+    draft: String,
+    writing: Copy<T::File>,
+    footer: Footer,
+}
+
+impl<'a, T: Storage> Packing<'a, T> {
+    pub(super) fn begin(target: &'a T, header: SegmentHeader) -> Result<Self, StorageError> {
+        let name = SegmentName { first_position: header.start.position.0, sealed: true }.format();
+        let draft = format!("{name}.tmp");
+        remove_if_there(target, &draft)?;
+        let file = target.create(&draft)?;
+        let mut writing = Copy { file, offset: 0, buffer: Vec::new() };
+        writing.put(&header.encode())?;
+        let footer = Footer { data_end: 0, head: header.start, index: SparseIndex::default() };
+        Ok(Self { target, name, draft, writing, footer })
+    }
+
+    /// Puts a batch that was checked; `after` is the place after it.
+    pub(super) fn put(&mut self, after: Head, first_position: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.footer.index.offer(first_position, self.writing.end());
+        self.footer.head = after;
+        self.writing.put(bytes)
+    }
+
+    /// Returns where the batches end.
+    pub(super) fn end(mut self) -> Result<Head, StorageError> {
+        self.footer.data_end = self.writing.end();
+        self.writing.put(&self.footer.encode())?;
+        self.writing.finish()?;
+        self.target.rename(&self.draft, &self.name)?;
+        self.target.sync_dir()?;
+        Ok(self.footer.head)
+    }
 }
 
 struct Copy<F> {
