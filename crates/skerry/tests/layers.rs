@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-directory", &["skerry-journal"]),
     ("skerry-bus", &[]),
     ("skerry-nats", &["skerry-bus"]),
+    ("skerry-postgres", &["skerry-journal", "skerry-proof"]),
     ("skerry-signers", &["skerry-proof"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
     ("skerry-gateway", &["skerry-book", "skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
@@ -34,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-journal",
             "skerry-ledger",
             "skerry-money",
+            "skerry-postgres",
             "skerry-proof",
             "skerry-signers",
             "skerry-sim",
@@ -44,8 +46,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates that must stay free of clocks, files and threads.
 const PURE: &[&str] = &["money", "ledger", "book", "proof"];
 
-/// Where tokio may appear: the gateway, the client, the command line, and the thread that speaks to NATS.
-const TOKIO_ALLOWED: &[&str] = &["skerry-nats", "skerry-gateway", "skerry-client", "skerry"];
+/// Where tokio may appear: the gateway, the client, the command line, and the threads that speak to NATS and PostgreSQL.
+const TOKIO_ALLOWED: &[&str] =
+    &["skerry-nats", "skerry-postgres", "skerry-gateway", "skerry-client", "skerry"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
