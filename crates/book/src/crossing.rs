@@ -4,6 +4,8 @@
 //! holds mean the same as at home. What stays within a branch (chains, balancing, closing, imports, heads of the other
 //! side) is refused with `crosses_branches`.
 
+mod payout;
+
 use alloc::vec::Vec;
 
 use skerry_ledger::{

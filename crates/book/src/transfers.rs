@@ -150,7 +150,7 @@ impl Book {
 
     /// The book's own rules.
     #[inline]
-    fn admit(&self, transfer: &Transfer, sender: &Sender) -> Result<(), Rejection> {
+    pub(crate) fn admit(&self, transfer: &Transfer, sender: &Sender) -> Result<(), Rejection> {
         if self.is_elsewhere(transfer.debit) || self.is_elsewhere(transfer.credit) {
             return Err(Rejection::CrossesBranches);
         }

@@ -59,6 +59,9 @@ pub enum Body {
         /// day; under [`Cause::Import`] it is the institution's and kept for ever.
         key: Option<Box<[u8]>>,
     },
+    /// One debit for many payees: plain transfers of one account, all or none of which are debited. What goes to other
+    /// branches settles or returns each by itself. Answered as [`Transfers`](Self::Transfers).
+    Payout(Vec<Asked>),
     /// A look at the book as it is now.
     Read(Read),
     /// A message of another branch ([`crate::channels::message`]); the bank's own.

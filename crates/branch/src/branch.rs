@@ -468,7 +468,7 @@ pub(crate) fn ask_of(request: &Request) -> Ask {
     use crate::api::Role;
     let (records, bytes) = match &request.body {
         Body::Packed(bytes) => (bytes.len() / skerry_book::packed::TRANSFER_LENGTH, bytes.len()),
-        Body::Transfers(asked) => {
+        Body::Transfers(asked) | Body::Payout(asked) => {
             (asked.len(), asked.iter().map(|one| 160 + one.reference.len() + one.note.len()).sum())
         }
         Body::Command { key, .. } => (COMMAND_RECORDS, 256 + key.as_ref().map_or(0, |key| key.len())),

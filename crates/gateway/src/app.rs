@@ -60,6 +60,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::lookups::router())
         .merge(routes::payments::router())
         .merge(routes::initiations::router())
+        .merge(routes::payouts::router())
         .merge(routes::imports::router())
         .merge(routes::branches::router())
         .merge(routes::channels::router())

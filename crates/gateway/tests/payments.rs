@@ -141,3 +141,34 @@ async fn a_payment_is_reversed_at_its_payers_account_by_the_payees_branch() {
     assert_eq!((&again["id"], &again["repeated"]), (&back["id"], &json!(true)), "once");
     assert_eq!((bank.balance(&ana).await, bank.balance(&ben).await), ("10.00".to_owned(), "1.00".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_payees_are_one_debit_or_none() {
+    let bank = TestBank::new(2);
+    let (ana, ben) = (bank.funded(1, "10.00").await, bank.funded(2, "1.00").await);
+    let near = bank.funded(1, "1.00").await;
+    send(&bank, &transfer(&id(), &ana, &ben, "1.00"), &[WAIT]).await.ok();
+    let payee = |credit: &str, amount: &str| json!({"credit": credit, "amount": {"amount": amount, "currency": "CNY"}});
+    let wages = |payees: Vec<Value>| json!({"id": id(), "debit": ana, "payees": payees});
+    let nobody = "0002000000009997".to_owned();
+    let nobody = format!("{}{:02}", &nobody[..14], 98 - nobody[..14].parse::<u64>().unwrap() * 100 % 97);
+    let body = wages(vec![payee(&ben, "2.00"), payee(&near, "1.50"), payee(&nobody, "0.50")]);
+    let paid = bank.post("/v1/payments", body.clone()).await;
+    assert_eq!(paid.status, StatusCode::ACCEPTED, "{:?}", paid.json());
+    let paid = paid.json();
+    assert_eq!((&paid["amount"]["amount"], &paid["payees"][1]["status"]), (&json!("4.00"), &json!("posted")));
+    for (index, status) in [(0, "settled"), (2, "returned")] {
+        let location = paid["payees"][index]["location"].as_str().unwrap();
+        assert_eq!(ended(&bank, location).await["status"], status);
+    }
+    assert_eq!(bank.balance(&ana).await, "5.50", "what nobody took came back");
+    let again = bank.post("/v1/payments", body).await;
+    assert_eq!((again.status, &again.json()["repeated"]), (StatusCode::OK, &json!(true)));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let refused = wages(vec![payee(&ben, "2.00"), payee(&near, "3.00"), payee(&ben, "1.00")]);
+    let refused = bank.post("/v1/payments", refused).await;
+    assert_eq!(refused.problem(), "insufficient_funds");
+    assert!(refused.json()["field"].as_str().unwrap().starts_with("payees[2]"), "{:?}", refused.json());
+    assert_eq!((bank.balance(&ana).await, bank.balance(&ben).await), ("5.50".to_owned(), "4.00".to_owned()));
+    assert_eq!(bank.post("/v1/payments", wages(Vec::new())).await.problem(), "invalid_field");
+}

@@ -13,6 +13,7 @@
 mod bank;
 mod channels;
 mod commands;
+mod crossing;
 mod marks;
 mod past;
 mod reads;

@@ -116,6 +116,7 @@ impl<J: Journal> Work<J> {
         match &request.body {
             Body::Packed(bytes) => self.packed(&actor, request.scope, bytes),
             Body::Transfers(asked) => self.transfers(&actor, request.scope, asked),
+            Body::Payout(asked) => self.payout(&actor, request.scope, asked),
             Body::Command { command, key } => {
                 Ok(Served::Answer(self.command(&actor, request.scope, command, key.as_deref())))
             }
@@ -157,7 +158,7 @@ impl<J: Journal> Work<J> {
 fn kind_of(body: &Body) -> Kind {
     match body {
         Body::Packed(_) => Kind::Packed,
-        Body::Transfers(_) => Kind::Transfers,
+        Body::Transfers(_) | Body::Payout(_) => Kind::Transfers,
         Body::Command { .. } => Kind::Command,
         Body::Read(_) => Kind::Read,
         Body::Checkpoint | Body::Channel(_) => Kind::Bank,

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use skerry_book::event::Sent;
 use skerry_book::packed::{self, PackedError};
 use skerry_book::record::{self, TransferTailRef};
-use skerry_book::{Actor, Book, Crossing, Event, Rejection, Role, Sender};
+use skerry_book::{Actor, Book, Event, Rejection, Role, Sender};
 use skerry_journal::{Journal, JournalReader};
 use skerry_ledger::{
     AccountRef, Flags, Moved, MovedKind, Rejection as LedgerRejection, Transfer, TransferId,
@@ -26,7 +26,7 @@ pub(crate) const TRANSFERS_MAX: u32 = 8189;
 const WARM: usize = 32;
 
 /// Where the results of a request go, in order.
-trait Results {
+pub(super) trait Results {
     fn accepted(&mut self, position: u64, moved: &Moved);
     fn repeated(&mut self, position: u64, moved: &Moved);
     fn refused(&mut self, rejection: Rejection, position: Option<u64>);
@@ -93,17 +93,17 @@ fn accepted(position: u64, moved: &Moved, repeated: bool) -> Accepted {
 }
 
 /// The request whose transfers are being decided.
-struct Asking<'a> {
-    transfers: &'a [Transfer],
+pub(super) struct Asking<'a> {
+    pub(super) transfers: &'a [Transfer],
     /// Texts by index; empty for a packed request.
     texts: &'a [Asked],
-    sender: Sender,
-    actor: u16,
+    pub(super) sender: Sender,
+    pub(super) actor: u16,
 }
 
 impl Asking<'_> {
     /// The tail of the transfer at `index`, empty if it has none.
-    fn tail(&self, index: usize) -> Vec<u8> {
+    pub(super) fn tail(&self, index: usize) -> Vec<u8> {
         let mut tail = Vec::new();
         if let Some(asked) = self.texts.get(index) {
             TransferTailRef { reference: &asked.reference, note: &asked.note }.encode(&mut tail);
@@ -121,7 +121,7 @@ impl<J: Journal> Work<J> {
             Err(malformed) => Ok(Served::Answer(Reply::Malformed(malformed))),
             Ok(()) => {
                 let results = PackedResults { bytes: Vec::with_capacity(transfers.len() * 32), accepted: 0 };
-                self.decide_all(actor, scope, &transfers, &[], results).map(|decided| match decided {
+                self.decide_all(actor, scope, &transfers, &[], false, results).map(|decided| match decided {
                     Decided::Done(results) => Served::Answer(Reply::Packed(Packed {
                         results: results.bytes.into(),
                         accepted: results.accepted,
@@ -143,6 +143,28 @@ impl<J: Journal> Work<J> {
         scope: Scope,
         asked: &[Asked],
     ) -> Result<Served, Fault> {
+        self.with_texts(actor, scope, asked, false)
+    }
+
+    /// Serves one debit for many payees.
+    pub(super) fn payout(&mut self, actor: &Actor, scope: Scope, asked: &[Asked]) -> Result<Served, Fault> {
+        let payer = asked.first().map(|first| first.transfer.debit);
+        match asked.iter().position(|asked| Some(asked.transfer.debit) != payer) {
+            Some(index) => {
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                Ok(Served::Answer(Reply::Malformed(Malformed::Transfer { index, field: "debit" })))
+            }
+            None => self.with_texts(actor, scope, asked, true),
+        }
+    }
+
+    fn with_texts(
+        &mut self,
+        actor: &Actor,
+        scope: Scope,
+        asked: &[Asked],
+        together: bool,
+    ) -> Result<Served, Fault> {
         if asked.len() > TRANSFERS_MAX as usize {
             return Ok(Served::Answer(Reply::Malformed(Malformed::TooMany { max: TRANSFERS_MAX })));
         }
@@ -157,11 +179,13 @@ impl<J: Journal> Work<J> {
             }
             None => {
                 let results = Vec::with_capacity(asked.len());
-                self.decide_all(actor, scope, &transfers, asked, results).map(|decided| match decided {
-                    Decided::Done(results) => Served::Answer(Reply::Transfers(results)),
-                    Decided::Denied(denied) => Served::Answer(Reply::Denied(denied)),
-                    Decided::Lacks(Lack::Durability) => Served::MustWait,
-                    Decided::Lacks(Lack::Archived(positions)) => Served::Recall(positions),
+                self.decide_all(actor, scope, &transfers, asked, together, results).map(|decided| {
+                    match decided {
+                        Decided::Done(results) => Served::Answer(Reply::Transfers(results)),
+                        Decided::Denied(denied) => Served::Answer(Reply::Denied(denied)),
+                        Decided::Lacks(Lack::Durability) => Served::MustWait,
+                        Decided::Lacks(Lack::Archived(positions)) => Served::Recall(positions),
+                    }
                 })
             }
         };
@@ -175,6 +199,7 @@ impl<J: Journal> Work<J> {
         scope: Scope,
         transfers: &[Transfer],
         texts: &[Asked],
+        together: bool,
         mut results: R,
     ) -> Result<Decided<R>, Fault> {
         if let Some(lack) = lacks(&self.ids, &self.book, &self.reach(), transfers)? {
@@ -193,7 +218,12 @@ impl<J: Journal> Work<J> {
             Ok(sender) => {
                 self.filling.reserve(transfers.len());
                 let actor = self.filling.actor(actor);
-                self.run(&Asking { transfers, texts, sender, actor }, &mut results)?;
+                let asking = Asking { transfers, texts, sender, actor };
+                if together {
+                    self.run_payout(&asking, &mut results)?;
+                } else {
+                    self.run(&asking, &mut results)?;
+                }
             }
         }
         Ok(Decided::Done(results))
@@ -259,59 +289,27 @@ impl<J: Journal> Work<J> {
         fault.into_inner().map_or(Ok(decided), |fault| Err(*fault))
     }
 
-    /// A transfer to another branch: the payer is debited, and it goes out once that is durable.
-    fn run_crossing<R: Results>(
+    /// Answers transfers that are done together or not at all, of which `culprit` was refused with `rejection`.
+    pub(super) fn refuse_all<R: Results>(
         &mut self,
-        index: usize,
-        peer: u16,
+        members: &[Transfer],
+        culprit: usize,
+        rejection: Rejection,
         asking: &Asking<'_>,
         results: &mut R,
     ) -> Result<(), Fault> {
-        let transfer = &asking.transfers[index];
-        if !self.open_heads(transfer, peer, asking, index) {
-            return self.refuse(transfer, Rejection::ChannelBusy { open: 0 }, asking, results);
+        let applied = matches!(rejection, Rejection::Ledger(LedgerRejection::AlreadyApplied));
+        if !applied {
+            crate::coverage::Mark::ChainRefused.hit();
         }
-        let fault = Cell::new(None);
-        let past = self.known(&fault);
-        let decided = self.book.decide_crossing(transfer, peer, &asking.sender, &past);
-        if let Some(fault) = fault.into_inner() {
-            return Err(*fault);
-        }
-        let tail = asking.tail(index);
-        match decided {
-            Ok(Crossing::Moved(moved)) => {
-                let (position, moved) = self.write_with_tail(moved, asking.actor, tail);
-                results.accepted(position, &moved);
-            }
-            Ok(Crossing::Sent(mut sent)) => {
-                if !tail.is_empty() {
-                    sent.moved.flags = sent.moved.flags.with(Flags::TAIL);
-                }
-                let position = self.write_sent(&sent, asking.actor, tail);
-                results.accepted(position, &sent.moved);
-            }
-            Err(rejection) => self.refuse(transfer, rejection, asking, results)?,
+        for (at, transfer) in members.iter().enumerate() {
+            let own = match applied || at == culprit {
+                true => rejection,
+                false => LedgerRejection::LinkedTransferFailed.into(),
+            };
+            self.refuse(transfer, own, asking, results)?;
         }
         Ok(())
-    }
-
-    /// The channel's heads in the payer's currency: opened by the first payment. Returns whether the batch had room.
-    fn open_heads(&mut self, transfer: &Transfer, peer: u16, asking: &Asking<'_>, index: usize) -> bool {
-        let account = match transfer.flags.has(Flags::REVERSAL) {
-            // Of one of these it becomes the payer's, if of any.
-            true => None,
-            false => self.book.account(transfer.debit),
-        };
-        let Some(currency) = account.map(|account| account.currency) else { return true };
-        let heads = self.book.channel_heads(peer, currency, asking.sender.stamp());
-        let rest = asking.transfers.len() - index + heads.len();
-        if !heads.is_empty() && (self.filling.room() as usize) < rest {
-            return false;
-        }
-        for event in &heads {
-            self.write_event(event, asking.actor);
-        }
-        true
     }
 
     /// A chain is all transfers up to the first that is not linked to a next one. Returns the index after it.
@@ -344,18 +342,8 @@ impl<J: Journal> Work<J> {
                     results.accepted(position, &moved);
                 }
             }
-            Err((_, Rejection::Ledger(LedgerRejection::AlreadyApplied))) => {
-                for transfer in members {
-                    self.refuse(transfer, LedgerRejection::AlreadyApplied.into(), asking, results)?;
-                }
-            }
             Err((culprit, rejection)) => {
-                crate::coverage::Mark::ChainRefused.hit();
-                for (at, transfer) in members.iter().enumerate() {
-                    let own =
-                        if at == culprit { rejection } else { LedgerRejection::LinkedTransferFailed.into() };
-                    self.refuse(transfer, own, asking, results)?;
-                }
+                self.refuse_all(members, culprit, rejection, asking, results)?;
             }
         }
         self.scratch.moved = moved;
@@ -364,7 +352,7 @@ impl<J: Journal> Work<J> {
 
     /// Answers a transfer that is not done: a retry with its first answer, a refusal, journaled if it sticks.
     #[cold]
-    fn refuse<R: Results>(
+    pub(super) fn refuse<R: Results>(
         &mut self,
         transfer: &Transfer,
         rejection: Rejection,
@@ -421,7 +409,7 @@ impl<J: Journal> Work<J> {
         position
     }
 
-    fn write_with_tail(&mut self, mut moved: Moved, actor: u16, tail: Vec<u8>) -> (u64, Moved) {
+    pub(super) fn write_with_tail(&mut self, mut moved: Moved, actor: u16, tail: Vec<u8>) -> (u64, Moved) {
         if !tail.is_empty() {
             moved.flags = moved.flags.with(Flags::TAIL);
         }

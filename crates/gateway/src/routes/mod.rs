@@ -15,6 +15,7 @@ pub mod lookups;
 pub mod machines;
 mod packed;
 pub mod payments;
+pub mod payouts;
 pub mod reports;
 pub mod statements;
 pub mod tokens;

@@ -157,7 +157,7 @@ fn flag_named(number: u16, flags: Flags) -> &'static str {
     }
 }
 
-fn done(echo: &Echo, branch: u16, accepted: &Accepted) -> TransferDone {
+pub(super) fn done(echo: &Echo, branch: u16, accepted: &Accepted) -> TransferDone {
     TransferDone {
         id: Id(echo.id),
         status: if leaves(accepted) { Status::Sent } else { status(accepted.kind) },

@@ -1,10 +1,57 @@
 //! Payments to other branches: where the money is.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::scalars::{AccountText, Day, Id, Instant, Money};
+use super::scalars::{AccountText, Day, Id, Instant, Money, MoneyIn, Party};
 use super::transfers::Status;
+
+/// One debit for many payees.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PayoutIn {
+    /// A UUIDv7 for the whole; the payees' ids follow from it. Without it an `Idempotency-Key` is needed.
+    #[serde(default)]
+    pub id: Option<Id>,
+    /// Who pays: an account number, or a head such as `gl:1001@0001`.
+    #[schema(value_type = String)]
+    pub debit: Party,
+    /// Who is paid, wherever they live.
+    pub payees: Vec<PayeeIn>,
+    /// The value date of all.
+    #[serde(default)]
+    pub value_date: Option<Day>,
+}
+
+/// One payee of many.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PayeeIn {
+    /// The account.
+    #[schema(value_type = String)]
+    pub credit: Party,
+    /// How much.
+    pub amount: MoneyIn,
+    /// Your own classification.
+    #[serde(default)]
+    pub code: u16,
+    /// Your own text, up to 140 bytes.
+    #[serde(default)]
+    pub reference: Option<String>,
+}
+
+/// One debit for many payees: what each came to.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PayoutOut {
+    /// Who paid.
+    pub debit: AccountText,
+    /// All of it.
+    pub amount: Money,
+    /// In order; those in other branches settle or return each by itself.
+    pub payees: Vec<super::transfers::TransferDone>,
+    /// Whether this is the answer to a retry.
+    pub repeated: bool,
+}
 
 /// A payment to an account of another branch.
 #[derive(Debug, Clone, Serialize, ToSchema)]
