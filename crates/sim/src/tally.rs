@@ -263,6 +263,7 @@ names! {
         PaymentReversed,
         HoldSent,
         ChannelBroken,
+        PaidTogether,
         PairChecked,
         PaymentLookedUp,
         AtRest,

@@ -5,7 +5,7 @@ use skerry_book::command::{OpenChannel, StopChannel};
 use skerry_book::event::{Received, Sent, StopReason};
 use skerry_book::record::{self, RECORD_LENGTH, TransferTailRef};
 use skerry_book::{Actor, CHANNEL_LEVEL, Cause, Command, Event};
-use skerry_journal::{Journal, JournalReader, Position};
+use skerry_journal::{Journal, JournalReader, Position, ReadError};
 use skerry_ledger::{Flags, TransferId};
 
 use super::{Fault, Work};
@@ -343,9 +343,11 @@ impl<J: Journal> Work<J> {
             line.out = line.out.max(channel.outgoing.done);
             if waits && line.out < line.durable.sent {
                 let run = self.run_of(channel, &line)?;
-                line.out += run.payments.len() as u64;
-                line.moved_us = now.monotonic_us;
-                said.push(Said::Payments(run));
+                if !run.payments.is_empty() {
+                    line.out += run.payments.len() as u64;
+                    line.moved_us = now.monotonic_us;
+                    said.push(Said::Payments(run));
+                }
             }
         }
         let rests = known.is_some() && line.durable.sent == line.durable.done && !line.tell;
@@ -377,7 +379,11 @@ impl<J: Journal> Work<J> {
         let mut bytes = 0;
         for open in outgoing.open.iter().skip(skip).take(most) {
             if open.payment.flags.has(Flags::TAIL) {
-                let stored = self.reader.read_record(Position(open.position)).map_err(Fault::Read)?;
+                let stored = match self.reader.read_record(Position(open.position)) {
+                    // Its text is archived and the archive is not there: it waits, and nothing else does.
+                    Err(ReadError::Archived { .. } | ReadError::ColdAway { .. }) => break,
+                    stored => stored.map_err(Fault::Read)?,
+                };
                 let tail = travelling(stored.tail.as_deref().unwrap_or_default());
                 bytes += tail.len();
                 run.tails.push(tail.into());

@@ -124,6 +124,8 @@ impl Desk {
             return Err(format!("{} results for {} transfers", results.len(), keys.len()));
         }
         check_chains(batch, &results)?;
+        let all = results.iter().all(|result| [0, packed::SENT].contains(&result.code));
+        tally.states(State::PaidTogether, u64::from(batch.together && all && results.len() > 1));
         for (key, result) in keys.iter().zip(results) {
             let in_chain = self.asked.get(key).is_some_and(|asked| asked.in_chain);
             if result.code == 0 || result.code == packed::SENT {
@@ -298,9 +300,10 @@ impl Desk {
 /// All or nothing: the members of a chain are done together or not at all.
 fn check_chains(batch: &Batch, results: &[OneResult]) -> Result<(), Broken> {
     let mut chain: Vec<u16> = Vec::new();
-    for (line, result) in batch.lines.iter().zip(results) {
+    let last = batch.lines.len().saturating_sub(1);
+    for (index, (line, result)) in batch.lines.iter().zip(results).enumerate() {
         chain.push(result.code);
-        if line.transfer.flags.has(skerry_ledger::Flags::LINKED) {
+        if line.transfer.flags.has(skerry_ledger::Flags::LINKED) || (batch.together && index < last) {
             continue;
         }
         // What was done and is archived is done, without a position.

@@ -76,6 +76,8 @@ pub(crate) struct Line {
 pub(crate) struct Batch {
     pub(crate) by: usize,
     pub(crate) packed: bool,
+    /// One debit for many payees, or none.
+    pub(crate) together: bool,
     pub(crate) lines: Vec<Line>,
 }
 

@@ -5,7 +5,7 @@ use skerry_branch::api::{Asked as AskedBody, Body, Read, Reply, Request};
 use skerry_branch::{Branch, Now};
 use skerry_journal::{JournalStore, Storage};
 
-use super::{Asking, Batch, Desk, Fate, Order, Ticket, client};
+use super::{Asking, Batch, Desk, Fate, Line, Order, Ticket, client};
 use crate::model::{Asked, Broken, Key, Model};
 use crate::site::{gateway, seed};
 use crate::tally::{State, Tally};
@@ -126,7 +126,7 @@ impl Desk {
                 transfer = packed::decode(0, &record, &seed()).unwrap_or(transfer);
             }
             let key = (transfer.id, transfer.digest);
-            let in_chain = linked || chained;
+            let in_chain = linked || chained || batch.together;
             let asked = self.asked.entry(key).or_insert(Asked { transfer, in_chain });
             asked.in_chain |= in_chain;
             self.fates.entry(key).or_insert(Fate::Open);
@@ -220,15 +220,12 @@ fn packed_body(batch: &Batch) -> Body {
 }
 
 fn asked_body(batch: &Batch) -> Body {
-    let lines = batch.lines.iter();
-    Body::Transfers(
-        lines
-            .map(|line| AskedBody {
-                transfer: line.transfer,
-                reference: line.text.as_str().into(),
-                note: vec![0x5e; line.note].into(),
-                note_tag: note_tag(line.note),
-            })
-            .collect(),
-    )
+    let asked = |line: &Line| AskedBody {
+        transfer: line.transfer,
+        reference: line.text.as_str().into(),
+        note: vec![0x5e; line.note].into(),
+        note_tag: note_tag(line.note),
+    };
+    let asked = batch.lines.iter().map(asked).collect();
+    if batch.together { Body::Payout(asked) } else { Body::Transfers(asked) }
 }

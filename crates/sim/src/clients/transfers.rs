@@ -26,6 +26,9 @@ pub(crate) struct Scene<'a> {
 impl Desk {
     /// Transfers to be sent together.
     pub(crate) fn compose(&mut self, scene: &Scene<'_>) -> Batch {
+        if self.dice.chance(1, 25) {
+            return self.payout(scene);
+        }
         let by = [SERVICE, SERVICE, OPERATOR, OPERATOR, SECOND, CUSTOMER, AUDITOR]
             [self.weigh(&[8, 8, 8, 8, 4, 4, 1])];
         let count = [1, self.dice.between(2, 6), self.dice.between(12, 80)][self.weigh(&[24, 14, 1])];
@@ -48,7 +51,21 @@ impl Desk {
         if !packed && self.dice.chance(1, 40) {
             lines.iter_mut().for_each(|line| line.note = 4_096);
         }
-        Batch { by, packed, lines }
+        Batch { by, packed, together: false, lines }
+    }
+
+    /// One debit for some payees, here and in other branches.
+    fn payout(&mut self, scene: &Scene<'_>) -> Batch {
+        let by = [SERVICE, OPERATOR][self.dice.index(2)];
+        let (debit, operates) = (self.account(scene), by == OPERATOR && self.dice.chance(1, 3));
+        let cash = AccountRef::head(scene.model.number, CASH, Currency::CNY);
+        let lines = (0..self.dice.between(1, 5)).map(|_| {
+            let plain = self.plain(scene);
+            let text = if self.dice.chance(1, 5) { self.text() } else { String::new() };
+            let debit = if operates { cash } else { debit };
+            Line { transfer: Transfer { debit, ..plain }, text, note: 0 }
+        });
+        Batch { by, packed: false, together: true, lines: lines.collect() }
     }
 
     /// So many deposits with long notes that they fill a batch by their tails.
@@ -60,7 +77,7 @@ impl Desk {
                 Transfer { id: self.id(scene), debit: head, credit, amount: 1, ..Transfer::default() };
             Line { transfer, text: String::new(), note: 4_096 }
         });
-        Batch { by: OPERATOR, packed: false, lines: lines.collect() }
+        Batch { by: OPERATOR, packed: false, together: false, lines: lines.collect() }
     }
 
     /// One earlier transfer alone, as it was or with another amount.
