@@ -233,7 +233,7 @@ impl<D: Storage> World<D> {
     }
 
     fn archive(&mut self, at: usize) {
-        let cut_short = self.dice.chance(1, 4);
+        let cut_short = self.dice.chance(1, 2);
         let cell = &mut self.cells[at];
         if cell.site.is_open() {
             cell.tally.trouble(Trouble::Archive);
