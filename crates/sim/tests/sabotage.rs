@@ -53,6 +53,7 @@ fn payments_and_outcomes_that_are_told_early_are_caught() {
     let sabotage = Sabotage { hasty_words: true, ..Sabotage::default() };
     let failure = is_caught("hasty words", 60, sabotage, |disk| disk);
     // Or the journal does not hand out what is to be told and not durable.
-    let seen = ["received", "beside branch", "stopped", "beyond the durable end"].iter().any(|word| failure.what.contains(word));
+    let seen = ["received", "beside branch", "stopped", "beyond the durable end"];
+    let seen = seen.iter().any(|word| failure.what.contains(word));
     assert!(seen, "for what it is: {failure}");
 }
