@@ -20,7 +20,7 @@ pub(crate) const BAD_DISK: FaultPlan = FaultPlan {
 impl<D: Storage> World<D> {
     /// Brings some trouble to the branch at `at`.
     pub(crate) fn make_trouble(&mut self, at: usize) -> Result<(), Broken> {
-        match self.dice.below(48) {
+        match self.dice.below(52) {
             0..5 => self.cut_power(at),
             5..10 => self.cut_power_soon(at),
             10..14 => self.kill(at),
@@ -35,6 +35,9 @@ impl<D: Storage> World<D> {
             38 | 39 => self.archive(at),
             40..43 => self.take_cold_away(at),
             43..46 => self.cut_wire(at),
+            // The archive matters where there is one.
+            46..50 if self.cells[at].oracle.model.archived > 0 => self.take_cold_away(at),
+            46..50 => self.archive(at),
             _ => self.restart(at)?,
         }
         Ok(())
