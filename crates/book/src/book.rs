@@ -17,7 +17,7 @@ use crate::keys::Keys;
 use crate::policy::{Policy, Proposal, Proposals};
 
 /// The highest format level that this release reads and writes.
-pub const FORMAT_LEVEL: u16 = 3;
+pub const FORMAT_LEVEL: u16 = 4;
 
 /// The level from which orders to archive are put on record.
 pub const ARCHIVE_LEVEL: u16 = 3;

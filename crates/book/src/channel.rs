@@ -21,6 +21,7 @@
 
 mod image;
 mod pair;
+mod standing;
 
 use alloc::collections::{BTreeMap, VecDeque};
 
@@ -28,8 +29,11 @@ use skerry_ledger::{AccountKind, AccountRef, Flags, Moved, TransferId};
 use skerry_money::{Currency, Date};
 
 pub use pair::{Unfit, check_pair};
+pub use standing::Standing;
 
-use crate::event::{ChannelOpened, ChannelStopped, Received, Returned, Sent, Settled};
+use crate::event::{
+    ChannelOpened, ChannelResumed, ChannelResuming, ChannelStopped, Received, Returned, Sent, Settled,
+};
 use crate::hash::unkeyed;
 use crate::wire::Filler;
 
@@ -38,6 +42,9 @@ pub const WINDOW: usize = 32_768;
 
 /// The level of records from which on payments cross.
 pub const CHANNEL_LEVEL: u16 = 2;
+
+/// The level of records from which on a channel that stopped can go on, and a branch takes back what it has lost.
+pub const RECOVERY_LEVEL: u16 = 4;
 
 /// The head *transit*: sent and not yet settled. Sub-accounts are `TRANSIT · 10 000 + peer`.
 const TRANSIT: u32 = 1105;
@@ -220,6 +227,11 @@ impl Sum {
         self.count = self.count.saturating_add(count);
         self.amount = self.amount.saturating_add(u128::from(amount));
     }
+
+    fn take(&mut self, amount: u64) {
+        self.count = self.count.saturating_sub(1);
+        self.amount = self.amount.saturating_sub(u128::from(amount));
+    }
 }
 
 /// What went over a channel in one currency, in both directions, since it was opened.
@@ -272,12 +284,14 @@ pub struct Incoming {
 /// What a branch keeps of its payments to and from one other branch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Channel {
-    /// The peer's incarnation that it was opened with.
+    /// The peer's incarnation that it was opened with, or went on with.
     pub incarnation: u32,
     /// To the peer.
     pub outgoing: Outgoing,
     /// From the peer.
     pub incoming: Incoming,
+    /// It stopped and is to go on, once both branches know the same.
+    pub resuming: bool,
     /// Sums by currency number.
     pub totals: BTreeMap<u16, Totals>,
 }
@@ -313,6 +327,12 @@ impl Channel {
     #[must_use]
     pub fn hash_before(&self, n: u64) -> Option<u128> {
         self.outgoing.known_hash(n.checked_sub(1)?)
+    }
+
+    /// Whether either direction has stopped.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        self.outgoing.stopped.is_some() || self.incoming.stopped.is_some()
     }
 
     /// Sums by currency, in order of their numbers.
@@ -363,7 +383,7 @@ impl Channels {
 
     #[inline]
     pub(crate) fn sent(&mut self, event: &Sent, position: u64) {
-        let payment = Payment::of(&event.moved);
+        let payment = event.payment();
         let channel = self.peer(payment.credit.branch());
         let outgoing = &mut channel.outgoing;
         assert_eq!(Some(event.n), outgoing.sent.checked_add(1), "numbers are sent without gaps");
@@ -375,7 +395,7 @@ impl Channels {
 
     #[inline]
     pub(crate) fn received(&mut self, event: &Received) {
-        let payment = Payment::of(&event.moved);
+        let payment = event.payment();
         let channel = self.peer(payment.debit.branch());
         let incoming = &mut channel.incoming;
         assert_eq!(Some(event.n), incoming.received.checked_add(1), "numbers are received without gaps");
@@ -409,6 +429,9 @@ impl Channels {
     }
 
     pub(crate) fn returned(&mut self, event: &Returned) {
+        if event.withdrawn {
+            return self.withdrawn(event);
+        }
         let channel = self.peer(event.moved.debit.branch());
         let outgoing = &mut channel.outgoing;
         assert_eq!(Some(event.n), outgoing.done.checked_add(1), "payments return in order");
@@ -417,5 +440,29 @@ impl Channels {
         assert_eq!(open.payment.amount, event.moved.amount, "a return gives back what was sent");
         (outgoing.done, outgoing.done_hash) = (event.n, open.hash);
         channel.totals(event.moved.currency).returned.add(1, event.moved.amount);
+    }
+
+    /// The last number is free again.
+    fn withdrawn(&mut self, event: &Returned) {
+        let channel = self.peer(event.moved.debit.branch());
+        let outgoing = &mut channel.outgoing;
+        assert_eq!(event.n, outgoing.sent, "the last payment is withdrawn first");
+        let open = outgoing.open.pop_back().expect("what is withdrawn is open");
+        assert_eq!(open.payment.id, event.moved.related, "a withdrawal names what was sent");
+        assert_eq!(open.payment.amount, event.moved.amount, "a withdrawal gives back what was sent");
+        outgoing.sent = event.n.saturating_sub(1);
+        outgoing.hash = outgoing.open.back().map_or(outgoing.done_hash, |open| open.hash);
+        channel.totals(event.moved.currency).sent.take(event.moved.amount);
+    }
+
+    pub(crate) fn resuming(&mut self, event: &ChannelResuming) {
+        self.peer(event.peer).resuming = true;
+    }
+
+    pub(crate) fn resumed(&mut self, event: &ChannelResumed) {
+        let channel = self.peer(event.peer);
+        channel.incarnation = event.incarnation;
+        channel.resuming = false;
+        (channel.outgoing.stopped, channel.incoming.stopped) = (None, None);
     }
 }

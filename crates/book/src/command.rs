@@ -35,6 +35,10 @@ pub enum Command {
     OpenChannel(OpenChannel),
     /// Stop a channel; the bank's own.
     StopChannel(StopChannel),
+    /// Let a channel that has stopped go on, once both branches know the same.
+    ResumeChannel(u16),
+    /// Both know the same: it goes on; the bank's own.
+    GoOn(OpenChannel),
     /// Replace the policy.
     SetPolicy(Policy),
     /// Put on record that old segments are to be archived; the branch's keeper then does it.
@@ -79,6 +83,8 @@ impl Command {
             Self::GoLive(_) => "go_live",
             Self::OpenChannel(_) => "open_channel",
             Self::StopChannel(_) => "stop_channel",
+            Self::ResumeChannel(_) => "resume_channel",
+            Self::GoOn(_) => "go_on",
             Self::SetPolicy(_) => "set_policy",
             Self::OrderArchive(_) => "order_archive",
             Self::OpenCustomer(_) => "open_customer",

@@ -4,7 +4,9 @@
 //! holds mean the same as at home. What stays within a branch (chains, balancing, closing, imports, heads of the other
 //! side) is refused with `crosses_branches`.
 
+mod channels;
 mod payout;
+mod recovery;
 
 use alloc::vec::Vec;
 
@@ -18,8 +20,7 @@ use crate::book::Book;
 use crate::channel::{
     CHANNEL_LEVEL, Channel, Payment, WINDOW, is_channel_head, position, received_id, transit,
 };
-use crate::command::{OpenChannel, StopChannel};
-use crate::event::{ChannelOpened, ChannelStopped, Event, HeadOpened, Received, Returned, Sent, Settled};
+use crate::event::{Event, HeadOpened, Received, Returned, Sent, Settled};
 use crate::policy::Matter;
 use crate::rejection::Rejection;
 use crate::transfers::{Sender, admit_matter, admit_reversal, is_head};
@@ -119,7 +120,7 @@ impl Book {
         Ok(match moved.kind {
             MovedKind::Held => Crossing::Moved(Moved { credit: payee, ..moved }),
             MovedKind::Posted | MovedKind::HoldPosted => {
-                Crossing::Sent(Sent { moved: Moved { credit: payee, ..moved }, n: self.next_number(peer) })
+                Crossing::Sent(sent(Moved { credit: payee, ..moved }, self.next_number(peer)))
             }
             _ => Crossing::Moved(moved),
         })
@@ -208,7 +209,7 @@ impl Book {
         let moved = self.ledger.decide_posting(&local, sender.stamp())?;
         let moved =
             Moved { credit: original.debit, flags: transfer.flags, related: transfer.related, ..moved };
-        Ok(Crossing::Sent(Sent { moved, n: self.next_number(peer) }))
+        Ok(Crossing::Sent(sent(moved, self.next_number(peer))))
     }
 
     /// What becomes of the next payment from `peer`, which is done with all up to `done`. Every payment has an outcome.
@@ -237,7 +238,7 @@ impl Book {
             digest: 0,
         };
         let back = u32::try_from(n.saturating_sub(done.min(received))).unwrap_or(u32::MAX);
-        Received { moved, n, back, outcome }
+        Received { moved, n, back, outcome, payee: None }
     }
 
     fn judge(&self, payment: &Payment, peer: u16, stamp: Stamp) -> Result<Moved, LedgerRejection> {
@@ -322,7 +323,7 @@ impl Book {
             imported_us: 0,
             digest: 0,
         };
-        Returned { moved, n, outcome }
+        Returned { moved, n, outcome, withdrawn: false }
     }
 
     /// The id under which the payment `id` of this branch is given back, if it is.
@@ -331,38 +332,6 @@ impl Book {
         let mut cause = [0; 22];
         crate::wire::Filler::new(&mut cause).put(*b"return").put(id.0.to_le_bytes()).finish();
         self.derive_id(&cause)
-    }
-
-    pub(crate) fn decide_open_channel(
-        &self,
-        wish: OpenChannel,
-        at: Stamp,
-    ) -> Result<Option<Event>, Rejection> {
-        let OpenChannel { peer, incarnation } = wish;
-        if self.life.format < CHANNEL_LEVEL {
-            return Err(Rejection::FormatLevel { level: self.life.format, known: CHANNEL_LEVEL });
-        }
-        if peer == self.branch || !(1..10_000).contains(&peer) {
-            return Err(Rejection::PeerUnknown { peer });
-        }
-        match self.channel(peer) {
-            None => Ok(Some(Event::ChannelOpened(ChannelOpened { at, peer, incarnation }))),
-            Some(known) if known.incarnation == incarnation => Ok(None),
-            Some(known) => Err(Rejection::IncarnationNotNext { incarnation: known.incarnation }),
-        }
-    }
-
-    pub(crate) fn decide_stop_channel(
-        &self,
-        wish: StopChannel,
-        at: Stamp,
-    ) -> Result<Option<Event>, Rejection> {
-        let StopChannel { peer, reason, n, expected, found, .. } = wish;
-        let channel = self.channel(peer).ok_or(Rejection::PeerUnknown { peer })?;
-        let outgoing = wish.outgoing && channel.outgoing.stopped.is_none();
-        let incoming = wish.incoming && channel.incoming.stopped.is_none();
-        let stop = ChannelStopped { at, peer, reason, outgoing, incoming, n, expected, found };
-        Ok((outgoing || incoming).then_some(Event::ChannelStopped(stop)))
     }
 
     pub(crate) fn evolve_crossing(&mut self, event: &Event) {
@@ -385,6 +354,14 @@ impl Book {
             }
             Event::ChannelStopped(event) => {
                 self.channels.stopped(event);
+                self.advance(event.at.time_us);
+            }
+            Event::ChannelResuming(event) => {
+                self.channels.resuming(event);
+                self.advance(event.at.time_us);
+            }
+            Event::ChannelResumed(event) => {
+                self.channels.resumed(event);
                 self.advance(event.at.time_us);
             }
             other => unreachable!("{other:?} does not cross"),
@@ -418,6 +395,11 @@ impl Book {
         let debit = position(self.branch, moved.debit.branch(), moved.currency);
         self.evolve_posting(&Moved { debit, ..moved });
     }
+}
+
+/// A payment that leaves.
+const fn sent(moved: Moved, n: u64) -> Sent {
+    Sent { moved, n, payer: None }
 }
 
 /// The posting of a run.

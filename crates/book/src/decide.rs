@@ -87,6 +87,8 @@ impl Book {
             Command::GoLive(date) => self.decide_live(*date, at),
             Command::OpenChannel(wish) => Ok(few(self.decide_open_channel(*wish, at)?)),
             Command::StopChannel(wish) => Ok(few(self.decide_stop_channel(*wish, at)?)),
+            Command::ResumeChannel(peer) => Ok(few(self.decide_resume_channel(*peer, at)?)),
+            Command::GoOn(wish) => Ok(few(self.decide_go_on(*wish, at)?)),
             Command::SetPolicy(policy) => Self::decide_policy(*policy, at),
             Command::OrderArchive(before) => self.decide_archive(*before, at),
             Command::OpenCustomer(wish) => self.decide_open_customer(wish, context),
@@ -126,7 +128,9 @@ impl Book {
 const fn is_allowed(command: &Command, role: Role) -> bool {
     match role {
         Role::Bank => true,
-        Role::Operator => !matches!(command, Command::OpenChannel(_) | Command::StopChannel(_)),
+        Role::Operator => {
+            !matches!(command, Command::OpenChannel(_) | Command::StopChannel(_) | Command::GoOn(_))
+        }
         Role::Auditor | Role::Customer => false,
         Role::Service => matches!(
             command,
@@ -145,7 +149,7 @@ const fn matter_of(command: &Command) -> Option<Matter> {
         Command::ChangeLimits(_) => Some(Matter::Limits),
         Command::Freeze(_) | Command::Unfreeze(_) => Some(Matter::Freezes),
         Command::GoLive(_) => Some(Matter::Imports),
-        Command::Incarnate(_) => Some(Matter::DeclaredLoss),
+        Command::Incarnate(_) | Command::ResumeChannel(_) => Some(Matter::DeclaredLoss),
         Command::EraseCustomer(_) => Some(Matter::Erasure),
         Command::SetPolicy(_) => Some(Matter::Policy),
         // An account that opens with an overdraft is a limit too.

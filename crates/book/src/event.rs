@@ -3,6 +3,8 @@
 //! Events are facts. Evolving one cannot fail, and its meaning never changes: a correction is a new
 //! event. Each carries the [`Stamp`] of its batch, so that replay needs no clock.
 
+mod crossing;
+
 use alloc::{boxed::Box, vec::Vec};
 
 use skerry_ledger::{AccountRef, Limit, Moved, Sides, Stamp, TransferId};
@@ -12,6 +14,11 @@ use crate::actor::Principal;
 use crate::chart::Chart;
 use crate::command::Done;
 use crate::policy::{Matter, Policy};
+
+pub use crossing::{
+    ChannelOpened, ChannelResumed, ChannelResuming, ChannelStopped, Received, Returned, Sent, Settled,
+    StopReason,
+};
 
 /// One thing that happened in a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,10 @@ pub enum Event {
     ChannelOpened(ChannelOpened),
     /// A channel takes nothing any more: a break.
     ChannelStopped(ChannelStopped),
+    /// A channel that stopped is to go on, once both branches know the same.
+    ChannelResuming(ChannelResuming),
+    /// A channel goes on.
+    ChannelResumed(ChannelResumed),
     /// The branch exists. The first event of every journal.
     BranchOpened(BranchOpened),
     /// The branch goes on after a declared loss.
@@ -388,133 +399,4 @@ pub struct ProposalEnded {
     pub at: Stamp,
     /// The request.
     pub request: [u8; 16],
-}
-
-/// See [`Event::Sent`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
-    /// Debits the payer; credits, in name, the payee of the other branch. Posted, or a hold posted.
-    pub moved: Moved,
-    /// Its number on the channel to the payee's branch, below 2^48.
-    pub n: u64,
-}
-
-/// See [`Event::Received`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    /// Debits, in name, the payer of the other branch; credits the payee. Moves nothing if it was refused.
-    pub moved: Moved,
-    /// Its number on the channel from the payer's branch.
-    pub n: u64,
-    /// How far behind this number the sender was done.
-    pub back: u32,
-    /// 0 if it was accepted, else the number of the rejection.
-    pub outcome: u16,
-}
-
-/// See [`Event::Settled`]. Debits transit and credits the position with the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
-    /// When.
-    pub at: Stamp,
-    /// The payees' branch.
-    pub peer: u16,
-    /// The currency of them all.
-    pub currency: Currency,
-    /// The first number.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-    /// Their sum, minor units.
-    pub amount: u64,
-}
-
-/// See [`Event::Returned`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Returned {
-    /// Debits, in name, the payee of the other branch; credits the payer or *returns unapplied*. Its id is derived, and
-    /// `related` is the payment's.
-    pub moved: Moved,
-    /// Its number on the channel.
-    pub n: u64,
-    /// The number of the rejection there.
-    pub outcome: u16,
-}
-
-/// See [`Event::ChannelOpened`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelOpened {
-    /// When.
-    pub at: Stamp,
-    /// The other branch.
-    pub peer: u16,
-    /// Its incarnation.
-    pub incarnation: u32,
-}
-
-/// See [`Event::ChannelStopped`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelStopped {
-    /// When.
-    pub at: Stamp,
-    /// The other branch.
-    pub peer: u16,
-    /// Why.
-    pub reason: StopReason,
-    /// Nothing more is sent.
-    pub outgoing: bool,
-    /// Nothing more is received.
-    pub incoming: bool,
-    /// At which number.
-    pub n: u64,
-    /// What was expected: a running hash, or a number.
-    pub expected: u128,
-    /// What was found instead.
-    pub found: u128,
-}
-
-impl ChannelStopped {
-    /// 1 outgoing, 2 incoming, 3 both.
-    pub(crate) fn sides(&self) -> u8 {
-        u8::from(self.outgoing) | (u8::from(self.incoming) << 1)
-    }
-}
-/// Why a channel stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// What came does not continue what was received.
-    HashDiffers,
-    /// The peer is in another incarnation than the one that the channel was opened with.
-    IncarnationDiffers,
-    /// The peer tells of payments that were never sent, or has forgotten some that are open.
-    NumberUnknown,
-}
-
-impl StopReason {
-    const ALL: [Self; 3] = [Self::HashDiffers, Self::IncarnationDiffers, Self::NumberUnknown];
-    /// The stored number; never renumbered.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::HashDiffers => 1,
-            Self::IncarnationDiffers => 2,
-            Self::NumberUnknown => 3,
-        }
-    }
-
-    /// The reason with this stored number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.number() == number)
-    }
-
-    /// Its name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HashDiffers => "hash_differs",
-            Self::IncarnationDiffers => "incarnation_differs",
-            Self::NumberUnknown => "number_unknown",
-        }
-    }
 }

@@ -31,7 +31,9 @@ impl Book {
             | Event::Settled(_)
             | Event::Returned(_)
             | Event::ChannelOpened(_)
-            | Event::ChannelStopped(_) => return self.evolve_crossing(event),
+            | Event::ChannelStopped(_)
+            | Event::ChannelResuming(_)
+            | Event::ChannelResumed(_) => return self.evolve_crossing(event),
             Event::CustomerOpened(event) => self.evolve_customer(event),
             Event::CustomerChanged(event) => self.evolve_changed(event),
             Event::CustomerErased(event) => self.evolve_erased(*event),
@@ -259,6 +261,8 @@ impl Event {
             Self::Settled(event) => event.at,
             Self::ChannelOpened(event) => event.at,
             Self::ChannelStopped(event) => event.at,
+            Self::ChannelResuming(event) => event.at,
+            Self::ChannelResumed(event) => event.at,
             Self::Refused(event) => event.at,
             Self::BranchOpened(event) => event.at,
             Self::Incarnated(event) => event.at,

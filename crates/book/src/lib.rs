@@ -62,7 +62,7 @@ mod wire;
 
 pub use actor::{Actor, Cause, Principal, Role};
 pub use book::{ARCHIVE_LEVEL, Book, FORMAT_LEVEL, derive_id};
-pub use channel::{CHANNEL_LEVEL, Channel, Payment};
+pub use channel::{CHANNEL_LEVEL, Channel, Payment, RECOVERY_LEVEL};
 pub use chart::{Chart, Class, Head, Product};
 pub use command::{Command, Context, Decision, Done};
 pub use crossing::Crossing;

@@ -21,7 +21,7 @@ pub enum Matter {
     Heads,
     /// Imported transfers, and the live date.
     Imports,
-    /// Going on after a declared loss.
+    /// Going on after a declared loss, and letting a channel that has stopped go on.
     DeclaredLoss,
     /// Erasing a customer.
     Erasure,

@@ -111,7 +111,9 @@ pub fn encode(event: &Event, actor: u16, record: &mut Record, tail: &mut Vec<u8>
         | Event::Settled(_)
         | Event::Returned(_)
         | Event::ChannelOpened(_)
-        | Event::ChannelStopped(_) => {
+        | Event::ChannelStopped(_)
+        | Event::ChannelResuming(_)
+        | Event::ChannelResumed(_) => {
             Fields { version: VERSION, actor, ..crossing::encode(event) }.write(record);
         }
         other => {
@@ -256,7 +258,7 @@ pub fn decode_moved(record: &Record, business_date: Date) -> Result<Option<Moved
 /// As [`decode`].
 pub fn decode_entry(record: &Record, business_date: Date) -> Result<Option<Moved>, RecordError> {
     let fields = Fields::read(record);
-    if !matches!(fields.kind, crossing::kind::SENT | crossing::kind::RECEIVED | crossing::kind::RETURNED) {
+    if !crossing::is_payment(fields.kind) {
         return decode_moved(record, business_date);
     }
     if fields.version != VERSION {

@@ -163,6 +163,9 @@ pub enum Rejection {
         /// How many.
         open: u64,
     },
+    /// The payment was lost before it was delivered.
+    #[error("a part of the journal was lost, and the payment had not been delivered")]
+    PaymentWithdrawn,
     /// The branch has not been opened.
     #[error("the branch is not open")]
     BranchNotOpen,
@@ -361,6 +364,7 @@ impl Rejection {
             Self::ChannelStopped { .. } => (4013, "channel_stopped", "credit", true),
             Self::HeadReserved => (4014, "head_reserved", "credit", false),
             Self::AccountHasPayments { .. } => (4015, "account_has_payments", "account", true),
+            Self::PaymentWithdrawn => (4016, "payment_withdrawn", "", false),
         }
     }
 
@@ -376,7 +380,7 @@ impl Rejection {
     }
 
     /// One of each of the book's own, with zero figures.
-    const OWN: [Self; 41] = [
+    const OWN: [Self; 42] = [
         Self::RoleNotAllowed,
         Self::OperatorsOnly,
         Self::NeedsApproval,
@@ -418,6 +422,7 @@ impl Rejection {
         Self::ChannelStopped { peer: 0 },
         Self::HeadReserved,
         Self::AccountHasPayments { open: 0 },
+        Self::PaymentWithdrawn,
     ];
 }
 

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use skerry_book::channel::Totals;
-use skerry_book::event::ChannelStopped;
+use skerry_book::event::{ChannelStopped, Incarnated};
 use skerry_book::policy::{Policy, Proposal};
 use skerry_book::{Chart, Command, Customer, Done, Rejection, Status, TrialLine};
 use skerry_ledger::{Account, AccountRef, Hold, Moved, MovedKind, Transfer, TransferId};
@@ -104,6 +104,8 @@ pub enum Read {
     Payment(TransferId),
     /// What goes to and comes from other branches.
     Channels,
+    /// The declared losses.
+    Losses,
     /// The trial balance.
     TrialBalance {
         /// The day; `None` is the open one.
@@ -233,6 +235,8 @@ pub enum Answer {
     Payment(Box<PaymentView>),
     /// All channels, by peer.
     Channels(Vec<(u16, ChannelView)>),
+    /// The declared losses, oldest first.
+    Losses(Vec<Incarnated>),
     /// A trial balance; its lines sum to zero per currency.
     TrialBalance {
         /// The day.
@@ -309,6 +313,8 @@ pub struct ChannelView {
     pub outgoing_stopped: Option<ChannelStopped>,
     /// Why receiving has stopped.
     pub incoming_stopped: Option<ChannelStopped>,
+    /// It is to go on, once both branches know the same.
+    pub resuming: bool,
     /// Sums by currency number.
     pub totals: Vec<(u16, Totals)>,
 }

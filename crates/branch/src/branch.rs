@@ -3,26 +3,25 @@
 //! Whatever it needs of the world is handed in: the time with each call, entropy with each opening, jobs to
 //! be run elsewhere and given back.
 
+mod loss;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use skerry_book::command::Incarnate;
-use skerry_book::{Actor, Cause, Command};
-use skerry_journal::{Journal, JournalReader, JournalStore, Position, Shelved, Storage};
+use skerry_book::{Actor, Cause};
+use skerry_journal::{Journal, JournalReader, JournalStore, Shelved, Storage};
 use skerry_proof::Signer;
 
 use crate::api::{Body, Busy, BusyReason, GatewayKey, Reply, Request, Scope};
 use crate::channels::{Outgoing, message};
 use crate::clock::{Jumped, Now};
-use crate::evidence::checkpoints;
 use crate::jobs::{Job, JobDone, Workshop};
 use crate::keys::Keys;
 use crate::open::{Found, Ground, OpenFailure, Opened, open};
 use crate::options::Options;
 use crate::queue::{Ask, Queue};
-use crate::snapshot;
-use crate::work::{SharedQueue, Work, lock};
+use crate::work::{Fault, SharedQueue, Work, lock};
 
 /// What a branch is made of.
 pub struct Parts<J, S> {
@@ -106,6 +105,10 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
     ///
     /// [`OpenFailure`]; the branch is then sick for that reason.
     pub fn open(&mut self, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
+        self.open_as(now, entropy, false)
+    }
+
+    fn open_as(&mut self, now: Now, entropy: [u8; 32], declared: bool) -> Result<Found, OpenFailure> {
         self.stop_archiving();
         self.work = None;
         self.workshop = None;
@@ -116,6 +119,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             keys: &self.keys,
             now,
             entropy,
+            declared,
         };
         let store = &self.store;
         // A journal that breaks its own rules makes the book assert; that must stay this branch's trouble.
@@ -136,67 +140,6 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         self.condition = Condition::Open;
         lock(&self.queue).reopen();
         opened.found
-    }
-
-    /// Opens a branch whose journal was rewound, under a new incarnation: what outlived the journal and
-    /// stands for more than it has is put aside, and the loss is journaled. `store` must accept the loss too.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenFailure`].
-    pub fn declare_loss(&mut self, store: J, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
-        self.work = None;
-        self.workshop = None;
-        // The declaration counts once: whatever is lost after it must be told again.
-        let usual = std::mem::replace(&mut self.store, store);
-        let opened = self.put_aside().and_then(|lost_to| Ok((lost_to, self.open(now, entropy)?)));
-        self.store = usual;
-        let (lost_to, found) = opened?;
-        let Some(work) = &mut self.work else { return Ok(found) };
-        work.incarnate(Incarnate {
-            incarnation: work.book.incarnation().max(1) + 1,
-            lost_from: found.head.position.0,
-            lost_to: lost_to.max(found.head.position.0),
-        });
-        Ok(found)
-    }
-
-    /// Puts aside what stands for more than the journal has. Returns the place up to which something was promised.
-    fn put_aside(&self) -> Result<u64, OpenFailure> {
-        let opened = self.store.open()?;
-        let reader = opened.journal.reader();
-        let head = opened.recovery.head;
-        drop(opened);
-        let agrees = |position: u64, hash: &[u8; 32]| -> bool {
-            if position >= head.position.0 {
-                return position == head.position.0 && head.hash == *hash;
-            }
-            reader.read_record(Position(position)).is_ok_and(|stored| stored.header.previous == *hash)
-        };
-        let mut lost_to = 0;
-        let folder = self.storage.folder("checkpoints")?;
-        let mut kept = 0;
-        for signed in checkpoints::newest_first(&folder)? {
-            let checkpoint = signed?.checkpoint;
-            if agrees(checkpoint.position, &checkpoint.head) {
-                kept = checkpoint.position;
-                break;
-            }
-            crate::coverage::Mark::CheckpointPutAside.hit();
-            lost_to = lost_to.max(checkpoint.position);
-        }
-        checkpoints::put_aside(&folder, kept)?;
-        let folder = self.storage.folder("snapshots")?;
-        for (position, file) in snapshot::list(&folder)? {
-            let sound = snapshot::read_mark(&folder, &file)
-                .is_ok_and(|(mark, _)| agrees(position.0, &mark.head.hash));
-            if !sound {
-                crate::coverage::Mark::SnapshotThrownAway.hit();
-                lost_to = lost_to.max(position.0);
-                snapshot::discard(&folder, &file)?;
-            }
-        }
-        Ok(lost_to)
     }
 
     /// Queues `request`; its reply is called exactly once, unless it comes back here.
@@ -240,7 +183,12 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         let turned = catch_unwind(AssertUnwindSafe(|| work.turn(now, queue, ticks)));
         match turned {
             Ok(Ok(done)) => done,
-            Ok(Err(fault)) => self.fail(chain(&fault), now),
+            Ok(Err(fault)) => {
+                if let Fault::Rewound { found, .. } = &fault {
+                    self.note(found);
+                }
+                self.fail(chain(&fault), now)
+            }
             Err(panic) => self.fail(format!("panicked: {}", panic_text(&*panic)), now),
         }
     }
@@ -435,11 +383,6 @@ impl<J: Journal> Work<J> {
         let open = self.book.channels().filter_map(|(_, channel)| channel.outgoing.open.front());
         let before = open.map(|open| open.position).fold(before.min(self.ids.position()), u64::min);
         self.jobs.push_back(Job::Archive(self.far.clone(), before));
-    }
-
-    fn incarnate(&mut self, wish: Incarnate) {
-        let actor = Actor::bank(Cause::DeclaredLoss);
-        self.bank_command(&Command::Incarnate(wish), &actor);
     }
 
     fn is_idle(&self) -> bool {

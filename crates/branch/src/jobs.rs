@@ -13,6 +13,7 @@ use skerry_proof::Signer;
 use skerry_proof::checkpoint::{Checkpoint, SignedCheckpoint};
 
 use crate::branch::chain;
+use crate::channels::retell::{self, Ask, Retold};
 use crate::evidence::checkpoints;
 use crate::evidence::nodes::Nodes;
 use crate::history::{DurableBatch, History, HistoryStats, HistoryWork, SideError};
@@ -40,6 +41,8 @@ pub enum Job<R> {
     Archive(R, u64),
     /// Read the records at these positions, which the writer does not reach, for a request that asks for them.
     Recall(R, Vec<u64>),
+    /// Read a page of what the journal has of payments to and from this branch, which has lost its own.
+    Retell(R, u16, Ask),
 }
 
 /// What a snapshot is made of.
@@ -80,6 +83,8 @@ pub enum JobDone {
     Archived(Result<Shelved, String>),
     /// What was read from the archive, or why it was not.
     Recalled(Result<Vec<StoredRecord>, String>),
+    /// What is to be told to another branch, or why it was not read.
+    Retold(u16, Result<Retold, String>),
     /// Derived state is in doubt: the branch must open anew.
     Failed(String),
 }
@@ -128,7 +133,7 @@ impl<R> Job<R> {
             Self::Ids(_) | Self::Span(_) => Lane::Files,
             Self::Snapshot(_) => Lane::Snapshots,
             Self::Archive(..) => Lane::Cold,
-            Self::Recall(..) => Lane::Recall,
+            Self::Recall(..) | Self::Retell(..) => Lane::Recall,
         }
     }
 }
@@ -145,6 +150,7 @@ impl<R> std::fmt::Debug for Job<R> {
             Self::Erase(key) => write!(formatter, "Erase({})", key.0),
             Self::Archive(_, before) => write!(formatter, "Archive({before})"),
             Self::Recall(_, positions) => write!(formatter, "Recall({})", positions.len()),
+            Self::Retell(_, peer, ask) => write!(formatter, "Retell({peer}, {})", ask.from),
         }
     }
 }
@@ -228,6 +234,9 @@ impl<S: Storage> Workshop<S> {
             Job::Recall(reader, positions) => {
                 let read = |position| reader.read_record(Position(position)).map_err(|error| chain(&error));
                 JobDone::Recalled(positions.into_iter().map(read).collect())
+            }
+            Job::Retell(reader, peer, ask) => {
+                JobDone::Retold(peer, retell::page(&reader, peer, ask).map_err(|error| chain(&error)))
             }
         }
     }

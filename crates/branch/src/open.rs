@@ -22,7 +22,7 @@ use skerry_proof::mmr::Mmr;
 use skerry_proof::{HashAlgorithm, PublicKey, Signer};
 
 use crate::batch::{Builder, Writer};
-use crate::channels::Talk;
+use crate::channels::{Talk, rewound};
 use crate::clock::{Clock, Now};
 use crate::evidence::checkpoints::{self, CheckpointFileError};
 use crate::evidence::nodes::Nodes;
@@ -60,6 +60,21 @@ pub enum OpenFailure {
         position: u64,
         /// Whether the journal reaches that place with other content.
         disagrees: bool,
+    },
+    /// Another branch knows of payments that the journal does not have.
+    #[error(
+        "journal_rewound: branch {peer} has payments of this branch up to {told} that the journal, which ends at position \
+         {journal} and has them up to {known}, does not have; `skerry branch declare-loss` opens it without what is lost"
+    )]
+    PeerAhead {
+        /// Which.
+        peer: u16,
+        /// The number that it knows.
+        told: u64,
+        /// The number up to which they were known here.
+        known: u64,
+        /// Where the journal ends.
+        journal: u64,
     },
     /// The journal's beginning is archived and no snapshot stands in for it.
     #[error("positions before {start} are archived and no usable snapshot is left: restore either")]
@@ -127,6 +142,8 @@ pub(crate) struct Ground<'a, S> {
     pub(crate) keys: &'a Arc<dyn Keys>,
     pub(crate) now: Now,
     pub(crate) entropy: [u8; 32],
+    /// What another branch has shown to be lost is declared.
+    pub(crate) declared: bool,
 }
 
 /// An open branch, with what its jobs work in.
@@ -175,6 +192,9 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     let ground_place = (base.mmr.clone(), base.head);
     replay(&far, &mut base, &mut ids, &**ground.keys)?;
     erase_again(&base.book, &**ground.keys)?;
+    if !ground.declared {
+        rewound::check(&ground.storage.folder("peers")?, &base.book)?;
+    }
     if cfg!(debug_assertions)
         && let Err(broken) = skerry_book::invariants::check(&base.book)
     {
@@ -264,6 +284,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         meters: Meters::default(),
         metrics: Metrics::opened(found.replayed),
         talk,
+        born: 0,
         scratch: Scratch::default(),
     };
     Ok(Opened { work, workshop, found })

@@ -18,6 +18,9 @@ pub struct Sabotage {
     /// A payment of another branch that comes again is paid again.
     #[cfg(feature = "sabotage")]
     pub payment_twice: bool,
+    /// After a loss a channel goes on without asking what the other branch has.
+    #[cfg(feature = "sabotage")]
+    pub blind_resumption: bool,
 }
 
 impl Sabotage {
@@ -53,6 +56,15 @@ impl Sabotage {
     pub const fn payment_twice(self) -> bool {
         #[cfg(feature = "sabotage")]
         return self.payment_twice;
+        #[cfg(not(feature = "sabotage"))]
+        false
+    }
+
+    /// Whether a channel goes on after a loss without asking what the other branch has.
+    #[must_use]
+    pub const fn blind_resumption(self) -> bool {
+        #[cfg(feature = "sabotage")]
+        return self.blind_resumption;
         #[cfg(not(feature = "sabotage"))]
         false
     }

@@ -36,9 +36,14 @@ pub(crate) fn about(event: &Event) -> About {
     match event {
         Event::Moved(moved) => about_moved(moved),
         Event::Refused(refused) => about_refused(refused),
+        Event::Sent(e) if e.payer.is_some() => taken_back(&e.moved, e.n, None, e.payer),
+        Event::Received(e) if e.payee.is_some() => {
+            taken_back(&e.moved, e.n, Some(e.outcome).filter(|outcome| *outcome != 0), e.payee)
+        }
         Event::Sent(e) => payment("payment.sent", &e.moved, e.n, None),
         Event::Received(e) if e.outcome == 0 => payment("payment.received", &e.moved, e.n, None),
         Event::Received(e) => payment("payment.refused", &e.moved, e.n, Some(e.outcome)),
+        Event::Returned(e) if e.withdrawn => payment("payment.withdrawn", &e.moved, e.n, Some(e.outcome)),
         Event::Returned(e) => payment("payment.returned", &e.moved, e.n, Some(e.outcome)),
         other => about_other(other),
     }
@@ -80,6 +85,16 @@ fn payment(name: &'static str, moved: &Moved, n: u64, outcome: Option<u16>) -> A
     about.data.insert("number".to_owned(), n.into());
     if let Some(entry) = outcome.and_then(crate::catalogue::find) {
         about.data.insert("reason".to_owned(), entry.code.into());
+    }
+    about
+}
+
+/// A payment that this branch had lost and another one gave back; `lacking` is its account if it could not be booked there.
+fn taken_back(moved: &Moved, n: u64, outcome: Option<u16>, named: Option<AccountRef>) -> About {
+    let mut about = payment("payment.taken_back", moved, n, outcome);
+    let lacking = named.filter(|account| ![moved.debit, moved.credit].contains(account));
+    if let Some(account) = lacking {
+        about.data.insert("lacking".to_owned(), AccountText(account).to_string().into());
     }
     about
 }
@@ -173,6 +188,10 @@ fn about_other(event: &Event) -> About {
             "channel.stopped",
             json!({"peer": e.peer, "reason": e.reason.name(), "number": e.n, "outgoing": e.outgoing, "incoming": e.incoming}),
         ),
+        Event::ChannelResuming(e) => plain("channel.resuming", json!({"peer": e.peer})),
+        Event::ChannelResumed(e) => {
+            plain("channel.resumed", json!({"peer": e.peer, "incarnation": e.incarnation}))
+        }
         Event::KeyUsed(_) => plain("key.used", Value::Null),
         Event::Proposed(e) => plain(
             "approval.proposed",

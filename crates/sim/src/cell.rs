@@ -30,6 +30,8 @@ pub(crate) struct Cell<D: Storage> {
     pub(crate) plan: FaultPlan,
     /// How often it has lost what others know.
     pub(crate) lives: u32,
+    /// It has, in this life, and the next is not on record yet.
+    pub(crate) behind: Option<u32>,
     /// Nobody opens the branch before this step.
     pub(crate) down_until: u64,
     /// Its sickness was noted.
@@ -50,6 +52,7 @@ impl<D: Storage> Cell<D> {
             plan: FaultPlan::default(),
             down_until: 0,
             lives: 0,
+            behind: None,
             is_sick: false,
             tally: Tally::default(),
         }
@@ -62,6 +65,13 @@ impl<D: Storage> Cell<D> {
             return Ok(());
         }
         self.walk()?;
+        if self.behind.is_some_and(|life| self.oracle.model.incarnation > life) {
+            self.behind = None;
+        }
+        let taken_back = std::mem::take(&mut self.oracle.model.taken_back);
+        if !taken_back.is_empty() {
+            self.desk.forget_withdrawn(&taken_back);
+        }
         self.follow_archiving()?;
         self.desk.hear(&mut self.tally)?;
         self.desk.confirm(&self.oracle.model)
@@ -88,7 +98,9 @@ impl<D: Storage> Cell<D> {
             if why.starts_with("panicked") {
                 return Err(format!("stops: {why}"));
             }
-            if !self.site.may_be_sick(&why) {
+            if why.starts_with("journal_rewound") && self.behind.is_some() {
+                self.tally.state(State::LossShown);
+            } else if !self.site.may_be_sick(&why) {
                 return Err(format!("stops on a sound disk: {why}"));
             }
         }
@@ -151,7 +163,7 @@ impl<D: Storage> Cell<D> {
                 Ok(false)
             }
             Opening::Damaged(why) => Err(format!("finds damage that nobody did: {why}")),
-            Opening::Rewound if self.put_back => {
+            Opening::Rewound if self.put_back || self.behind.is_some() => {
                 self.tally.state(State::Rewound);
                 self.declare_loss(world)
             }
@@ -186,12 +198,13 @@ impl<D: Storage> Cell<D> {
         if lossy {
             self.oracle.rewind(&reader, &self.desk.asked)?;
             self.lives += 1;
+            self.behind = Some(self.oracle.model.incarnation);
             let lost = self.desk.forget_lost(&self.oracle.model);
             self.tally.states(State::LostAcknowledged, lost);
         } else {
             self.oracle.recheck(&reader, &self.desk.asked)?;
         }
-        let checked = self.check_state(lossy);
+        let checked = self.check_state(lossy || self.behind.is_some());
         self.site.disk.set_plan(self.plan);
         checked?;
         self.desk.hear(&mut self.tally)?;

@@ -199,7 +199,9 @@ impl<D: Storage> Site<D> {
                 Ok(Opening::Open(found))
             }
             Err(Shut::Keys(_)) | Err(Shut::Branch(_)) if excused => Ok(Opening::Excused),
-            Err(Shut::Branch(OpenFailure::Rewound { .. })) => Ok(Opening::Rewound),
+            Err(Shut::Branch(OpenFailure::Rewound { .. } | OpenFailure::PeerAhead { .. })) => {
+                Ok(Opening::Rewound)
+            }
             Err(Shut::Branch(
                 failure @ (OpenFailure::Checkpoint(_) | OpenFailure::Journal(OpenError::Damaged(_))),
             )) => Ok(Opening::Damaged(words(&failure))),

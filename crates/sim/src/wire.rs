@@ -130,15 +130,15 @@ impl Wire {
     /// In words, where they differ.
     pub(crate) fn compare<D: Storage>(&mut self, from: &Cell<D>, to: &Cell<D>) -> Result<(), Broken> {
         let numbers = (from.site.number, to.site.number);
-        if from.lives + to.lives > 0 {
-            // One has lost what the other knows.
+        if !agree(from, to) {
+            // One has lost what the other knows, and has not taken it back yet.
             self.seen.remove(&numbers);
             return Ok(());
         }
         let nothing = Peer::default();
         let out = from.oracle.model.peers.get(&numbers.1).unwrap_or(&nothing);
         let into = to.oracle.model.peers.get(&numbers.0).unwrap_or(&nothing);
-        if out.stopped[0] || into.stopped[1] {
+        if from.lives + to.lives == 0 && (out.stopped[0] || into.stopped[1]) {
             return Err(format!("the channel to branch {} stopped, and nobody has lost anything", numbers.1));
         }
         if into.came.len() > out.sent.len() && is_seen_whole(from) {
@@ -175,7 +175,7 @@ impl Wire {
     ///
     /// In words, which rule does not hold.
     pub(crate) fn compare_books<D: Storage>(&mut self, one: &Cell<D>, other: &Cell<D>) -> Result<(), Broken> {
-        if one.lives + other.lives > 0 {
+        if !agree(one, other) {
             return Ok(());
         }
         let book = |cell: &Cell<D>| cell.site.is_open() && !cell.site.disk.is_dark() && !cell.put_back;
@@ -184,9 +184,31 @@ impl Wire {
         }
         let books = [one, other].map(|cell| cell.site.branch().and_then(|branch| branch.book()));
         let [Some(left), Some(right)] = books else { return Ok(()) };
+        let apart = [(left, right), (right, left)].iter().any(|(book, peer)| {
+            let channel = book.channel(peer.branch());
+            channel.is_some_and(|known| known.is_stopped() || known.incarnation != peer.incarnation())
+        });
+        if apart {
+            return Ok(());
+        }
         self.tally.state(State::PairChecked);
         check_pair(left, right).map_err(|why| format!("beside branch {}: {why}", other.site.number))
     }
+}
+
+/// Whether neither has lost anything that it has not taken back, as far as their journals tell.
+fn agree<D: Storage>(one: &Cell<D>, other: &Cell<D>) -> bool {
+    if one.lives + other.lives == 0 {
+        return true;
+    }
+    let lost = |cell: &Cell<D>| cell.put_back || cell.behind.is_some();
+    let knows = |cell: &Cell<D>, peer: &Cell<D>| {
+        let line = cell.oracle.model.peers.get(&peer.site.number);
+        line.is_none_or(|line| {
+            line.stopped == [false; 2] && line.incarnation == peer.oracle.model.incarnation
+        })
+    };
+    !lost(one) && !lost(other) && knows(one, other) && knows(other, one)
 }
 
 /// Whether everything durable of a branch was seen, and it remembers no less.

@@ -169,8 +169,7 @@ impl<D: Storage> World<D> {
         pairs(self.cells.len()).all(|(from, to)| {
             let (from, to) = (&self.cells[from], &self.cells[to]);
             let line = from.oracle.model.peers.get(&to.site.number);
-            let waits = line.is_some_and(|line| line.done < line.sent.len());
-            !waits || from.lives + to.lives > 0
+            line.is_none_or(|line| line.done == line.sent.len() && line.stopped == [false; 2])
         })
     }
 
@@ -182,6 +181,11 @@ impl<D: Storage> World<D> {
                 (self.now.wall_us + 700_000, self.now.monotonic_us + 700_000);
             self.each(|world, at| {
                 let cell = &mut world.cells[at];
+                cell.after_the_fall()?;
+                if !cell.site.is_open() {
+                    // Another branch has shown it what it had lost.
+                    cell.open(world.now, false)?;
+                }
                 let site_now = cell.site.now(world.now);
                 if let Some(branch) = cell.site.branch_mut() {
                     branch.confirm_clock(site_now);
@@ -197,9 +201,7 @@ impl<D: Storage> World<D> {
                     self.wire.hold(message);
                 }
             }
-            // Where a branch has lost something, the others go on asking it.
-            if self.payments_rest() && (self.wire.is_empty() || self.cells.iter().any(|cell| cell.lives > 0))
-            {
+            if self.payments_rest() && self.wire.is_empty() {
                 return self.look_at_rest();
             }
         }
@@ -213,13 +215,15 @@ impl<D: Storage> World<D> {
     }
 
     fn look_at_rest(&mut self) -> At<()> {
+        for cell in &mut self.cells {
+            // Whoever had more would have shown it.
+            cell.behind = None;
+        }
         self.compare()?;
         for (one, other) in pairs(self.cells.len()) {
             let (one, other) = (&self.cells[one], &self.cells[other]);
-            if one.lives + other.lives == 0 {
-                check_rest(one, other).map_err(|why| (one.site.number, why))?;
-                self.wire.tally.state(State::AtRest);
-            }
+            check_rest(one, other).map_err(|why| (one.site.number, why))?;
+            self.wire.tally.state(State::AtRest);
         }
         self.each(|world, at| {
             let cell = &world.cells[at];
@@ -456,7 +460,6 @@ fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
 fn count_payments<D: Storage>(cell: &mut Cell<D>) {
     let (model, tally) = (&cell.oracle.model, &mut cell.tally);
     for peer in model.peers.values() {
-        tally.states(State::ChannelBroken, u64::from(peer.stopped != [false; 2]));
         for out in &peer.sent {
             tally.state(State::PaymentSent);
             tally.states(State::PaymentReversed, u64::from(out.way.reverses != TransferId::NONE));

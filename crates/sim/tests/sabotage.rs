@@ -57,3 +57,11 @@ fn payments_and_outcomes_that_are_told_early_are_caught() {
     let seen = seen.iter().any(|word| failure.what.contains(word));
     assert!(seen, "for what it is: {failure}");
 }
+
+#[test]
+fn a_channel_that_goes_on_blindly_after_a_loss_is_caught() {
+    let sabotage = Sabotage { blind_resumption: true, ..Sabotage::default() };
+    let failure = is_caught("blind resumption", 100, sabotage, |disk| disk);
+    let seen = ["rewound", "received", "ended", "sent", "beside branch"];
+    assert!(seen.iter().any(|word| failure.what.contains(word)), "for what it is: {failure}");
+}

@@ -6,7 +6,7 @@
 //!   incoming: received u64 · hash u128 · forgotten u64 · outcomes: count u32, each u16 · stop
 //!   totals: count u32, each by currency: number u16 · sent, settled, returned, received, refused: count u64, amount u128
 //! holds to be sent: count u32, each by id: id u128 · payee u64
-//! stop: 0 u8, or 1 u8 · time u64 · business date i32 · n u64 · expected u128 · found u128 · reason u8 · sides u8
+//! stop: 0 u8, or 1 u8 (2 if the channel is to go on) · time u64 · business date i32 · n u64 · expected u128 · found u128 · reason u8 · sides u8
 //! ```
 
 use alloc::collections::VecDeque;
@@ -29,8 +29,8 @@ impl Channels {
         for (peer, channel) in &self.peers {
             out.extend_from_slice(&peer.to_le_bytes());
             out.extend_from_slice(&channel.incarnation.to_le_bytes());
-            put_outgoing(&channel.outgoing, out);
-            put_incoming(&channel.incoming, out);
+            put_outgoing(channel, out);
+            put_incoming(channel, out);
             put_count(out, channel.totals.len());
             for (currency, totals) in &channel.totals {
                 out.extend_from_slice(&currency.to_le_bytes());
@@ -51,7 +51,8 @@ impl Channels {
     }
 }
 
-fn put_outgoing(outgoing: &Outgoing, out: &mut Vec<u8>) {
+fn put_outgoing(channel: &Channel, out: &mut Vec<u8>) {
+    let outgoing = &channel.outgoing;
     out.extend_from_slice(&outgoing.sent.to_le_bytes());
     out.extend_from_slice(&outgoing.done.to_le_bytes());
     out.extend_from_slice(&outgoing.done_hash.to_le_bytes());
@@ -60,10 +61,11 @@ fn put_outgoing(outgoing: &Outgoing, out: &mut Vec<u8>) {
         out.extend_from_slice(&open.payment.encode());
         out.extend_from_slice(&open.position.to_le_bytes());
     }
-    put_stop(outgoing.stopped.as_ref(), out);
+    put_stop(outgoing.stopped.as_ref(), channel.resuming, out);
 }
 
-fn put_incoming(incoming: &Incoming, out: &mut Vec<u8>) {
+fn put_incoming(channel: &Channel, out: &mut Vec<u8>) {
+    let incoming = &channel.incoming;
     out.extend_from_slice(&incoming.received.to_le_bytes());
     out.extend_from_slice(&incoming.hash.to_le_bytes());
     out.extend_from_slice(&incoming.forgotten.to_le_bytes());
@@ -71,7 +73,7 @@ fn put_incoming(incoming: &Incoming, out: &mut Vec<u8>) {
     for outcome in &incoming.outcomes {
         out.extend_from_slice(&outcome.to_le_bytes());
     }
-    put_stop(incoming.stopped.as_ref(), out);
+    put_stop(incoming.stopped.as_ref(), channel.resuming, out);
 }
 
 fn put_totals(totals: &Totals, out: &mut Vec<u8>) {
@@ -81,8 +83,8 @@ fn put_totals(totals: &Totals, out: &mut Vec<u8>) {
     }
 }
 
-fn put_stop(stopped: Option<&ChannelStopped>, out: &mut Vec<u8>) {
-    out.push(u8::from(stopped.is_some()));
+fn put_stop(stopped: Option<&ChannelStopped>, resuming: bool, out: &mut Vec<u8>) {
+    out.push(u8::from(stopped.is_some()).saturating_mul(if resuming { 2 } else { 1 }));
     let Some(stop) = stopped else { return };
     out.extend_from_slice(&stop.at.time_us.to_le_bytes());
     out.extend_from_slice(&stop.at.business_date.0.to_le_bytes());
@@ -115,8 +117,10 @@ fn take_channels(reader: &mut Reader<'_>) -> Result<Channels, Short> {
 
 fn take_channel(reader: &mut Reader<'_>, peer: u16) -> Result<Channel, Short> {
     let mut channel = Channel { incarnation: reader.u32()?, ..Channel::default() };
-    channel.outgoing = take_outgoing(reader, peer)?;
-    channel.incoming = take_incoming(reader, peer)?;
+    let mut resuming = false;
+    channel.outgoing = take_outgoing(reader, peer, &mut resuming)?;
+    channel.incoming = take_incoming(reader, peer, &mut resuming)?;
+    channel.resuming = resuming;
     for _ in 0..reader.count(CURRENCIES_MAX)? {
         let currency = reader.u16()?;
         if channel.totals.last_key_value().is_some_and(|(last, _)| *last >= currency) {
@@ -128,7 +132,7 @@ fn take_channel(reader: &mut Reader<'_>, peer: u16) -> Result<Channel, Short> {
     Ok(channel)
 }
 
-fn take_outgoing(reader: &mut Reader<'_>, peer: u16) -> Result<Outgoing, Short> {
+fn take_outgoing(reader: &mut Reader<'_>, peer: u16, resuming: &mut bool) -> Result<Outgoing, Short> {
     let (sent, done, done_hash) = (reader.u64()?, reader.u64()?, reader.u128()?);
     let count = reader.count(WINDOW)?;
     if sent.checked_sub(done).and_then(|open| usize::try_from(open).ok()) != Some(count) {
@@ -141,17 +145,17 @@ fn take_outgoing(reader: &mut Reader<'_>, peer: u16) -> Result<Outgoing, Short> 
         hash = running_hash(hash, n, &payment);
         open.push_back(Open { payment, position: reader.u64()?, hash });
     }
-    Ok(Outgoing { sent, hash, done, done_hash, open, stopped: take_stop(reader, peer)? })
+    Ok(Outgoing { sent, hash, done, done_hash, open, stopped: take_stop(reader, peer, resuming)? })
 }
 
-fn take_incoming(reader: &mut Reader<'_>, peer: u16) -> Result<Incoming, Short> {
+fn take_incoming(reader: &mut Reader<'_>, peer: u16, resuming: &mut bool) -> Result<Incoming, Short> {
     let (received, hash, forgotten) = (reader.u64()?, reader.u128()?, reader.u64()?);
     let count = reader.count(usize::MAX)?;
     if received.checked_sub(forgotten).and_then(|kept| usize::try_from(kept).ok()) != Some(count) {
         return Err(Short);
     }
     let outcomes = (0..count).map(|_| reader.u16()).collect::<Result<_, _>>()?;
-    Ok(Incoming { received, hash, forgotten, outcomes, stopped: take_stop(reader, peer)? })
+    Ok(Incoming { received, hash, forgotten, outcomes, stopped: take_stop(reader, peer, resuming)? })
 }
 
 fn take_totals(reader: &mut Reader<'_>) -> Result<Totals, Short> {
@@ -159,10 +163,15 @@ fn take_totals(reader: &mut Reader<'_>) -> Result<Totals, Short> {
     Ok(Totals { sent: sum()?, settled: sum()?, returned: sum()?, received: sum()?, refused: sum()? })
 }
 
-fn take_stop(reader: &mut Reader<'_>, peer: u16) -> Result<Option<ChannelStopped>, Short> {
+fn take_stop(
+    reader: &mut Reader<'_>,
+    peer: u16,
+    resuming: &mut bool,
+) -> Result<Option<ChannelStopped>, Short> {
     match reader.u8()? {
         0 => return Ok(None),
         1 => (),
+        2 => *resuming = true,
         _ => return Err(Short),
     }
     let at = Stamp { time_us: reader.u64()?, business_date: Date(reader.i32()?) };

@@ -8,7 +8,6 @@ use skerry_ledger::{Flags, Moved, Past, Transfer};
 use super::Crossing;
 use crate::book::Book;
 use crate::channel::WINDOW;
-use crate::event::Sent;
 use crate::rejection::Rejection;
 use crate::transfers::Sender;
 
@@ -48,7 +47,7 @@ impl Book {
                 let before = sent.entry(peer).or_default();
                 let n = self.next_number(peer).saturating_add(*before);
                 *before = before.saturating_add(1);
-                Crossing::Sent(Sent { moved: Moved { credit: transfer.credit, ..moved }, n })
+                Crossing::Sent(super::sent(Moved { credit: transfer.credit, ..moved }, n))
             }
             None => Crossing::Moved(moved),
         };

@@ -45,7 +45,9 @@ impl Book {
         if self.life.incarnation.checked_add(1) != Some(incarnation) {
             return Err(Rejection::IncarnationNotNext { incarnation: self.life.incarnation });
         }
-        plain(Event::Incarnated(Incarnated { at, incarnation, lost_from, lost_to }))
+        let mut events = alloc::vec![Event::Incarnated(Incarnated { at, incarnation, lost_from, lost_to })];
+        events.extend(self.channels_of_a_new_life(incarnation, at));
+        Ok((events, Done::Plain))
     }
 
     pub(super) fn decide_format(&self, level: u16, at: Stamp) -> Decided {
@@ -74,7 +76,7 @@ impl Book {
     }
 
     /// The events that bring `currency` into use; none if it is.
-    pub(super) fn currency_events(&self, currency: Currency, at: Stamp) -> Result<Vec<Event>, Rejection> {
+    pub(crate) fn currency_events(&self, currency: Currency, at: Stamp) -> Result<Vec<Event>, Rejection> {
         if self.life.currencies.contains(&currency) {
             return Ok(Vec::new());
         }

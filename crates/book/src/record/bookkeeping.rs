@@ -88,7 +88,9 @@ pub(super) fn encode(event: &Event, tail: &mut Vec<u8>) -> Fields {
         | Event::Settled(_)
         | Event::Returned(_)
         | Event::ChannelOpened(_)
-        | Event::ChannelStopped(_) => unreachable!("money is written by its own functions"),
+        | Event::ChannelStopped(_)
+        | Event::ChannelResuming(_)
+        | Event::ChannelResumed(_) => unreachable!("money is written by its own functions"),
         Event::BranchOpened(_)
         | Event::Incarnated(_)
         | Event::FormatRaised(_)

@@ -7,14 +7,22 @@
 //! | 9 | received | `debit` the payer elsewhere; `digest` n, `aux` how far behind the sender is done, `rejection` the outcome |
 //! | 10 | settled | `debit` the peer, `credit` the first n, `digest` the last, `amount` the sum, `currency` |
 //! | 11 | returned | `debit` the payee elsewhere, `credit` to whom, `related` the payment, `digest` n, `rejection` why |
+//! | 12 | sent, taken back | as 8; `debit` where it was booked, `digest` the payer. Level 4 |
+//! | 13 | received, taken back | as 9, but n as in 8; `credit` where it was booked, `digest` the payee, or the outcome if it was refused. Level 4 |
+//! | 14 | withdrawn | as 11; the number is free again. Level 4 |
 //! | 24 | channel opened | `code` peer, `aux` its incarnation |
 //! | 25 | channel stopped | `code` peer, `aux` reason, `currency` sides, `digest` n, `reference` expected, `related` found |
+//! | 27 | channel to go on | `code` peer. Level 4 |
+//! | 28 | channel goes on | `code` peer, `aux` its incarnation. Level 4 |
 
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Stamp, TransferId};
 use skerry_money::{Currency, Date};
 
 use super::{Fields, RecordError};
-use crate::event::{ChannelOpened, ChannelStopped, Event, Received, Returned, Sent, Settled, StopReason};
+use crate::event::{
+    ChannelOpened, ChannelResumed, ChannelResuming, ChannelStopped, Event, Received, Returned, Sent, Settled,
+    StopReason,
+};
 
 /// See the table above.
 #[expect(missing_docs, reason = "each is the event that it names")]
@@ -24,13 +32,39 @@ pub mod kind {
     pub const RECEIVED: u16 = 9;
     pub const SETTLED: u16 = 10;
     pub const RETURNED: u16 = 11;
+    pub const SENT_AGAIN: u16 = 12;
+    pub const RECEIVED_AGAIN: u16 = 13;
+    pub const WITHDRAWN: u16 = 14;
     pub const CHANNEL_OPENED: u16 = 24;
     pub const CHANNEL_STOPPED: u16 = 25;
+    pub const CHANNEL_RESUMING: u16 = 27;
+    pub const CHANNEL_RESUMED: u16 = 28;
 }
 
 /// Whether records of this kind are written by this file.
 pub(super) const fn is_crossing(kind: u16) -> bool {
-    matches!(kind, kind::SENT..=kind::RETURNED | kind::CHANNEL_OPENED | kind::CHANNEL_STOPPED)
+    matches!(
+        kind,
+        kind::SENT
+            ..=kind::WITHDRAWN
+                | kind::CHANNEL_OPENED
+                | kind::CHANNEL_STOPPED
+                | kind::CHANNEL_RESUMING
+                | kind::CHANNEL_RESUMED
+    )
+}
+
+/// Whether records of this kind tell of one payment.
+pub(super) const fn is_payment(kind: u16) -> bool {
+    matches!(
+        kind,
+        kind::SENT
+            | kind::RECEIVED
+            | kind::RETURNED
+            | kind::SENT_AGAIN
+            | kind::RECEIVED_AGAIN
+            | kind::WITHDRAWN
+    )
 }
 
 /// The fields of `event`, all but version and actor.
@@ -53,7 +87,7 @@ pub(super) fn encode(event: &Event) -> Fields {
             ..Fields::default()
         },
         Event::Returned(event) => Fields {
-            kind: kind::RETURNED,
+            kind: if event.withdrawn { kind::WITHDRAWN } else { kind::RETURNED },
             digest: event.n,
             rejection: event.outcome,
             related: event.moved.related.0,
@@ -77,27 +111,49 @@ pub(super) fn encode(event: &Event) -> Fields {
             time_us: event.at.time_us,
             ..Fields::default()
         },
+        Event::ChannelResuming(event) => Fields {
+            kind: kind::CHANNEL_RESUMING,
+            code: event.peer,
+            time_us: event.at.time_us,
+            ..Fields::default()
+        },
+        Event::ChannelResumed(event) => Fields {
+            kind: kind::CHANNEL_RESUMED,
+            code: event.peer,
+            aux: event.incarnation,
+            time_us: event.at.time_us,
+            ..Fields::default()
+        },
         _ => unreachable!("not an event of a channel"),
     }
 }
 
 #[inline]
 pub(super) fn sent(event: &Sent) -> Fields {
-    #[expect(clippy::as_conversions, reason = "the two parts of 48 bits")]
-    let (low, high) = (event.n as u32, (event.n >> 32) as u16);
-    assert!(event.n >> 48 == 0, "a channel carries less than 2^48 payments");
-    Fields {
-        kind: kind::SENT,
-        digest: event.moved.digest,
-        related: event.moved.related.0,
-        rejection: high,
-        aux: low,
-        ..moved(&event.moved)
-    }
+    let (low, high) = parts(event.n);
+    let (kind, digest) = match event.payer {
+        None => (kind::SENT, event.moved.digest),
+        Some(payer) => (kind::SENT_AGAIN, payer.0),
+    };
+    Fields { kind, digest, related: event.moved.related.0, rejection: high, aux: low, ..moved(&event.moved) }
+}
+
+/// A number's lower 32 bits and the 16 above.
+#[inline]
+#[expect(clippy::as_conversions, reason = "the two parts of 48 bits")]
+fn parts(n: u64) -> (u32, u16) {
+    assert!(n >> 48 == 0, "a channel carries less than 2^48 payments");
+    (n as u32, (n >> 32) as u16)
 }
 
 #[inline]
 pub(super) fn received(event: &Received) -> Fields {
+    if let Some(payee) = event.payee {
+        let (low, high) = parts(event.n);
+        let digest = if event.outcome == 0 { payee.0 } else { u64::from(event.outcome) };
+        let (kind, related) = (kind::RECEIVED_AGAIN, event.moved.related.0);
+        return Fields { kind, digest, related, rejection: high, aux: low, ..moved(&event.moved) };
+    }
     Fields {
         kind: kind::RECEIVED,
         digest: event.n,
@@ -130,8 +186,9 @@ fn moved(moved: &Moved) -> Fields {
 pub(super) fn decode(fields: &Fields, business_date: Date) -> Result<Event, RecordError> {
     let at = Stamp { time_us: fields.time_us, business_date };
     Ok(match fields.kind {
-        kind::SENT => Event::Sent(read_sent(fields, business_date)?),
+        kind::SENT | kind::SENT_AGAIN => Event::Sent(read_sent(fields, business_date)?),
         kind::RECEIVED => Event::Received(read_received(fields, business_date)?),
+        kind::RECEIVED_AGAIN => Event::Received(read_received_again(fields, business_date)?),
         kind::SETTLED => Event::Settled(Settled {
             at,
             peer: u16::try_from(fields.debit).map_err(|_| wrong(fields, "debit"))?,
@@ -140,13 +197,18 @@ pub(super) fn decode(fields: &Fields, business_date: Date) -> Result<Event, Reco
             last: fields.digest,
             amount: fields.amount,
         }),
-        kind::RETURNED => {
+        kind::RETURNED | kind::WITHDRAWN => {
             let moved = read_moved(fields, MovedKind::Posted, business_date)?;
             let moved = Moved { digest: 0, ..moved };
-            Event::Returned(Returned { moved, n: fields.digest, outcome: fields.rejection })
+            let withdrawn = fields.kind == kind::WITHDRAWN;
+            Event::Returned(Returned { moved, n: fields.digest, outcome: fields.rejection, withdrawn })
         }
         kind::CHANNEL_OPENED => {
             Event::ChannelOpened(ChannelOpened { at, peer: fields.code, incarnation: fields.aux })
+        }
+        kind::CHANNEL_RESUMING => Event::ChannelResuming(ChannelResuming { at, peer: fields.code }),
+        kind::CHANNEL_RESUMED => {
+            Event::ChannelResumed(ChannelResumed { at, peer: fields.code, incarnation: fields.aux })
         }
         _ => Event::ChannelStopped(read_stopped(fields, at)?),
     })
@@ -156,14 +218,40 @@ pub(super) fn decode(fields: &Fields, business_date: Date) -> Result<Event, Reco
 pub(super) fn read_sent(fields: &Fields, business_date: Date) -> Result<Sent, RecordError> {
     let posts = Flags(fields.flags).has(Flags::POST);
     let kind = if posts { MovedKind::HoldPosted } else { MovedKind::Posted };
-    let n = u64::from(fields.aux) | (u64::from(fields.rejection) << 32);
-    Ok(Sent { moved: read_moved(fields, kind, business_date)?, n })
+    let moved = read_moved(fields, kind, business_date)?;
+    if fields.kind == kind::SENT {
+        return Ok(Sent { moved, n: whole(fields), payer: None });
+    }
+    let payer = AccountRef(fields.digest);
+    if payer.branch() != moved.debit.branch() || kind == MovedKind::HoldPosted {
+        return Err(wrong(fields, "payer"));
+    }
+    Ok(Sent { moved: Moved { digest: 0, ..moved }, n: whole(fields), payer: Some(payer) })
+}
+
+/// The number in the two parts.
+fn whole(fields: &Fields) -> u64 {
+    u64::from(fields.aux) | (u64::from(fields.rejection) << 32)
+}
+
+fn read_received_again(fields: &Fields, business_date: Date) -> Result<Received, RecordError> {
+    let moved = Moved { digest: 0, ..read_moved(fields, MovedKind::Posted, business_date)? };
+    let (payee, outcome) = match u16::try_from(fields.digest) {
+        Ok(0) => return Err(wrong(fields, "outcome")),
+        Ok(outcome) => (moved.credit, outcome),
+        Err(_) => (AccountRef(fields.digest), 0),
+    };
+    if payee.branch() != moved.credit.branch() {
+        return Err(wrong(fields, "payee"));
+    }
+    Ok(Received { moved, n: whole(fields), back: 0, outcome, payee: Some(payee) })
 }
 
 #[inline]
 pub(super) fn read_received(fields: &Fields, business_date: Date) -> Result<Received, RecordError> {
     let moved = Moved { digest: 0, ..read_moved(fields, MovedKind::Posted, business_date)? };
-    Ok(Received { moved, n: fields.digest, back: fields.aux, outcome: fields.rejection })
+    let (n, back, outcome) = (fields.digest, fields.aux, fields.rejection);
+    Ok(Received { moved, n, back, outcome, payee: None })
 }
 
 fn read_stopped(fields: &Fields, at: Stamp) -> Result<ChannelStopped, RecordError> {

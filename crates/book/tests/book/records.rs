@@ -5,7 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use skerry_book::actor::{Cause, Principal};
 use skerry_book::command::{
-    ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenCustomer, Propose, StopChannel, Unfreeze,
+    ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenChannel, OpenCustomer, Propose,
+    StopChannel, Unfreeze,
 };
 use skerry_book::event::{ArchiveBefore, KeyUsed, Refused, StopReason, Terms};
 use skerry_book::policy::{Matter, Matters, Policy};
@@ -351,9 +352,63 @@ fn an_archived_life() -> World {
     world
 }
 
+/// A life after a declared loss: the kinds of level 4.
+fn a_life_after_a_loss() -> World {
+    let mut world = World::new();
+    let day = Date::from_civil(2026, 1, 5).unwrap();
+    let terms = Terms {
+        institution: [9; 16],
+        currencies: vec![Currency::CNY],
+        offset_minutes: 0,
+        cutoff_minutes: 0,
+        capacity: 10,
+    };
+    world.command(&Command::OpenBranch(OpenBranch { terms, date: day })).unwrap();
+    world.command(&customer(1)).unwrap();
+    let (currency, daily_limit) = (Currency::CNY, UNLIMITED);
+    let wish = OpenAccount { customer: 1, product: 1, currency, opened: None, floor: 0, daily_limit };
+    world.command(&Command::OpenAccount(wish)).unwrap();
+    world.open_channel(2, 1).unwrap();
+    let far = AccountRef::customer(2, 5);
+    let id = |id: u8| {
+        TransferId((u128::from(1_767_607_200_000_u64) << 80) | (7 << 76) | (0b10 << 62) | u128::from(id))
+    };
+    let cash = AccountRef::head(1, 1001, Currency::CNY);
+    let deposit = Transfer { id: id(1), debit: cash, credit: account(1), amount: 900, ..Transfer::default() };
+    world.transfer(&deposit).unwrap();
+    // After the journal was put back it gave the number of a lost payment to another one.
+    let other = Transfer { id: id(2), debit: account(1), credit: far, amount: 100, ..Transfer::default() };
+    world.transfer(&other).unwrap();
+    let (peer, wish) = (2, Incarnate { incarnation: 2, lost_from: 9, lost_to: 12 });
+    world.command(&Command::Incarnate(wish)).unwrap();
+    let payment = |number: u8, debit: AccountRef, credit: AccountRef, currency: Currency| Payment {
+        id: id(number),
+        debit,
+        credit,
+        amount: 1_000,
+        currency,
+        code: 3,
+        value_date: Date(day.0 - 1),
+        flags: Flags::default(),
+        reference: *b"invoice 17\0\0\0\0\0\0",
+        related: TransferId::NONE,
+    };
+    // Beyond what the account has; of an account that is gone; in a currency that is.
+    world.take_back_sent(peer, 1, &payment(11, account(1), far, Currency::CNY), 0);
+    world.take_back_sent(peer, 2, &payment(12, account(7), far, Currency::USD), 1081);
+    for (number, credit, outcome) in [(1, account(1), 0), (2, account(9), 1081), (3, account(7), 0)] {
+        let payment = payment(20 + u8::try_from(number).unwrap(), far, credit, Currency::CNY);
+        world.take_back_received(peer, number, &payment, outcome);
+    }
+    world.actor = skerry_book::Actor::bank(Cause::Channel);
+    world.command(&Command::GoOn(OpenChannel { peer, incarnation: 1 })).unwrap();
+    world.check();
+    world
+}
+
 #[test]
 fn every_flipped_bit_is_another_event_or_an_error() {
-    for world in [a_life(), a_crossing_life(), an_archived_life()] {
+    for world in [a_life(), a_crossing_life(), an_archived_life(), a_life_after_a_loss()] {
         check_flips(&world);
     }
 }
@@ -439,6 +494,23 @@ fn level_3_reads_for_ever() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-level3.hex"),
         &an_archived_life(),
     );
+}
+
+/// The same for the kinds of level 4: what is taken back after a loss.
+#[test]
+fn level_4_reads_for_ever() {
+    let life = a_life_after_a_loss();
+    let channel = life.book.channel(2).unwrap();
+    assert_eq!((channel.outgoing.sent, channel.outgoing.done, channel.incoming.received), (2, 2, 3));
+    let balance = |account| life.book.account(account).unwrap().balance();
+    // 900, less a debit of 1,000 taken back, and a credit of 1,000.
+    assert_eq!(balance(account(1)), 900);
+    assert_eq!(balance(AccountRef::head(1, 2902, Currency::CNY)), 1_000);
+    assert_eq!(balance(AccountRef::head(1, 2902, Currency::USD)), 0);
+    let kinds = life.journal.iter().map(|stored| stored.record[0]);
+    let new: Vec<u8> = kinds.filter(|kind| [12, 13, 14, 27, 28].contains(kind)).collect();
+    assert_eq!(new, [27, 14, 12, 12, 13, 13, 13, 28]);
+    reads_for_ever(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-level4.hex"), &life);
 }
 
 fn reads_for_ever(path: &str, life: &World) {

@@ -195,6 +195,38 @@ impl World {
         }
     }
 
+    /// Takes back what this branch once sent to `peer` under `n`, step by step.
+    pub(crate) fn take_back_sent(&mut self, peer: u16, n: u64, payment: &Payment, outcome: u16) {
+        let stamp = self.book.stamp(self.time_us);
+        while let Some(event) = self.book.take_back_sent(peer, n, payment, outcome, stamp) {
+            if matches!(event, Event::Sent(_)) {
+                self.open_heads_to_take_back(peer, payment);
+            }
+            self.happen(&event);
+        }
+    }
+
+    /// The same of what it once received.
+    pub(crate) fn take_back_received(&mut self, peer: u16, n: u64, payment: &Payment, outcome: u16) {
+        let stamp = self.book.stamp(self.time_us);
+        if let Some(event) = self.book.take_back_received(peer, n, payment, outcome, stamp) {
+            if outcome == 0 {
+                self.open_heads_to_take_back(peer, payment);
+            }
+            self.happen(&event);
+        }
+    }
+
+    fn open_heads_to_take_back(&mut self, peer: u16, payment: &Payment) {
+        loop {
+            let heads = self.book.heads_to_take_back(peer, payment.currency, self.book.stamp(self.time_us));
+            if heads.is_empty() {
+                return;
+            }
+            heads.iter().for_each(|head| self.happen(head));
+        }
+    }
+
     /// A linked chain; what it leaves behind if it is refused is left out.
     pub(crate) fn chain(&mut self, transfers: &[Transfer]) {
         let mut linked = transfers.to_vec();

@@ -19,4 +19,20 @@ skerry_journal::coverage_marks! {
     IncarnationDiffered,
     /// A channel stopped.
     ChannelStopped,
+    /// A channel that had stopped went on.
+    ChannelResumed,
+    /// Another branch knew of payments that the journal had lost.
+    LossFound,
+    /// Another branch was told what it had lost.
+    Retelling,
+    /// The batch had no room for all that was told.
+    RetoldCutShort,
+    /// A lost payment was taken back from the payee's branch.
+    SentAgain,
+    /// A lost payment was taken back from the payer's branch.
+    ReceivedAgain,
+    /// What was taken back had no account any more.
+    Unapplied,
+    /// A payment of after the loss had the number of a lost one, and was given back.
+    PaymentWithdrawn,
 }

@@ -6,6 +6,7 @@
 //! payments (3): first u64 · done u64 · hash before u128 · hash after u128 · count u32 · payments 84 each
 //!               · for each that has a tail, in order: length u32, bytes
 //! outcomes (4): first u64 · received u64 · hash to it u128 · again u8 · count u32 · outcomes u16 each
+//! ask (5), standing (6), retold (7): see [`retell`](super::retell)
 //! seal 16: keyed BLAKE3 of all before
 //! ```
 //!
@@ -17,6 +18,7 @@ use skerry_book::Payment;
 use skerry_book::channel::PAYMENT_LENGTH;
 use skerry_ledger::Flags;
 
+use super::retell::{Ask, Retold, Stands};
 use crate::api::GatewayKey;
 
 const MAGIC: [u8; 4] = *b"SKCM";
@@ -29,7 +31,7 @@ pub const RUN_MAX: usize = 4_096;
 /// The most outcomes of one message: a whole window.
 const OUTCOMES_MAX: usize = 1 << 16;
 /// The longest tail, in bytes: see [`skerry_book::record::TransferTail`].
-const TAIL_MAX: usize = 8 + 140 + 4_096;
+pub(super) const TAIL_MAX: usize = 8 + 140 + 4_096;
 
 /// A message that is on its way, for whoever carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,12 @@ pub enum Said {
     Payments(Run),
     /// What became of payments.
     Outcomes(Outcomes),
+    /// Where do you stand, and what have you of what I have lost?
+    Ask(Ask),
+    /// Here.
+    Standing(Stands),
+    /// What the other has lost.
+    Retold(Retold),
 }
 
 /// See [`Said::Payments`].
@@ -145,6 +153,9 @@ impl Header {
             Said::Hello | Said::Welcome => {}
             Said::Payments(run) => put_run(run, &mut out),
             Said::Outcomes(outcomes) => put_outcomes(outcomes, &mut out),
+            Said::Ask(ask) => ask.put(&mut out),
+            Said::Standing(stands) => stands.put(&mut out),
+            Said::Retold(retold) => retold.put(&mut out),
         }
         out
     }
@@ -190,6 +201,7 @@ pub fn weight(bytes: &[u8]) -> u32 {
     let count = match bytes.get(6) {
         Some(3) => at(HEADER_LENGTH + 48).map_or(1, u32::from_le_bytes).saturating_add(8),
         Some(4) => 64,
+        Some(7) => RUN_MAX as u32,
         _ => 4,
     };
     count.min(RUN_MAX as u32 + 8)
@@ -201,6 +213,9 @@ fn kind(said: &Said) -> u8 {
         Said::Welcome => 2,
         Said::Payments(_) => 3,
         Said::Outcomes(_) => 4,
+        Said::Ask(_) => 5,
+        Said::Standing(_) => 6,
+        Said::Retold(_) => 7,
     }
 }
 
@@ -212,10 +227,12 @@ fn body_length(said: &Said) -> usize {
             52 + run.payments.len() * PAYMENT_LENGTH + tails
         }
         Said::Outcomes(outcomes) => 37 + outcomes.outcomes.len() * 2,
+        Said::Ask(_) | Said::Standing(_) => 128,
+        Said::Retold(retold) => 32 + retold.facts.len() * (PAYMENT_LENGTH + 16),
     }
 }
 
-fn put_count(count: usize, out: &mut Vec<u8>) {
+pub(super) fn put_count(count: usize, out: &mut Vec<u8>) {
     let count = u32::try_from(count).expect("a message is bounded");
     out.extend_from_slice(&count.to_le_bytes());
 }
@@ -248,22 +265,38 @@ fn put_outcomes(outcomes: &Outcomes, out: &mut Vec<u8>) {
     }
 }
 
-struct Cursor<'a>(&'a [u8]);
+pub(super) struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*field)
     }
 
-    fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn u128(&mut self) -> Option<u128> {
+        self.take().map(u128::from_le_bytes)
+    }
+
+    pub(super) fn flag(&mut self) -> Option<bool> {
+        match self.take()? {
+            [0] => Some(false),
+            [1] => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(super) fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
         let (slice, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(slice)
     }
 
-    fn count(&mut self, most: usize) -> Option<usize> {
+    pub(super) fn count(&mut self, most: usize) -> Option<usize> {
         let count = usize::try_from(u32::from_le_bytes(self.take()?)).ok()?;
         (count <= most).then_some(count)
     }
@@ -281,6 +314,9 @@ fn read_body(kind: u8, cursor: &mut Cursor<'_>) -> Option<(Header, Said)> {
         2 => Said::Welcome,
         3 => Said::Payments(read_run(cursor)?),
         4 => Said::Outcomes(read_outcomes(cursor)?),
+        5 => Said::Ask(Ask::read(cursor)?),
+        6 => Said::Standing(Stands::read(cursor)?),
+        7 => Said::Retold(Retold::read(cursor)?),
         _ => return None,
     };
     Some((header, said))
@@ -330,6 +366,7 @@ fn read_outcomes(cursor: &mut Cursor<'_>) -> Option<Outcomes> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::retell::tests::{asks, retold, stands};
     use super::*;
     use proptest::prelude::*;
     use skerry_ledger::{AccountRef, TransferId};
@@ -360,7 +397,15 @@ mod tests {
             tails: vec![Box::from([1, 2, 3].as_slice()), Box::from([4].as_slice())],
         };
         let outcomes = Outcomes { first: 4, received: 6, hash: 5, again: true, outcomes: vec![0, 1081] };
-        vec![Said::Hello, Said::Welcome, Said::Payments(run), Said::Outcomes(outcomes)]
+        vec![
+            Said::Hello,
+            Said::Welcome,
+            Said::Payments(run),
+            Said::Outcomes(outcomes),
+            Said::Ask(asks()),
+            Said::Standing(stands()),
+            Said::Retold(retold(&payment(8, true), &payment(9, false))),
+        ]
     }
 
     const HEADER: Header = Header { from: 1, to: 2, incarnation: 1, to_incarnation: 3 };
@@ -384,7 +429,7 @@ mod tests {
         /// Under a good seal, so that the reader itself is met.
         #[test]
         fn any_sealed_bytes_are_a_message_in_its_one_form_or_an_error(
-            kind in 0..6_u8, which in 0..4_usize, flips in proptest::collection::vec((0..200_usize, any::<u8>()), 0..4), cut in 0..400_usize,
+            kind in 0..9_u8, which in 0..7_usize, flips in proptest::collection::vec((0..200_usize, any::<u8>()), 0..4), cut in 0..400_usize,
         ) {
             let key = GatewayKey::new([1; 32]);
             let bytes = HEADER.seal(&messages()[which], &key);

@@ -12,12 +12,16 @@
 pub mod coverage;
 pub mod exchange;
 pub mod message;
+pub mod retell;
+pub(crate) mod rewound;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use skerry_book::Book;
+use skerry_book::record::TransferTailRef;
+use skerry_book::{Book, Payment};
 
 pub use message::Outgoing;
+use retell::Retold;
 
 /// Messages that wait to be carried, at most.
 const OUTBOX_MAX: usize = 64;
@@ -33,6 +37,10 @@ pub(crate) struct Numbers {
     pub(crate) received: u64,
     /// The running hash to that.
     pub(crate) received_hash: u128,
+    /// The peer's incarnation that both agreed on.
+    pub(crate) incarnation: u32,
+    /// Both directions have stopped.
+    pub(crate) stopped: bool,
 }
 
 impl Numbers {
@@ -42,6 +50,8 @@ impl Numbers {
             done: channel.outgoing.done,
             received: channel.incoming.received,
             received_hash: channel.incoming.hash,
+            incarnation: channel.incarnation,
+            stopped: channel.outgoing.stopped.is_some() && channel.incoming.stopped.is_some(),
         })
     }
 }
@@ -67,7 +77,33 @@ pub(crate) struct Line {
     pub(crate) welcome: bool,
     /// When it was last asked who it is; 0 never.
     pub(crate) hello_us: u64,
+    /// The latest life of this branch that it knows.
+    pub(crate) heard: u32,
+    /// It has said something since this branch opened.
+    pub(crate) met: bool,
+    /// It asked where this branch stands, in this incarnation.
+    pub(crate) stands: Option<u32>,
+    /// This branch asks it where it stands and what it has.
+    pub(crate) asking: Asking,
 }
+
+/// What a branch remembers while it asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asking {
+    /// When it last asked.
+    pub(crate) asked_us: u64,
+    /// It is to ask now.
+    pub(crate) now: bool,
+    /// It wants to be told payments.
+    pub(crate) wants: bool,
+    /// The whole journal of the other has been told.
+    pub(crate) over: bool,
+    /// The place in it from which it was not.
+    pub(crate) from: u64,
+}
+
+/// Payments by their numbers, with the part of their tails that travels.
+type Waiting = BTreeMap<u64, (Payment, Box<[u8]>)>;
 
 /// The talk with all.
 #[derive(Debug, Default)]
@@ -80,6 +116,10 @@ pub(crate) struct Talk {
     /// What becomes durable with how many batches, in order.
     sealed: VecDeque<(u64, u16, Numbers)>,
     pub(crate) outbox: VecDeque<Outgoing>,
+    /// Pages to be told; none while a job makes one.
+    pub(crate) retold: BTreeMap<u16, Option<Retold>>,
+    /// Payments that another branch sent, as it retells, until it says how they ended.
+    pub(crate) waiting: BTreeMap<u16, Waiting>,
 }
 
 impl Talk {
@@ -138,4 +178,13 @@ impl Talk {
     pub(crate) fn has_room(&self) -> bool {
         self.outbox.len() < OUTBOX_MAX
     }
+}
+
+/// The part of a tail that travels: the whole reference. A note is sealed with a key of the payer's branch.
+pub(crate) fn travelling(tail: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(TransferTailRef { reference, .. }) = TransferTailRef::decode(tail) {
+        TransferTailRef { reference, note: &[] }.encode(&mut out);
+    }
+    out
 }

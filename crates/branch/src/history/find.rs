@@ -362,6 +362,7 @@ fn is_of(kinds: Kinds, raw: Raw<'_>) -> bool {
 fn is_of_a_hold(raw: Raw<'_>) -> bool {
     match raw.kind() {
         kind::POSTED | crossing::RECEIVED | crossing::RETURNED => false,
+        crossing::SENT_AGAIN | crossing::RECEIVED_AGAIN | crossing::WITHDRAWN => false,
         crossing::SENT => raw.flags().has(Flags::POST),
         _ => true,
     }

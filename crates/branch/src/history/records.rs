@@ -5,7 +5,9 @@
 
 use skerry_book::channel::received_id;
 use skerry_book::record;
-use skerry_book::record::crossing::kind::{HELD_TO_SEND, RECEIVED, RETURNED, SENT};
+use skerry_book::record::crossing::kind::{
+    HELD_TO_SEND, RECEIVED, RECEIVED_AGAIN, RETURNED, SENT, SENT_AGAIN, WITHDRAWN,
+};
 use skerry_ledger::{AccountRef, Flags, Moved, TransferId};
 use skerry_money::Date;
 
@@ -126,11 +128,12 @@ impl Raw<'_> {
     #[inline]
     pub(crate) fn related(self) -> Option<TransferId> {
         let related = TransferId(self.u128(80));
-        if related == TransferId::NONE || !self.is_moved() || self.imported() || self.kind() == RECEIVED {
+        let came = matches!(self.kind(), RECEIVED | RECEIVED_AGAIN);
+        if related == TransferId::NONE || !self.is_moved() || self.imported() || came {
             return None;
         }
         // A payment that came from another branch is reversed by one that goes back there.
-        let back = self.kind() == SENT && self.flags().has(Flags::REVERSAL);
+        let back = matches!(self.kind(), SENT | SENT_AGAIN) && self.flags().has(Flags::REVERSAL);
         Some(if back { received_id(related, self.credit().branch()) } else { related })
     }
 
@@ -139,7 +142,10 @@ impl Raw<'_> {
     pub(crate) fn is_moved(self) -> bool {
         match self.kind() {
             record::kind::POSTED..=record::kind::HOLD_EXPIRED | HELD_TO_SEND | SENT | RETURNED => true,
+            SENT_AGAIN | WITHDRAWN => true,
             RECEIVED => self.u16(106) == 0,
+            // The payee it was accepted for, or why it was refused.
+            RECEIVED_AGAIN => self.u64(96) > u64::from(u16::MAX),
             _ => false,
         }
     }
@@ -149,7 +155,13 @@ impl Raw<'_> {
     pub(crate) fn index_id(self) -> Option<TransferId> {
         let id = self.id();
         let known = id != TransferId::NONE && (self.is_moved() || self.kind() == record::kind::REFUSED);
-        known.then(|| if self.kind() == RECEIVED { received_id(id, self.debit().branch()) } else { id })
+        known.then(|| {
+            if matches!(self.kind(), RECEIVED | RECEIVED_AGAIN) {
+                received_id(id, self.debit().branch())
+            } else {
+                id
+            }
+        })
     }
 
     /// The whole of it, as the owner of the format reads it; `None` if it is not of a money kind.
@@ -166,7 +178,17 @@ impl Raw<'_> {
 /// Whether a money kind moves posted balances.
 #[inline]
 pub(crate) const fn is_posted(kind: u16) -> bool {
-    matches!(kind, record::kind::POSTED | record::kind::HOLD_POSTED | SENT | RECEIVED | RETURNED)
+    matches!(
+        kind,
+        record::kind::POSTED
+            | record::kind::HOLD_POSTED
+            | SENT
+            | RECEIVED
+            | RETURNED
+            | SENT_AGAIN
+            | RECEIVED_AGAIN
+            | WITHDRAWN
+    )
 }
 
 #[cfg(test)]

@@ -1,20 +1,22 @@
 //! The talk with other branches: what is heard becomes records, what is durable becomes messages.
 
 use skerry_book::channel::{Channel, received_id, running_hash};
-use skerry_book::command::{OpenChannel, StopChannel};
+use skerry_book::command::StopChannel;
 use skerry_book::event::{Received, Sent, StopReason};
-use skerry_book::record::{self, RECORD_LENGTH, TransferTailRef};
+use skerry_book::record::{self, RECORD_LENGTH};
 use skerry_book::{Actor, CHANNEL_LEVEL, Cause, Command, Event};
 use skerry_journal::{Journal, JournalReader, Position, ReadError};
 use skerry_ledger::{Flags, TransferId};
 
+use super::recovery::Met;
 use super::{Fault, Work};
+use crate::channels::coverage::Mark;
 use crate::channels::message::{self, Header, Outcomes, RUN_MAX, Run, Said};
-use crate::channels::{Line, Outgoing};
+use crate::channels::{Line, Outgoing, travelling};
 use crate::clock::Now;
 
 /// Who is asked again who it is, after so long.
-const HELLO_US: u64 = 1_000_000;
+pub(super) const HELLO_US: u64 = 1_000_000;
 /// Bytes of tails after which a run ends.
 const TAILS_MAX: usize = 128 << 10;
 /// Records that must have room beside a payment: two heads of a currency that is new on the channel.
@@ -26,7 +28,7 @@ impl<J: Journal> Work<J> {
         let (header, said) = match message::open(bytes, &self.options.gateway) {
             Ok(read) => read,
             Err(error) => {
-                crate::channels::coverage::Mark::MessageRefused.hit();
+                Mark::MessageRefused.hit();
                 tracing::warn!(branch = self.options.branch, "{error}");
                 return Ok(());
             }
@@ -35,59 +37,30 @@ impl<J: Journal> Work<J> {
         if header.to != self.options.branch || !known || self.book.format() < CHANNEL_LEVEL {
             return Ok(());
         }
-        if !self.meet(header) {
-            return Ok(());
-        }
+        let Some(met) = self.meet(header)? else { return Ok(()) };
         let line = self.talk.lines.entry(header.from).or_default();
+        line.met = true;
         self.talk.busy.insert(header.from);
         match said {
-            Said::Hello => line.welcome = true,
+            Said::Hello => (line.welcome, line.stands) = (true, Some(header.incarnation)),
             Said::Welcome => {}
-            Said::Payments(run) => self.hear_payments(header.from, run),
-            Said::Outcomes(outcomes) => self.hear_outcomes(header.from, &outcomes, now),
+            Said::Payments(run) if met == Met::Agreed => return self.hear_payments(header, run),
+            Said::Outcomes(told) if met == Met::Agreed => return self.hear_outcomes(header.from, &told, now),
+            Said::Payments(_) | Said::Outcomes(_) => {}
+            Said::Ask(ask) => self.hear_ask(header, ask),
+            Said::Standing(stands) => return self.hear_standing(header, met, stands, now),
+            Said::Retold(retold) => self.hear_retold(header, retold),
         }
         Ok(())
     }
 
-    /// Whether both are who the other thinks; opens the channel at the first word. If one has begun a new life, the
-    /// channel stops: what it remembers need not be what the other does.
-    fn meet(&mut self, header: Header) -> bool {
-        let (peer, actor) = (header.from, Actor::bank(Cause::Channel));
-        let own = self.book.incarnation();
-        let Some(channel) = self.book.channel(peer) else {
-            let wish = OpenChannel { peer, incarnation: header.incarnation };
-            self.bank_command(&Command::OpenChannel(wish), &actor);
-            self.talk.touch(peer);
-            return true;
-        };
-        let (knows, is) = if channel.incarnation == header.incarnation {
-            (header.to_incarnation, own)
-        } else {
-            (channel.incarnation, header.incarnation)
-        };
-        if knows == is || (knows == 0 && header.to_incarnation == 0) {
-            return true;
-        }
-        crate::channels::coverage::Mark::IncarnationDiffered.hit();
-        self.stop(StopChannel {
-            peer,
-            reason: StopReason::IncarnationDiffers,
-            outgoing: true,
-            incoming: true,
-            n: 0,
-            expected: u128::from(knows),
-            found: u128::from(is),
-        });
-        false
-    }
-
-    fn stop(&mut self, wish: StopChannel) {
+    pub(super) fn stop(&mut self, wish: StopChannel) {
         let running = self.book.channel(wish.peer).is_some_and(|channel| {
             (wish.outgoing && channel.outgoing.stopped.is_none())
                 || (wish.incoming && channel.incoming.stopped.is_none())
         });
         if running {
-            crate::channels::coverage::Mark::ChannelStopped.hit();
+            Mark::ChannelStopped.hit();
             tracing::error!(
                 branch = self.options.branch,
                 peer = wish.peer,
@@ -99,44 +72,47 @@ impl<J: Journal> Work<J> {
         }
     }
 
-    fn hear_payments(&mut self, peer: u16, run: Run) {
-        let Some(incoming) = self.book.channel(peer).map(|channel| &channel.incoming) else { return };
-        if incoming.stopped.is_some() || !is_between(&run, peer, self.options.branch) {
-            return;
+    fn hear_payments(
+        &mut self,
+        Header { from: peer, incarnation, .. }: Header,
+        run: Run,
+    ) -> Result<(), Fault> {
+        let Some(incoming) = self.book.channel(peer).map(|channel| &channel.incoming) else { return Ok(()) };
+        if incoming.stopped.is_some() {
+            // It may be the other that has lost something: it sees it by where this branch stands.
+            if let Some(line) = self.talk.lines.get_mut(&peer) {
+                line.stands = Some(incarnation);
+            }
+            return Ok(());
+        }
+        if !is_between(&run, peer, self.options.branch) {
+            return Ok(());
         }
         let (received, hash) = (incoming.received, incoming.hash);
         if run.done > received {
             // What the other is done with was received here: this journal has lost it.
-            return self.stop(StopChannel {
-                peer,
-                reason: StopReason::NumberUnknown,
-                outgoing: false,
-                incoming: true,
-                n: run.done,
-                expected: u128::from(received),
-                found: u128::from(run.done),
-            });
+            return Err(self.rewound(peer, run.done, received));
         }
-        let Some(line) = self.talk.lines.get_mut(&peer) else { return };
+        let Some(line) = self.talk.lines.get_mut(&peer) else { return Ok(()) };
         if run.first > received + 1 {
-            crate::channels::coverage::Mark::PaymentsMissed.hit();
+            Mark::PaymentsMissed.hit();
             (line.tell, line.again) = (true, true);
-            return;
+            return Ok(());
         }
         let seen = usize::try_from(received + 1 - run.first).unwrap_or(usize::MAX);
         if seen > 0 {
             // It was told and got lost, or is about to be told.
-            crate::channels::coverage::Mark::PaymentsRepeated.hit();
+            Mark::PaymentsRepeated.hit();
             (line.tell, line.tell_all) = (true, true);
         }
         if seen >= run.payments.len() {
             if self.options.sabotage.payment_twice() {
                 self.take_payments(peer, &run, 0);
             }
-            return;
+            return Ok(());
         }
         if let Some((n, found)) = strays(&run, seen, hash) {
-            return self.stop(StopChannel {
+            self.stop(StopChannel {
                 peer,
                 reason: StopReason::HashDiffers,
                 outgoing: false,
@@ -145,8 +121,10 @@ impl<J: Journal> Work<J> {
                 expected: hash,
                 found,
             });
+            return Ok(());
         }
         self.take_payments(peer, &run, seen);
+        Ok(())
     }
 
     /// Gives each new payment of a run its outcome, as far as the batch has room.
@@ -160,7 +138,7 @@ impl<J: Journal> Work<J> {
                 continue;
             }
             if self.filling.room() <= HEADS {
-                crate::channels::coverage::Mark::PaymentsCutShort.hit();
+                Mark::PaymentsCutShort.hit();
                 if let Some(line) = self.talk.lines.get_mut(&peer) {
                     (line.tell, line.again) = (true, true);
                 }
@@ -181,47 +159,33 @@ impl<J: Journal> Work<J> {
         }
     }
 
-    fn hear_outcomes(&mut self, peer: u16, heard: &Outcomes, now: Now) {
-        let Some(outgoing) = self.book.channel(peer).map(|channel| &channel.outgoing) else { return };
+    fn hear_outcomes(&mut self, peer: u16, heard: &Outcomes, now: Now) -> Result<(), Fault> {
+        let Some(outgoing) = self.book.channel(peer).map(|channel| &channel.outgoing) else { return Ok(()) };
         if outgoing.stopped.is_some() {
-            return;
+            return Ok(());
         }
         let (sent, done) = (outgoing.sent, outgoing.done);
         if heard.received > sent {
-            return self.stop(StopChannel {
-                peer,
-                reason: StopReason::NumberUnknown,
-                outgoing: true,
-                incoming: false,
-                n: heard.received,
-                expected: u128::from(sent),
-                found: u128::from(heard.received),
-            });
+            return Err(self.rewound(peer, heard.received, sent));
         }
         let known = outgoing.known_hash(heard.received);
         if known.is_some_and(|known| known != heard.hash) {
-            return self.stop(StopChannel {
-                peer,
-                reason: StopReason::HashDiffers,
-                outgoing: true,
-                incoming: false,
-                n: heard.received,
-                expected: known.unwrap_or_default(),
-                found: heard.hash,
-            });
+            // Numbers were given twice: the payments that the other has under them are gone from this journal.
+            return Err(self.rewound(peer, heard.received, sent));
         }
         let (stamp, room) = (self.stamp(), self.filling.room());
         let most = usize::try_from(room).unwrap_or(usize::MAX);
         let events = self.book.decide_outcomes(peer, heard.first, &heard.outcomes, stamp, most);
         self.write(&events, &Actor::bank(Cause::Channel));
-        let Some(line) = self.talk.lines.get_mut(&peer) else { return };
+        let Some(line) = self.talk.lines.get_mut(&peer) else { return Ok(()) };
         if !events.is_empty() {
             line.moved_us = now.monotonic_us;
         }
         if heard.again {
-            crate::channels::coverage::Mark::PaymentsAskedAgain.hit();
+            Mark::PaymentsAskedAgain.hit();
             line.out = line.out.min(heard.received.max(done));
         }
+        Ok(())
     }
 
     /// Journals, evolves and indexes a payment that leaves.
@@ -285,18 +249,23 @@ impl<J: Journal> Work<J> {
             Event::Returned(returned) => {
                 let moved = &returned.moved;
                 self.talk.touch(moved.debit.branch());
-                crate::channels::coverage::Mark::PaymentReturned.hit();
+                let mark = if returned.withdrawn { Mark::PaymentWithdrawn } else { Mark::PaymentReturned };
+                mark.hit();
                 self.marks.moved(moved);
                 self.ids.insert(moved.id, position);
                 self.ids.insert_resolution(moved.related, position);
             }
+            Event::ChannelOpened(opened) => self.talk.touch(opened.peer),
+            Event::ChannelStopped(stopped) => self.talk.touch(stopped.peer),
+            Event::ChannelResuming(resuming) => self.ask_anew(resuming.peer),
+            Event::ChannelResumed(resumed) => self.talk.touch(resumed.peer),
             _ => {}
         }
     }
 
     /// Makes messages of what is durable and due. Returns whether any was made.
     pub(super) fn speak(&mut self, now: Now) -> Result<bool, Fault> {
-        if self.book.format() < CHANNEL_LEVEL || self.book.day().is_none() {
+        if self.book.format() < CHANNEL_LEVEL || self.book.day().is_none() || !self.is_born() {
             return Ok(false);
         }
         if self.options.sabotage.hasty_words() {
@@ -317,7 +286,9 @@ impl<J: Journal> Work<J> {
         let Some(mut line) = self.talk.lines.get(&peer).copied() else { return Ok(false) };
         let mut said = Vec::new();
         let known = self.book.channel(peer);
-        if known.is_none() && (line.hello_us == 0 || now.monotonic_us >= line.hello_us + HELLO_US) {
+        if (known.is_none() || !line.met)
+            && (line.hello_us == 0 || now.monotonic_us >= line.hello_us + HELLO_US)
+        {
             line.hello_us = now.monotonic_us.max(1);
             said.push(Said::Hello);
         }
@@ -325,6 +296,7 @@ impl<J: Journal> Work<J> {
             said.push(Said::Welcome);
         }
         if let Some(channel) = known {
+            Self::speak_of_losses(channel, &mut line, now, &mut said);
             if line.tell {
                 let told = tell(channel, &line).filter(|_| channel.incoming.stopped.is_none());
                 said.extend(told.map(Said::Outcomes));
@@ -336,7 +308,7 @@ impl<J: Journal> Work<J> {
                 && line.out > line.durable.done
                 && now.monotonic_us >= line.moved_us + self.options.resend_us
             {
-                crate::channels::coverage::Mark::PaymentsResent.hit();
+                Mark::PaymentsResent.hit();
                 line.out = line.durable.done;
                 line.moved_us = now.monotonic_us;
             }
@@ -350,7 +322,11 @@ impl<J: Journal> Work<J> {
                 }
             }
         }
-        let rests = known.is_some() && line.durable.sent == line.durable.done && !line.tell;
+        let rests = known.is_some_and(|channel| !channel.resuming)
+            && line.met
+            && line.stands.is_none()
+            && line.durable.sent == line.durable.done
+            && !line.tell;
         let to_incarnation = known.map_or(0, |channel| channel.incarnation);
         let incarnation = self.book.incarnation();
         let header = Header { from: self.options.branch, to: peer, incarnation, to_incarnation };
@@ -360,6 +336,11 @@ impl<J: Journal> Work<J> {
             self.talk.outbox.push_back(Outgoing { to: peer, bytes });
         }
         self.talk.lines.insert(peer, line);
+        if let Some(page) = self.talk.retold.get_mut(&peer).and_then(Option::take) {
+            self.talk.retold.remove(&peer);
+            let bytes = header.seal(&Said::Retold(page), &self.options.gateway);
+            self.talk.outbox.push_back(Outgoing { to: peer, bytes });
+        }
         if rests {
             self.talk.busy.remove(&peer);
         }
@@ -396,15 +377,6 @@ impl<J: Journal> Work<J> {
         }
         Ok(run)
     }
-}
-
-/// The part of a tail that travels: the whole reference. A note is sealed with a key of the payer's branch.
-fn travelling(tail: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    if let Some(TransferTailRef { reference, .. }) = TransferTailRef::decode(tail) {
-        TransferTailRef { reference, note: &[] }.encode(&mut out);
-    }
-    out
 }
 
 /// What is to be told: from the first that is kept, or only what is new.

@@ -18,6 +18,7 @@ mod marks;
 mod past;
 mod reads;
 mod recalls;
+mod recovery;
 mod serve;
 mod transfers;
 
@@ -35,6 +36,7 @@ use skerry_proof::mmr::Mmr;
 use crate::api::{Reply, Request};
 use crate::batch::{Builder, Writer};
 use crate::channels::Talk;
+use crate::channels::rewound::Rewound;
 use crate::clock::{Clock, Jumped, Now};
 use crate::held::HeldReplies;
 use crate::history::SideError;
@@ -80,6 +82,18 @@ pub enum Fault {
         position: u64,
         /// Why.
         source: RecordError,
+    },
+    /// Another branch knows of payments that the journal does not have.
+    #[error(
+        "journal_rewound: branch {} has payments of this branch up to {} that the journal, which ends at position {position} and \
+         has them up to {}, does not have; `skerry branch declare-loss` opens it without what is lost",
+        .found.peer, .found.told, .found.known
+    )]
+    Rewound {
+        /// What was shown.
+        found: Rewound,
+        /// Where the journal ends.
+        position: u64,
     },
     /// A background job failed in a way that leaves its derived file in doubt.
     #[error("a background job failed: {0}")]
@@ -137,6 +151,8 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) metrics: Metrics,
     /// The talk with other branches.
     pub(crate) talk: Talk,
+    /// Up to this position it must be durable before anybody is told of the life that this branch is in.
+    pub(crate) born: u64,
     pub(crate) scratch: Scratch,
 }
 
@@ -331,6 +347,7 @@ impl<J: Journal> Work<J> {
             JobDone::Erased(key) => self.marks.erased(key),
             // The branch itself has taken these: somebody waits there.
             JobDone::Archived(_) | JobDone::Recalled(_) => {}
+            JobDone::Retold(peer, page) => self.retell(peer, page),
             JobDone::Signed(result) => {
                 self.metrics.checkpoint(&result);
                 self.marks.signed(result);

@@ -56,6 +56,7 @@ impl<J: Journal> Work<J> {
             Read::Hold(id) => Answer::Hold(self.book.ledger().hold(id)?),
             Read::Payment(id) => Answer::Payment(Box::new(self.payment(id)?)),
             Read::Channels => Answer::Channels(self.book.channels().map(view).collect()),
+            Read::Losses => Answer::Losses(self.book.losses().to_vec()),
             Read::Chart => Answer::Chart(Box::new(self.book.chart().clone())),
             Read::Proposals => {
                 Answer::Proposals(self.book.proposals(self.filling.time_us()).copied().collect())
@@ -70,7 +71,8 @@ impl<J: Journal> Work<J> {
         let position = self.ids.find(id).ok()??;
         let Event::Sent(sent) = self.durable_event(position)? else { return None };
         let channel = self.book.channel(sent.moved.credit.branch())?;
-        let resolution = self.ids.find_resolution(id).ok()?;
+        // One that was withdrawn may have been taken back since.
+        let resolution = self.ids.find_resolution(id).ok()?.filter(|at| *at > position);
         let state = match resolution.map(|at| (at, self.durable_event(at))) {
             Some((position, Some(Event::Returned(returned)))) => PaymentState::Returned {
                 outcome: returned.outcome,
@@ -110,6 +112,7 @@ fn view((peer, channel): (u16, &Channel)) -> (u16, ChannelView) {
         received: incoming.received,
         outgoing_stopped: outgoing.stopped,
         incoming_stopped: incoming.stopped,
+        resuming: channel.resuming,
         totals: channel.sums().map(|(currency, totals)| (currency, *totals)).collect(),
     };
     (peer, view)

@@ -6,6 +6,7 @@
 mod archive;
 #[path = "../common/mod.rs"]
 mod common;
+mod losses;
 mod storm;
 mod threads;
 
@@ -14,12 +15,12 @@ use skerry_book::Command;
 use skerry_book::channel::{Payment, check_pair};
 use skerry_book::command::{Freeze, Incarnate};
 use skerry_book::event::StopReason;
-use skerry_branch::Options;
 use skerry_branch::api::{Answer, Asked, Body, PaymentState, PaymentView, Read, Reply};
 use skerry_branch::channels::Outgoing;
 use skerry_branch::channels::coverage::{self, Mark};
 use skerry_branch::channels::message::{Header, Outcomes, Run, Said};
 use skerry_branch::history::Query;
+use skerry_branch::{Condition, Options};
 use skerry_journal::{FaultStorage, Storage};
 use skerry_ledger::{AccountRef, Flags, Moved, MovedKind, Sides, Transfer, TransferId};
 
@@ -181,22 +182,42 @@ fn a_reversal_is_a_payment_of_the_payees_branch() {
 }
 
 #[test]
-fn another_incarnation_stops_both_directions_and_no_other_channel() {
+fn a_new_life_stops_both_directions_until_both_know_the_same_and_no_other_channel() {
     let mut banks: Vec<_> =
         BRANCHES.map(|branch| founded(branch, &FaultStorage::new(u64::from(branch)))).into();
     carry(&mut banks);
-    banks[0].command(Command::Incarnate(Incarnate { incarnation: 2, lost_from: 1, lost_to: 2 }));
     let now_us = banks[0].now.wall_us;
-    banks[0].packed(&[transfer(of(1, 1), of(2, 1), 5, now_us)]);
-    banks[2].packed(&[transfer(of(3, 1), of(2, 1), 6, now_us)]);
+    banks[0].packed(&[transfer(of(1, 1), of(2, 1), 4, now_us)]);
     carry(&mut banks);
-    let stopped = banks[1].branch.book().unwrap().channel(1).unwrap();
+    banks[0].command(Command::Incarnate(Incarnate { incarnation: 2, lost_from: 1, lost_to: 2 }));
+    assert_eq!(banks[0].packed(&[transfer(of(1, 1), of(2, 1), 5, now_us)])[0].code, 4013);
+    let stopped = banks[0].branch.book().unwrap().channel(2).unwrap();
     let stop = stopped.incoming.stopped.unwrap();
     assert_eq!((stop.reason, stop.expected, stop.found), (StopReason::IncarnationDiffers, 1, 2));
-    assert!(stopped.outgoing.stopped.is_some());
-    assert_eq!(banks[1].balance(of(2, 1)), i128::from(EACH) + 6);
-    let refused = banks[1].packed(&[transfer(of(2, 1), of(1, 1), 5, now_us)]);
-    assert_eq!(refused[0].code, 4013);
+    assert!(stopped.outgoing.stopped.is_some() && stopped.resuming);
+    // The other branch hears it, and its other channel does not.
+    banks[0].settle();
+    let word = std::iter::from_fn(|| banks[0].branch.take_message()).find(|word| word.to == 2).unwrap();
+    deliver(&banks, word);
+    banks[1].settle();
+    let stopped = banks[1].branch.book().unwrap().channel(1).unwrap();
+    assert_eq!(stopped.outgoing.stopped.unwrap().found, 2);
+    assert_eq!(banks[1].packed(&[transfer(of(2, 1), of(1, 1), 5, now_us)])[0].code, 4013);
+    banks[2].packed(&[transfer(of(3, 1), of(2, 1), 6, now_us)]);
+    carry(&mut banks);
+    for bank in &mut banks {
+        bank.pass_us(1_100_000);
+    }
+    carry(&mut banks);
+    let goes_on = banks[1].branch.book().unwrap().channel(1).unwrap();
+    assert!(!goes_on.is_stopped() && !goes_on.resuming && goes_on.incarnation == 2);
+    assert_eq!(
+        banks[0].packed(&[transfer(of(1, 1), of(2, 1), 5, now_us)])[0].code,
+        skerry_book::packed::SENT
+    );
+    carry(&mut banks);
+    assert_eq!(banks[1].balance(of(2, 1)), i128::from(EACH) + 15);
+    check_all(&banks);
 }
 
 #[test]
@@ -267,13 +288,13 @@ fn a_restored_branch_is_found_by_the_first_message_that_knows_more() {
     let bytes = header.seal(&Said::Outcomes(outcomes(told)), &options().gateway);
     banks[0].branch.deliver(bytes, banks[0].now).unwrap();
     banks[0].settle();
-    let channel = banks[0].branch.book().unwrap().channel(2).unwrap();
-    assert_eq!(
-        (channel.outgoing.done, channel.outgoing.sent),
-        (2, 3),
-        "nothing settles by another's outcome"
-    );
-    assert_eq!(channel.outgoing.stopped.unwrap().reason, StopReason::HashDiffers);
+    // Nothing settles by another's outcome: its journal is not what it was.
+    let sick = |bank: &Stepped<FaultStorage>| match bank.branch.condition() {
+        Condition::Sick(why) => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    let why = sick(&banks[0]);
+    assert!(why.starts_with("journal_rewound: branch 2 has payments of this branch up to 3"), "{why}");
     // And who has received less than its sender is done with has lost something itself.
     let run = Run { first: 9, done: 8, ..Run::default() };
     let payment = Payment::of(&transfer_moved(of(1, 1), of(2, 2)));
@@ -282,9 +303,8 @@ fn a_restored_branch_is_found_by_the_first_message_that_knows_more() {
     let bytes = header.seal(&Said::Payments(run), &options().gateway);
     banks[1].branch.deliver(bytes, banks[1].now).unwrap();
     banks[1].settle();
-    let channel = banks[1].branch.book().unwrap().channel(1).unwrap();
-    let stop = channel.incoming.stopped.unwrap();
-    assert_eq!((stop.reason, stop.expected, stop.found), (StopReason::NumberUnknown, 2, 8));
+    let why = sick(&banks[1]);
+    assert!(why.contains("up to 8") && why.contains("has them up to 2"), "{why}");
 }
 
 fn transfer_moved(debit: AccountRef, credit: AccountRef) -> Moved {

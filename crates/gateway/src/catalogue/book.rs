@@ -392,7 +392,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "发往该分行的付款通道已停止",
         Nothing,
         "The two branches do not agree about what was sent, or one of them has begun a new life; `figures.need` is the other branch. Other branches are not concerned.",
-        "`skerry branch channels` of both branches tells why and at which number. This version does not let a stopped channel go on: report it.",
+        "After a declared loss it goes on by itself; else an operator compares both branches (`skerry branch channels`) and lets it go on: `skerry branch resume-channel`.",
     )),
     of((
         4014,
@@ -413,5 +413,15 @@ pub(super) const ENTRIES: &[Entry] = &[
         Nothing,
         "`figures.have` payments of the account to other branches have no outcome yet; one that is refused there comes back here.",
         "Wait until they are settled or returned, then close the account.",
+    )),
+    of((
+        4016,
+        "payment_withdrawn",
+        409,
+        "The payment was withdrawn",
+        "付款已撤回",
+        Nothing,
+        "The payer's branch lost a part of its journal, and its next payments took numbers that the payee's branch knew already; this one had not been delivered and was given back.",
+        "Pay again under a new id.",
     )),
 ];

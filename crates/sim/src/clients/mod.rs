@@ -15,7 +15,7 @@ use skerry_book::{Book, Command, Done};
 use skerry_branch::api::{
     Accepted, AccountView, Actor, Cause, PaymentState, PaymentView, Principal, Read, Reply, Role, Scope,
 };
-use skerry_ledger::{AccountRef, Transfer};
+use skerry_ledger::{AccountRef, Transfer, TransferId};
 
 use crate::dice::Dice;
 use crate::model::{AllAsked, Broken, Key, Model};
@@ -338,6 +338,21 @@ impl Desk {
         lost
     }
 
+    /// Payments were taken back that had been lost: what was done under their ids since was withdrawn.
+    pub(crate) fn forget_withdrawn(&mut self, taken_back: &[TransferId]) {
+        for (key, fate) in &mut self.fates {
+            if taken_back.contains(&key.0) && matches!(fate, Fate::Done(_)) {
+                *fate = Fate::Nothing;
+            }
+        }
+        let about = |promise: &Promise| match promise {
+            Promise::Done { key, .. } => Some(key.0),
+            Promise::Payment(view) => Some(view.moved.id),
+            _ => None,
+        };
+        self.promises.retain(|promise| about(promise).is_none_or(|id| !taken_back.contains(&id)));
+    }
+
     /// What the history says of a transfer that was too late to be asked again.
     ///
     /// # Errors
@@ -408,7 +423,17 @@ fn confirmed(promise: &Promise, model: &Model) -> Result<bool, Broken> {
 
 /// Where the money of a payment is said to be.
 fn check_payment(view: &PaymentView, model: &Model) -> Result<bool, Broken> {
-    let sent = model.peers.get(&view.moved.credit.branch()).map(|peer| &peer.sent);
+    let peer = model.peers.get(&view.moved.credit.branch());
+    let mut gone = peer.into_iter().flat_map(|peer| &peer.withdrawn);
+    if let Some((.., until)) = gone.find(|(way, from, _)| (way.id, *from) == (view.moved.id, view.position)) {
+        return match view.state {
+            PaymentState::Returned { position, .. } if position != *until => {
+                Err(format!("a payment withdrawn at {until} is said to be {:?}", view.state))
+            }
+            _ => Ok(true),
+        };
+    }
+    let sent = peer.map(|peer| &peer.sent);
     let index = usize::try_from(view.n).unwrap_or(0).wrapping_sub(1);
     let out = sent.and_then(|sent| sent.get(index)).filter(|out| out.way.id == view.moved.id);
     let out = out.ok_or_else(|| format!("tells of a payment that was not sent: {view:?}"))?;

@@ -61,6 +61,10 @@ pub(crate) struct Peer {
     pub(crate) came: Vec<Came>,
     /// Nothing more goes out, nothing more comes in.
     pub(crate) stopped: [bool; 2],
+    /// It is to go on.
+    pub(crate) resuming: bool,
+    /// What was sent and withdrawn, when, and until when.
+    pub(crate) withdrawn: Vec<(Way, u64, u64)>,
 }
 
 /// How much of what went to or came from one other branch in one currency; count and amount each.
@@ -71,6 +75,13 @@ pub(crate) struct Sums {
     pub(crate) returned: (u64, u128),
     pub(crate) received: (u64, u128),
     pub(crate) refused: (u64, u128),
+}
+
+impl Peer {
+    /// Whether both directions rest, and lost payments may be taken back.
+    fn takes_back(&self) -> bool {
+        self.stopped == [true; 2] && self.resuming
+    }
 }
 
 impl Way {
@@ -144,6 +155,19 @@ impl Model {
                 peer.stopped[1] |= stopped.incoming;
                 Ok(())
             }
+            Event::ChannelResuming(resuming) => {
+                self.peer(resuming.peer)?.resuming = true;
+                Ok(())
+            }
+            Event::ChannelResumed(resumed) => {
+                let peer = self.peer(resumed.peer)?;
+                if !peer.resuming {
+                    return Err("goes on without an order".to_owned());
+                }
+                (peer.resuming, peer.stopped) = (false, [false; 2]);
+                peer.incarnation = resumed.incarnation;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -153,6 +177,9 @@ impl Model {
     }
 
     fn take_sent(&mut self, stamp: Stamp, sent: &Sent, asked: &AllAsked) -> Result<(), Broken> {
+        if let Some(payer) = sent.payer {
+            return self.take_back_sent(stamp, sent, payer);
+        }
         let (moved, position) = (&sent.moved, self.position);
         self.check_asked(stamp, moved, asked)?;
         let number = moved.credit.branch();
@@ -174,6 +201,9 @@ impl Model {
     }
 
     fn take_received(&mut self, stamp: Stamp, received: &Received) -> Result<(), Broken> {
+        if let Some(payee) = received.payee {
+            return self.take_back_received(stamp, received, payee);
+        }
         let (moved, position) = (&received.moved, self.position);
         let number = moved.debit.branch();
         let verdict = self.judge_received(moved, number, stamp);
@@ -241,13 +271,7 @@ impl Model {
         let (moved, position) = (&returned.moved, self.position);
         let number = moved.debit.branch();
         let transit = self.transit(number, moved.currency);
-        let peer = self.peer(number)?;
-        let next = peer.done;
-        let out = peer.sent.get_mut(next).filter(|_| returned.n == next as u64 + 1);
-        let out = out.ok_or("gives back what is not the next that is open")?;
-        out.end = Some((returned.outcome, position));
-        let way = out.way;
-        peer.done += 1;
+        let way = self.end_returned(number, returned, position)?;
         let takes = self.accounts.get(&way.debit).is_some_and(|payer| !payer.is_closed());
         let unapplied = AccountRef::head(self.number, UNAPPLIED, way.currency);
         let to = if takes { way.debit } else { unapplied };
@@ -259,6 +283,79 @@ impl Model {
             return Err(format!("gives back {moved:?} for {way:?}"));
         }
         self.happen(moved, [transit, to], moved.id, way.id);
+        Ok(())
+    }
+
+    /// The payment that is given back: the next that is open, or the last sent.
+    fn end_returned(&mut self, peer: u16, returned: &Returned, position: u64) -> Result<Way, Broken> {
+        let peer = self.peer(peer)?;
+        if returned.withdrawn {
+            if !peer.takes_back() || peer.sent.len() == peer.done || returned.n != peer.sent.len() as u64 {
+                return Err("withdraws what is not the last that is open".to_owned());
+            }
+            let last = peer.sent.pop().ok_or("withdraws what was not sent")?;
+            peer.withdrawn.push((last.way, last.position, position));
+            return Ok(last.way);
+        }
+        let next = peer.done;
+        let out = peer.sent.get_mut(next).filter(|_| returned.n == next as u64 + 1);
+        let out = out.ok_or("gives back what is not the next that is open")?;
+        out.end = Some((returned.outcome, position));
+        peer.done += 1;
+        Ok(out.way)
+    }
+
+    /// Where something lost is booked: to its account, or where nobody takes it.
+    fn taker(&self, account: AccountRef, currency: Currency) -> AccountRef {
+        let takes = |found: &&Account| !found.is_closed() && found.currency == currency;
+        let unapplied = AccountRef::head(self.number, UNAPPLIED, currency);
+        self.accounts.get(&account).filter(takes).map_or(unapplied, |_| account)
+    }
+
+    /// A payment that had been lost, as the payee's branch tells it; whether it tells the truth is not known here.
+    fn take_back_sent(&mut self, stamp: Stamp, sent: &Sent, payer: AccountRef) -> Result<(), Broken> {
+        let (moved, position) = (&sent.moved, self.position);
+        let number = moved.credit.branch();
+        let transit = self.transit(number, moved.currency);
+        let booked = self.taker(payer, moved.currency);
+        let peer = self.peer(number)?;
+        if !peer.takes_back() || sent.n != peer.sent.len() as u64 + 1 {
+            return Err(format!("takes back number {} after {}", sent.n, peer.sent.len()));
+        }
+        let way = Way { debit: payer, ..Way::of(moved) };
+        peer.sent.push(Out { way, position, end: None });
+        if moved.debit != booked || (moved.time_us, moved.digest) != (stamp.time_us, 0) {
+            return Err(format!("takes {way:?} back as {moved:?}"));
+        }
+        let back = moved.flags.has(Flags::REVERSAL);
+        let ends = if back { received_id(moved.related, number) } else { TransferId::NONE };
+        self.taken_back.push(moved.id);
+        self.happen(moved, [booked, transit], moved.id, ends);
+        Ok(())
+    }
+
+    fn take_back_received(
+        &mut self,
+        stamp: Stamp,
+        received: &Received,
+        payee: AccountRef,
+    ) -> Result<(), Broken> {
+        let (moved, outcome, position) = (&received.moved, received.outcome, self.position);
+        let number = moved.debit.branch();
+        let between = self.between(number, moved.currency);
+        let booked = if outcome == 0 { self.taker(payee, moved.currency) } else { payee };
+        let peer = self.peer(number)?;
+        if !peer.takes_back() || received.n != peer.came.len() as u64 + 1 {
+            return Err(format!("takes back number {} after {}", received.n, peer.came.len()));
+        }
+        let way = Way { credit: payee, ..Way::of(moved) };
+        peer.came.push(Came { way, position, outcome });
+        if moved.credit != booked || moved.time_us != stamp.time_us {
+            return Err(format!("takes {way:?} back as {moved:?}"));
+        }
+        if outcome == 0 {
+            self.happen(moved, [between, booked], received_id(moved.id, number), TransferId::NONE);
+        }
         Ok(())
     }
 
@@ -299,6 +396,12 @@ impl Model {
                     Some((0, _)) => add(&mut sums.settled, &out.way),
                     Some(_) => add(&mut sums.returned, &out.way),
                     None => {}
+                }
+            }
+            for (way, from, until) in &peer.withdrawn {
+                if (from + 1..=*until).contains(&position) {
+                    let sums = all.entry((*number, way.currency.number())).or_default();
+                    add(&mut sums.sent, way);
                 }
             }
             for came in peer.came.iter().filter(|came| came.position < position) {

@@ -90,6 +90,8 @@ pub(crate) struct Model {
     pub(crate) keys: BTreeMap<u128, (Done, u64)>,
     /// Payments to and from other branches.
     pub(crate) peers: BTreeMap<u16, Peer>,
+    /// Payments that had been lost and were taken back, for whoever remembers them otherwise.
+    pub(crate) taken_back: Vec<TransferId>,
     pub(crate) counts: Counts,
     /// Records before this position are in the archive.
     pub(crate) archived: u64,
@@ -124,7 +126,9 @@ impl Model {
             | Event::Settled(_)
             | Event::Returned(_)
             | Event::ChannelOpened(_)
-            | Event::ChannelStopped(_) => self.take_crossing(stamp, event, asked),
+            | Event::ChannelStopped(_)
+            | Event::ChannelResuming(_)
+            | Event::ChannelResumed(_) => self.take_crossing(stamp, event, asked),
             other => self.take_bookkeeping(stamp, other),
         };
         taken.map_err(|why| format!("record {} ({}): {why}", self.position, brief(event)))?;
