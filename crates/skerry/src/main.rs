@@ -74,6 +74,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             BranchCommand::GoLive { remote, branch, date } => {
                 operating::go_live(&remote, branch, &date, json)?;
+            BranchCommand::ResumeChannel { remote, branch, peer } => {
+                remote::resume_channel(&remote, branch, peer, json)?;
+            }
+            BranchCommand::Breaks { remote, branch } => {
+                remote::show(&remote, &format!("/v1/branches/{branch}/breaks"), json)?;
             }
             BranchCommand::Reopen { remote, branch } => remote::reopen_branch(&remote, branch, json)?,
             BranchCommand::DeclareLoss { local, branch, position } => {

@@ -402,6 +402,12 @@ pub(crate) fn reopen_branch(remote: &Remote, branch: u16, json: bool) -> anyhow:
     send(remote, Method::POST, &format!("/v1/branches/{branch}/reopen"), None, &json!({}), json)
 }
 
+/// `skerry branch resume-channel`.
+pub(crate) fn resume_channel(remote: &Remote, branch: u16, peer: u16, json: bool) -> anyhow::Result<()> {
+    let path = format!("/v1/branches/{branch}/channels/{peer}/resume");
+    send(remote, Method::POST, &path, None, &json!({}), json)
+}
+
 /// `skerry cost`: what the bank's meters say, at the prices of a file (docs/cost.md).
 pub(crate) fn cost(remote: &Remote, prices: &Path, json: bool) -> anyhow::Result<()> {
     let client = connect(remote)?;

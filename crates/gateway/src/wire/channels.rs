@@ -29,6 +29,8 @@ pub struct ChannelOut {
     pub open: u64,
     /// Number of the last payment received.
     pub received: u64,
+    /// It has stopped and goes on once both branches know the same.
+    pub resuming: bool,
     /// Why nothing more is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outgoing_stopped: Option<StoppedOut>,
@@ -79,4 +81,32 @@ pub struct SumOut {
     pub count: u64,
     /// Their sum.
     pub amount: Money,
+}
+
+/// Where a branch's record and another one differ.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BreaksView {
+    /// The branch.
+    pub branch: u16,
+    /// Parts of its journal that were declared lost; what other branches held of them was taken back
+    /// (`payment.taken_back` in the audit).
+    pub losses: Vec<LossOut>,
+    /// Channels that have stopped.
+    pub stopped: Vec<ChannelOut>,
+    /// Balances of the head *returns unapplied* (2902), a currency each: credits that nobody has taken, or if negative
+    /// debits.
+    pub unapplied: Vec<Money>,
+}
+
+/// A declared loss.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LossOut {
+    /// The life that began with it.
+    pub incarnation: u32,
+    /// The first position that was lost.
+    pub lost_from: u64,
+    /// The end of what had been signed; the same if other branches alone knew of it.
+    pub lost_to: u64,
+    /// When it was declared.
+    pub at: Instant,
 }
