@@ -226,7 +226,11 @@ fn read_batch(
             time_us: view.header.time_us,
             business_date,
             actor: actor.ok_or(ActorError { entry: usize::from(decoded.actor) })?,
-            tail: if matches!(decoded.event, Event::Moved(_)) { tail.into() } else { Box::default() },
+            tail: if matches!(decoded.event, Event::Moved(_) | Event::Sent(_) | Event::Received(_)) {
+                tail.into()
+            } else {
+                Box::default()
+            },
             event: decoded.event,
         });
     }
