@@ -303,13 +303,11 @@ impl Book {
 
     /// Back to the payer whatever its limits and freezes; where there is none to go back to, to a head that is looked at.
     fn give_back(&self, n: u64, payment: &Payment, outcome: u16, stamp: Stamp) -> Returned {
-        let takes = self.ledger.account(payment.debit).is_some_and(|payer| !payer.is_closed());
-        let unapplied = AccountRef::head(self.branch, RETURNS_UNAPPLIED, payment.currency);
         let moved = Moved {
             kind: MovedKind::Posted,
             id: self.return_id(payment.id),
             debit: payment.credit,
-            credit: if takes { payment.debit } else { unapplied },
+            credit: self.booked(payment.debit, payment.currency),
             amount: payment.amount,
             currency: payment.currency,
             code: payment.code,

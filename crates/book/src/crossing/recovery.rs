@@ -85,7 +85,7 @@ impl Book {
     }
 
     /// The account if it can be booked to, else the head for what cannot.
-    fn booked(&self, account: AccountRef, currency: Currency) -> AccountRef {
+    pub(super) fn booked(&self, account: AccountRef, currency: Currency) -> AccountRef {
         let takes = |found: &skerry_ledger::Account| !found.is_closed() && found.currency == currency;
         match self.ledger.account(account).filter(|found| takes(found)) {
             Some(_) if !crate::channel::is_channel_head(account) => account,

@@ -108,7 +108,10 @@ impl<J: Journal> Work<J> {
         let actor = Actor::bank(Cause::DeclaredLoss);
         let begun = self.bank_command(&Command::Incarnate(wish), &actor);
         self.born = self.filling.next_position();
-        self.marks.want_checkpoint();
+        if begun {
+            // Whoever is put back again must know of this life.
+            self.marks.want_checkpoint();
+        }
         begun
     }
 }

@@ -272,9 +272,7 @@ impl Model {
         let number = moved.debit.branch();
         let transit = self.transit(number, moved.currency);
         let way = self.end_returned(number, returned, position)?;
-        let takes = self.accounts.get(&way.debit).is_some_and(|payer| !payer.is_closed());
-        let unapplied = AccountRef::head(self.number, UNAPPLIED, way.currency);
-        let to = if takes { way.debit } else { unapplied };
+        let to = self.taker(way.debit, way.currency);
         let same = (moved.debit, moved.credit, moved.amount, moved.currency, moved.related)
             == (way.credit, to, way.amount, way.currency, way.id)
             && (moved.time_us, moved.value_date) == (stamp.time_us, stamp.business_date)
