@@ -31,7 +31,7 @@ impl<D: Storage> World<D> {
             28..30 => self.slow_jobs(at),
             30..33 => self.want_snapshot(at),
             33..36 => self.back_up(at)?,
-            36 | 37 | 50 => self.restore(at)?,
+            36 | 37 => self.restore(at)?,
             38 | 39 => self.archive(at),
             40..43 => self.take_cold_away(at),
             43..46 => self.cut_wire(at),
