@@ -246,8 +246,6 @@ pub(crate) enum BranchCommand {
     },
     /// What needs four eyes and how long the law keeps customers: shown, or set
     Policy {
-    /// Let a channel that has stopped go on, once both branches know the same
-    ResumeChannel {
         #[command(flatten)]
         remote: Remote,
         /// Branch number
@@ -261,11 +259,6 @@ pub(crate) enum BranchCommand {
     },
     /// Close the open business day for ever and open this one
     OpenDay {
-        /// The other branch
-        peer: u16,
-    },
-    /// Where its record and another one differ: losses, channels that have stopped, money that nobody has taken
-    Breaks {
         #[command(flatten)]
         remote: Remote,
         /// Branch number
@@ -282,6 +275,22 @@ pub(crate) enum BranchCommand {
         /// YYYY-MM-DD
         date: String,
     },
+    /// Let a channel that has stopped go on, once both branches know the same
+    ResumeChannel {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// The other branch
+        peer: u16,
+    },
+    /// Where its record and another one differ: losses, channels that have stopped, money that nobody has taken
+    Breaks {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
     /// Open a sick branch again from its journal
     Reopen {
         #[command(flatten)]
@@ -295,7 +304,7 @@ pub(crate) enum BranchCommand {
         local: Local,
         /// Branch number
         branch: u16,
-        /// A position or number that the bank's error named, as proof that it was read
+        /// The position that the bank's error named, as proof that it was read
         #[arg(long)]
         position: u64,
     },

@@ -74,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             BranchCommand::GoLive { remote, branch, date } => {
                 operating::go_live(&remote, branch, &date, json)?;
+            }
             BranchCommand::ResumeChannel { remote, branch, peer } => {
                 remote::resume_channel(&remote, branch, peer, json)?;
             }
