@@ -31,7 +31,9 @@ pub(crate) struct Cell<D: Storage> {
     /// How often it has lost what others know.
     pub(crate) lives: u32,
     /// It has, in this life, and the next is not on record yet.
-    pub(crate) behind: Option<u32>,
+    pub(crate) behind: bool,
+    /// The latest of its lives.
+    latest: u32,
     /// Nobody opens the branch before this step.
     pub(crate) down_until: u64,
     /// Its sickness was noted.
@@ -52,10 +54,16 @@ impl<D: Storage> Cell<D> {
             plan: FaultPlan::default(),
             down_until: 0,
             lives: 0,
-            behind: None,
+            behind: false,
+            latest: 0,
             is_sick: false,
             tally: Tally::default(),
         }
+    }
+
+    /// Whether it is open and its book has not even a first day.
+    pub(crate) fn is_unfounded(&self) -> bool {
+        self.site.branch().and_then(|branch| branch.book()).is_some_and(|book| book.day().is_none())
     }
 
     /// After anything has happened: what has become durable is walked, what was answered is heard.
@@ -65,8 +73,11 @@ impl<D: Storage> Cell<D> {
             return Ok(());
         }
         self.walk()?;
-        if self.behind.is_some_and(|life| self.oracle.model.incarnation > life) {
-            self.behind = None;
+        // Put back to where an earlier life began, it may take a number that it had before: then others show it once more.
+        let life = self.oracle.model.incarnation;
+        if !self.behind || life > self.latest {
+            self.behind = false;
+            self.latest = self.latest.max(life);
         }
         let taken_back = std::mem::take(&mut self.oracle.model.taken_back);
         if !taken_back.is_empty() {
@@ -98,7 +109,7 @@ impl<D: Storage> Cell<D> {
             if why.starts_with("panicked") {
                 return Err(format!("stops: {why}"));
             }
-            if why.starts_with("journal_rewound") && self.behind.is_some() {
+            if why.starts_with("journal_rewound") && self.behind {
                 self.tally.state(State::LossShown);
             } else if !self.site.may_be_sick(&why) {
                 return Err(format!("stops on a sound disk: {why}"));
@@ -163,7 +174,7 @@ impl<D: Storage> Cell<D> {
                 Ok(false)
             }
             Opening::Damaged(why) => Err(format!("finds damage that nobody did: {why}")),
-            Opening::Rewound if self.put_back || self.behind.is_some() => {
+            Opening::Rewound if self.put_back || self.behind => {
                 self.tally.state(State::Rewound);
                 self.declare_loss(world)
             }
@@ -198,13 +209,13 @@ impl<D: Storage> Cell<D> {
         if lossy {
             self.oracle.rewind(&reader, &self.desk.asked)?;
             self.lives += 1;
-            self.behind = Some(self.oracle.model.incarnation);
+            self.behind = true;
             let lost = self.desk.forget_lost(&self.oracle.model);
             self.tally.states(State::LostAcknowledged, lost);
         } else {
             self.oracle.recheck(&reader, &self.desk.asked)?;
         }
-        let checked = self.check_state(lossy || self.behind.is_some());
+        let checked = self.check_state(lossy || self.behind);
         self.site.disk.set_plan(self.plan);
         checked?;
         self.desk.hear(&mut self.tally)?;

@@ -201,7 +201,7 @@ fn agree<D: Storage>(one: &Cell<D>, other: &Cell<D>) -> bool {
     if one.lives + other.lives == 0 {
         return true;
     }
-    let lost = |cell: &Cell<D>| cell.put_back || cell.behind.is_some();
+    let lost = |cell: &Cell<D>| cell.put_back || cell.behind;
     let knows = |cell: &Cell<D>, peer: &Cell<D>| {
         let line = cell.oracle.model.peers.get(&peer.site.number);
         line.is_none_or(|line| {

@@ -205,6 +205,10 @@ impl<D: Storage> World<D> {
                 return self.look_at_rest();
             }
         }
+        if self.cells.iter().any(Cell::is_unfounded) {
+            // What was left of its journal after the loss began before its founding: it is no branch until it is founded again.
+            return Ok(());
+        }
         let waits = |cell: &Cell<D>| {
             let peers = cell.oracle.model.peers.iter();
             let own = peers.map(|(peer, line)| (*peer, line.sent.len(), line.done, line.stopped));
@@ -217,7 +221,7 @@ impl<D: Storage> World<D> {
     fn look_at_rest(&mut self) -> At<()> {
         for cell in &mut self.cells {
             // Whoever had more would have shown it.
-            cell.behind = None;
+            cell.behind = false;
         }
         self.compare()?;
         for (one, other) in pairs(self.cells.len()) {
