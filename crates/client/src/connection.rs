@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -13,6 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::error::Error;
+
+/// Whom `https` trusts, as [`trust`] reads it.
+pub type Trust = Arc<rustls::ClientConfig>;
 
 /// Where a bank is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +54,7 @@ impl Address {
 /// # Errors
 ///
 /// [`Error::Certificate`] if the file holds no certificate.
-pub fn trust(path: &std::path::Path) -> Result<Arc<rustls::ClientConfig>, Error> {
+pub fn trust(path: &std::path::Path) -> Result<Trust, Error> {
     let wrong = |reason: String| Error::Certificate { path: path.display().to_string(), reason };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
@@ -81,7 +85,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Connect`] or [`Error::Http`].
-    pub async fn open(address: &Address, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Self, Error> {
+    pub async fn open(address: &Address, tls: Option<&Trust>) -> Result<Self, Error> {
         let refused = |source| Error::Connect { address: address.authority.clone(), source };
         let stream = TcpStream::connect(&address.authority).await.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
@@ -127,20 +131,42 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, hyper::HeaderMap, Bytes), Error> {
-        self.sender.ready().await.map_err(|source| Error::Http { action: "use the connection", source })?;
-        let response = self
-            .sender
-            .send_request(request)
-            .await
-            .map_err(|source| Error::Http { action: "send the request", source })?;
-        let (head, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map_err(|source| Error::Http { action: "read the answer", source })?
-            .to_bytes();
+        let (head, body) = self.begin(request).await?.into_parts();
+        let body = body.collect().await.map_err(broken_answer)?.to_bytes();
         Ok((head.status, head.headers, body))
     }
+
+    /// The same with a server that is not a bank's: an answer of more than `most` bytes is not read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Http`], [`Error::TooLong`]: the connection is of no more use.
+    pub async fn send_bounded(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+    ) -> Result<(StatusCode, hyper::HeaderMap, Bytes), Error> {
+        let (head, mut body) = self.begin(request).await?.into_parts();
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(broken_answer)?.into_data() else { continue };
+            if read.len().saturating_add(piece.len()) > most {
+                return Err(Error::TooLong(most));
+            }
+            read.extend_from_slice(&piece);
+        }
+        Ok((head.status, head.headers, read.into()))
+    }
+
+    async fn begin(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        self.sender.ready().await.map_err(|source| Error::Http { action: "use the connection", source })?;
+        let sent = self.sender.send_request(request).await;
+        sent.map_err(|source| Error::Http { action: "send the request", source })
+    }
+}
+
+fn broken_answer(source: hyper::Error) -> Error {
+    Error::Http { action: "read the answer", source }
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ pub enum Error {
         /// Why it failed.
         source: hyper::Error,
     },
+    /// The answer has more bytes than were to be read.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
     /// The answer did not come in time.
     #[error("no answer within {0:?}")]
     TimedOut(std::time::Duration),

@@ -15,6 +15,7 @@ use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::routes;
 use crate::service::Front;
+use crate::traces::{self, Traces};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -83,10 +84,19 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The gateway behind its outermost layer, ready to be served.
 #[must_use]
 pub fn front(gateway: &Shared) -> Front {
+    traced_front(gateway, None)
+}
+
+/// The same, telling `traces` of requests. Without, nothing of it is in the way of a request.
+#[must_use]
+pub fn traced_front(gateway: &Shared, traces: Option<Arc<dyn Traces>>) -> Front {
     let (router, openapi) = described();
     let json = serde_json::to_vec(&openapi).unwrap_or_default();
+    let mut router = router.merge(routes::machines::pages(json.into()));
+    if traces.is_some() {
+        router = router.route_layer(axum::middleware::from_fn(traces::note_route));
+    }
     let router = router
-        .merge(routes::machines::pages(json.into()))
         .fallback(|| async {
             Problem::numbered(catalogue::NOT_FOUND).detail("nothing lies at this path").into_response()
         })
@@ -96,5 +106,5 @@ pub fn front(gateway: &Shared) -> Front {
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
         .with_state(Shared::clone(gateway));
-    Front::new(router, Arc::clone(&gateway.meters), Arc::clone(&gateway.stopping))
+    Front::new(router, Arc::clone(&gateway.meters), Arc::clone(&gateway.stopping)).with_traces(traces)
 }

@@ -17,6 +17,7 @@ use crate::known::Known;
 use crate::problem::Problem;
 use crate::seat::{Seat, Trouble};
 use crate::text;
+use crate::traces::{self, Kind};
 use crate::wire::scalars::decimal;
 
 /// Queries over history that run at once: each may hold a page and wait for the disk.
@@ -114,6 +115,17 @@ impl Bank {
         request: [u8; 16],
         body: Body,
     ) -> Result<Reply, Problem> {
+        let step = traces::step(Kind::Decision, seat.number());
+        step.end(self.put(seat, caller, request, body).await)
+    }
+
+    async fn put(
+        &self,
+        seat: &dyn Seat,
+        caller: &Caller,
+        request: [u8; 16],
+        body: Body,
+    ) -> Result<Reply, Problem> {
         let (send, receive) = oneshot::channel();
         let actor = caller.actor(request);
         let scope = caller.scope();
@@ -162,7 +174,10 @@ impl Bank {
     ) -> Result<T, Problem> {
         let seat = self.seat(branch)?;
         match InPlace::take(&self.in_place).filter(|_| seat.is_at_hand()) {
-            Some(_place) => concluded(catch_unwind(AssertUnwindSafe(|| query(&*seat))).ok()),
+            Some(_place) => {
+                let step = traces::step(Kind::Query, branch);
+                step.end(concluded(catch_unwind(AssertUnwindSafe(|| query(&*seat))).ok()))
+            }
             None => self.wait(seat, query).await,
         }
     }
@@ -173,6 +188,15 @@ impl Bank {
     ///
     /// As [`query`](Self::query).
     pub async fn wait<T: Send + 'static>(
+        &self,
+        seat: Arc<dyn Seat>,
+        query: impl FnOnce(&dyn Seat) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let step = traces::step(Kind::Query, seat.number());
+        step.end(self.work(seat, query).await)
+    }
+
+    async fn work<T: Send + 'static>(
         &self,
         seat: Arc<dyn Seat>,
         query: impl FnOnce(&dyn Seat) -> Result<T, Trouble> + Send + 'static,

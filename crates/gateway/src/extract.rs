@@ -12,7 +12,7 @@ use crate::catalogue;
 use crate::config::SMALL_BODY;
 use crate::gateway::Shared;
 use crate::problem::Problem;
-use crate::{random, text};
+use crate::{random, text, traces};
 
 /// The header of idempotency keys.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -25,7 +25,10 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Problem> {
         let certificate = parts.extensions.get::<ClientCertificate>().copied();
-        Self::authenticate(&parts.headers, certificate, &gateway.tokens, text::now_us() / 1_000_000)
+        let now_s = text::now_us() / 1_000_000;
+        let caller = Self::authenticate(&parts.headers, certificate, &gateway.tokens, now_s)?;
+        traces::note_principal(caller.role().name());
+        Ok(caller)
     }
 }
 

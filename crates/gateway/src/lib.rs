@@ -48,6 +48,7 @@ mod stamp;
 pub mod text;
 pub mod tls;
 pub mod tokens;
+pub mod traces;
 mod usage;
 pub mod wire;
 

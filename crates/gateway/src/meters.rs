@@ -91,6 +91,10 @@ pub struct Meters {
     pub panics: Gauge,
     /// Answers by hundreds of their status: 2xx is number 2.
     pub answers: [Gauge; 6],
+    /// Spans that the collector of traces took.
+    pub traces_sent: Gauge,
+    /// Spans that were dropped: the queue was full, or the collector away.
+    pub traces_dropped: Gauge,
     /// Time of requests that change something.
     pub writes: Latency,
     /// Time of requests that look.
@@ -144,6 +148,18 @@ impl Meters {
             "counter",
             "Bytes of answers, streams left out.",
             self.bytes_sent.get(),
+        );
+        out.single(
+            "skerry_traces_sent_total",
+            "counter",
+            "Spans that the collector took.",
+            self.traces_sent.get(),
+        );
+        out.single(
+            "skerry_traces_dropped_total",
+            "counter",
+            "Spans dropped: the queue was full or the collector away.",
+            self.traces_dropped.get(),
         );
         out.metric("skerry_http_answers_total", "counter", "Answers by class of status.");
         for (class, count) in self.answers.iter().enumerate().skip(1) {

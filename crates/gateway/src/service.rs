@@ -21,6 +21,7 @@ use crate::body::Caught;
 use crate::catalogue;
 use crate::meters::Meters;
 use crate::problem::{Language, Problem};
+use crate::traces::{RECORDING, Traces, Watch};
 
 /// The router behind its outermost layer. Cheap to clone.
 #[derive(Clone)]
@@ -29,18 +30,26 @@ pub struct Front {
     meters: Arc<Meters>,
     certificate: Option<ClientCertificate>,
     stopping: Arc<AtomicBool>,
+    traces: Option<Arc<dyn Traces>>,
 }
 
 impl Front {
     /// Puts the layer around `router`; `stopping` is set when the gateway begins to drain.
     #[must_use]
     pub fn new(router: Router, meters: Arc<Meters>, stopping: Arc<AtomicBool>) -> Self {
-        Self { router: TowerToHyperService::new(router), meters, certificate: None, stopping }
+        Self { router: TowerToHyperService::new(router), meters, certificate: None, stopping, traces: None }
     }
 
     /// Says that the gateway drains: streams end.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The same, telling `traces` of requests. The router must note its routes then: see [`crate::app::traced_front`].
+    #[must_use]
+    pub(crate) fn with_traces(mut self, traces: Option<Arc<dyn Traces>>) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// The same for a connection whose client showed a certificate.
@@ -66,14 +75,21 @@ impl Front {
             request.extensions_mut().insert(certificate);
         }
         let running = Running::begin(&self.meters);
-        let call = Box::pin(self.router.call(request));
-        let mut response = match Caught(call).await {
+        let mut watch = Watch::begin(self.traces.as_ref(), request.method(), request.headers());
+        let call = Caught(Box::pin(self.router.call(request)));
+        let answered = match &watch {
+            None => call.await,
+            Some(watch) => RECORDING.scope(Arc::clone(&watch.recording), call).await,
+        };
+        let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(()) => {
                 self.meters.panics.add(1);
                 tracing::error!("a handler panicked");
-                Problem::numbered(catalogue::INTERNAL).render(language)
+                let problem = Problem::numbered(catalogue::INTERNAL);
+                note(&mut watch, &problem);
+                problem.render(language)
             }
         };
         if is_unread_path(&response) {
@@ -84,6 +100,7 @@ impl Front {
             if response.status().is_server_error() {
                 tracing::debug!(code = problem.code(), "answered with a problem");
             }
+            note(&mut watch, &problem);
             let mut rendered = problem.render(language);
             // What a handler had set already, such as the key it made, goes along.
             for (name, value) in response.headers() {
@@ -94,6 +111,9 @@ impl Front {
             response = rendered;
         }
         drop(running);
+        if let Some(watch) = watch {
+            watch.end(response.status());
+        }
         let class = usize::from(response.status().as_u16() / 100);
         if let Some(count) = self.meters.answers.get(class) {
             count.add(1);
@@ -112,6 +132,12 @@ fn is_unread_path(response: &Response<Body>) -> bool {
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/"));
     response.status() == StatusCode::BAD_REQUEST && is_text
+}
+
+fn note(watch: &mut Option<Watch>, problem: &Problem) {
+    if let Some(watch) = watch {
+        watch.problem(problem);
+    }
 }
 
 /// Counts a request as running until dropped, also when its connection goes away.

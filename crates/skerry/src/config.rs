@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Settings;
 use crate::oidc::Oidc;
+use crate::traces::Traces;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) evidence: Evidence,
     pub(crate) quota: Quota,
     pub(crate) log: Log,
+    pub(crate) traces: Traces,
     /// Absent: only the bank's own tokens are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oidc: Option<Oidc>,
@@ -309,6 +311,7 @@ impl Config {
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
         }
+        self.traces.check()?;
         if let Some(oidc) = &self.oidc {
             oidc.check()?;
         }

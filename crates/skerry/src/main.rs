@@ -18,6 +18,7 @@ mod signing;
 mod simulate;
 mod status;
 mod tokens;
+mod traces;
 mod up;
 
 use std::process::ExitCode;

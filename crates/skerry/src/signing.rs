@@ -154,7 +154,12 @@ pub(crate) fn read_passphrase(path: &Path) -> anyhow::Result<zeroize::Zeroizing<
     Ok(zeroize::Zeroizing::new(line.to_vec()))
 }
 
-fn read_secret(path: &Path, most: usize) -> anyhow::Result<zeroize::Zeroizing<Vec<u8>>> {
+/// Reads a file that nobody else may read.
+///
+/// # Errors
+///
+/// A file that cannot be read, that others can read, or that is longer than `most` bytes.
+pub(crate) fn read_secret(path: &Path, most: usize) -> anyhow::Result<zeroize::Zeroizing<Vec<u8>>> {
     let wrong = || format!("could not read the secret {}", path.display());
     let metadata = std::fs::metadata(path).with_context(wrong)?;
     ensure!(

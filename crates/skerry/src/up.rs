@@ -34,6 +34,7 @@ use crate::cli::{Local, UpArgs};
 use crate::config::{Config, Overrides};
 use crate::erasures::Listed;
 use crate::folder::{self, Folder};
+use crate::traces::{self, Outlet};
 
 /// `skerry up`
 ///
@@ -115,6 +116,7 @@ pub(crate) struct Bank {
     signals: Signals,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<()>,
+    traces: Option<Outlet>,
 }
 
 impl Bank {
@@ -151,7 +153,8 @@ impl Bank {
         };
         let gateway = Gateway::new(Seats::new(seats, key, limits.request), tokens, secrets, limits);
         let watched = Arc::clone(&gateway.tokens);
-        let front = skerry_gateway::app::front(&gateway);
+        let traces = traces::open(&config, &gateway.meters)?;
+        let front = skerry_gateway::app::traced_front(&gateway, traces.as_ref().map(Outlet::sink));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("gateway")
@@ -172,7 +175,18 @@ impl Bank {
             let _told = stopped.await;
         }));
         folder.announce(&server)?;
-        Ok(Self { folder, server, fresh, branches, _exchange: exchange, runtime, signals, stop, served })
+        Ok(Self {
+            folder,
+            server,
+            fresh,
+            branches,
+            _exchange: exchange,
+            runtime,
+            signals,
+            stop,
+            served,
+            traces,
+        })
     }
 
     /// Its address.
@@ -201,6 +215,10 @@ impl Bank {
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         for branch in self.branches {
             branch.close();
+        }
+        // Last, when all is durable and nobody waits for it.
+        if let Some(traces) = self.traces {
+            traces.close();
         }
         self.folder.retract();
         Ok(())

@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "skerry-book",
             "skerry-branch",
+            "skerry-bus",
             "skerry-client",
             "skerry-gateway",
             "skerry-journal",
