@@ -84,7 +84,6 @@ impl From<Share> for f64 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) address: Address,
-    #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "checked, but nothing is sent there"))]
     pub(crate) path: String,
 }
 
