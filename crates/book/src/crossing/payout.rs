@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use skerry_ledger::{Flags, Moved, Past, Transfer};
+use skerry_ledger::{Flags, Moved, Past, Rejection as LedgerRejection, Transfer};
 
 use super::Crossing;
 use crate::book::Book;
@@ -30,7 +30,7 @@ impl Book {
         for (index, transfer) in transfers.iter().enumerate() {
             let peer = self.crosses(transfer);
             self.admit_payee(transfer, peer, sender, &mut sent)
-                .map_err(|rejection| (index, self.answer_or(rejection, transfer, sender, past)))?;
+                .map_err(|rejection| self.answer_all_or(rejection, (index, transfers), sender, past))?;
             let credit = match peer {
                 Some(peer) => self.stand_in(transfer, Some(transfer.credit), peer),
                 None => transfer.credit,
@@ -52,6 +52,23 @@ impl Book {
             None => Crossing::Moved(moved),
         };
         Ok(moved.into_iter().zip(transfers).map(crossing).collect())
+    }
+
+    /// The answer to a payout whose `index`-th payee is not admitted: *applied* only if all of it was, as it is asked now.
+    fn answer_all_or<P: Past + ?Sized>(
+        &self,
+        rejection: Rejection,
+        (index, transfers): (usize, &[Transfer]),
+        sender: &Sender,
+        past: &P,
+    ) -> (usize, Rejection) {
+        let applied = Rejection::Ledger(LedgerRejection::AlreadyApplied);
+        let answer = |transfer: &Transfer| self.answer_or(rejection, transfer, sender, past);
+        match transfers.get(index).map_or(rejection, answer) {
+            answered if answered != applied => (index, answered),
+            _ if transfers.iter().all(|transfer| answer(transfer) == applied) => (0, applied),
+            _ => (index, Rejection::Ledger(LedgerRejection::LinkedChainChanged)),
+        }
     }
 
     /// Admits one payee of many; `sent` counts those before it by their branch.
