@@ -16,8 +16,9 @@
 //! # What an implementation promises
 //!
 //! - **B1, order**: messages of one endpoint on one subject, by the same way and of the same label, are first delivered to a
-//!   receiver in the order of the calls. With a window of 1 a group gets a stored message only after all before it are
-//!   settled, so a redelivery cannot be overtaken either.
+//!   receiver in the order of the calls, as long as none is lost on the way to it: what a lost link or server had in
+//!   flight comes again behind what followed, as a redelivery does. With a window of 1 a group gets a stored message only
+//!   after all before it are settled, so nothing overtakes, whatever goes away.
 //! - **B2, kept**: a message told as [`Event::Stored`] is delivered to every group that its stream had then, until one
 //!   of its instances acknowledges it or it is a dead letter; also when instances, and where the implementation is durable
 //!   the bus itself, go away in between.
