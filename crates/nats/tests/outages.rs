@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::{Real, Servers};
 use skerry_bus::contract::Rig;
 use skerry_bus::{
-    Bounds, Bus, ConsumeOptions, Event, Limits, Message, Moment, Name, Order, Pattern, RefusedKind, Settlement,
-    Share, StreamSpec, Subject,
+    Bounds, Bus, ConsumeOptions, Event, Limits, Message, Moment, Name, Order, Pattern, RefusedKind,
+    Settlement, Share, StreamSpec, Subject,
 };
 use skerry_nats::NatsBus;
 
