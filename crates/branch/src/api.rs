@@ -98,6 +98,11 @@ pub enum Read {
         /// The document's HMAC.
         document: [u8; 32],
     },
+    /// Customers from this serial on, those not erased: what the directory is made from.
+    Customers {
+        /// The first serial looked at; from 1.
+        from: u32,
+    },
     /// An open hold.
     Hold(TransferId),
     /// Where the money of a payment to another branch is.
@@ -229,6 +234,13 @@ pub enum Answer {
     Account(Box<AccountView>),
     /// A customer.
     Customer(Box<CustomerView>),
+    /// Customers by serial.
+    Customers {
+        /// At most [`CUSTOMERS_MAX`].
+        list: Vec<CustomerLine>,
+        /// Where the next ones begin; `None` after the last.
+        next: Option<u32>,
+    },
     /// An open hold.
     Hold(Hold),
     /// A payment to another branch.
@@ -317,6 +329,20 @@ pub struct ChannelView {
     pub resuming: bool,
     /// Sums by currency number.
     pub totals: Vec<(u16, Totals)>,
+}
+
+/// Customers in one answer, at most.
+pub const CUSTOMERS_MAX: u32 = 1_024;
+
+/// By what a customer is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomerLine {
+    /// Their serial.
+    pub serial: u32,
+    /// Their business line.
+    pub line: u8,
+    /// The HMAC of their document.
+    pub document: [u8; 32],
 }
 
 /// A customer as the book has them.

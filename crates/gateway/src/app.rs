@@ -64,6 +64,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::payouts::router())
         .merge(routes::imports::router())
         .merge(routes::branches::router())
+        .merge(routes::directory::router())
         .merge(routes::channels::router())
         .merge(routes::archive::router())
         .merge(routes::reports::router())

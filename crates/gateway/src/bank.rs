@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use skerry_book::Rejection;
-use skerry_branch::api::{Answer, Body, BusyReason, Denied, GatewayKey, Malformed, Read, Reply, Request};
+use skerry_branch::api::{
+    Actor, Answer, Body, BusyReason, Cause, Denied, GatewayKey, Malformed, Read, Reply, Request, Scope,
+};
 use skerry_money::{Currency, Date};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -115,21 +117,46 @@ impl Bank {
         request: [u8; 16],
         body: Body,
     ) -> Result<Reply, Problem> {
-        let step = traces::step(Kind::Decision, seat.number());
-        step.end(self.put(seat, caller, request, body).await)
+        self.put(seat, (caller, request), body, self.within).await
     }
 
+    /// The same, which the branch begins `within` this time or not at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub(crate) async fn ask_within(
+        &self,
+        branch: u16,
+        (caller, request): (&Caller, [u8; 16]),
+        body: Body,
+        within: Duration,
+    ) -> Result<Reply, Problem> {
+        let seat = self.seat(branch)?;
+        self.put(&*seat, (caller, request), body, within.min(self.within)).await
+    }
+
+    /// A caller's request, with its step in the trace.
     async fn put(
         &self,
         seat: &dyn Seat,
-        caller: &Caller,
-        request: [u8; 16],
+        (caller, request): (&Caller, [u8; 16]),
         body: Body,
+        within: Duration,
+    ) -> Result<Reply, Problem> {
+        let step = traces::step(Kind::Decision, seat.number());
+        step.end(self.send(seat, (caller.actor(request), caller.scope()), body, within).await)
+    }
+
+    async fn send(
+        &self,
+        seat: &dyn Seat,
+        (actor, scope): (Actor, Scope),
+        body: Body,
+        within: Duration,
     ) -> Result<Reply, Problem> {
         let (send, receive) = oneshot::channel();
-        let actor = caller.actor(request);
-        let scope = caller.scope();
-        let within_us = u64::try_from(self.within.as_micros()).unwrap_or(u64::MAX);
+        let within_us = u64::try_from(within.as_micros()).unwrap_or(u64::MAX);
         let deadline_us = text::now_us().saturating_add(within_us);
         let mac = self.key.authenticate(&actor, scope, deadline_us);
         // Nobody waiting any more is no concern of the branch's.
@@ -142,7 +169,7 @@ impl Bank {
             };
             problem.retry_after_ms(busy.retry_after_ms)
         })?;
-        match tokio::time::timeout(self.within + GRACE, receive).await {
+        match tokio::time::timeout(within + GRACE, receive).await {
             Ok(Ok(reply)) => settled(reply),
             Ok(Err(_)) | Err(_) => Err(outcome_unknown()),
         }
@@ -155,6 +182,21 @@ impl Bank {
     /// As [`ask`](Self::ask); `None` is not found.
     pub async fn look(&self, branch: u16, caller: &Caller, read: Read) -> Result<Option<Answer>, Problem> {
         match self.ask(branch, caller, [0; 16], Body::Read(read)).await? {
+            Reply::Answer(Answer::NotFound) => Ok(None),
+            Reply::Answer(answer) => Ok(Some(answer)),
+            _ => Err(Problem::numbered(catalogue::INTERNAL)),
+        }
+    }
+
+    /// Looks at something in `branch` for the bank itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`look`](Self::look).
+    pub(crate) async fn survey(&self, branch: u16, read: Read) -> Result<Option<Answer>, Problem> {
+        let seat = self.seat(branch)?;
+        let own = (Actor::bank(Cause::Founding), Scope::default());
+        match self.send(&*seat, own, Body::Read(read), self.within).await? {
             Reply::Answer(Answer::NotFound) => Ok(None),
             Reply::Answer(answer) => Ok(Some(answer)),
             _ => Err(Problem::numbered(catalogue::INTERNAL)),

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use skerry_book::Seed;
-use tokio::sync::Mutex;
+use skerry_directory::DirectoryHandle;
 
 use crate::bank::Bank;
 use crate::body::Room;
@@ -14,6 +14,7 @@ use crate::digests::Digests;
 use crate::meters::Meters;
 use crate::newcomers::Newcomers;
 use crate::notes::NoteKeys;
+use crate::residence::Residence;
 use crate::sealing::DocumentSecret;
 use crate::tokens::TokenStore;
 
@@ -43,11 +44,11 @@ pub struct Gateway {
     pub meters: Arc<Meters>,
     /// When it began.
     pub begun: Instant,
-    /// Held while a customer is being placed: one document must not land in two branches at once. By hash.
-    pub placing: [Mutex<()>; PLACES],
     /// The bank is stopping: streams end.
     pub stopping: Arc<AtomicBool>,
-    /// Where newcomers go, and the keys that lie ready for them.
+    /// Where customers live.
+    pub residence: Residence,
+    /// The keys that lie ready for newcomers.
     pub(crate) newcomers: Newcomers,
     /// Digests of requests and notes.
     pub(crate) digests: Digests,
@@ -55,16 +56,19 @@ pub struct Gateway {
     pub(crate) note_keys: NoteKeys,
 }
 
-/// Locks for placing customers.
-pub const PLACES: usize = 64;
-
 /// How handlers hold it.
 pub type Shared = Arc<Gateway>;
 
 impl Gateway {
     /// A gateway to `bank`.
     #[must_use]
-    pub fn new(bank: Bank, tokens: Arc<TokenStore>, secrets: Secrets, limits: Limits) -> Shared {
+    pub fn new(
+        bank: Bank,
+        directory: DirectoryHandle,
+        tokens: Arc<TokenStore>,
+        secrets: Secrets,
+        limits: Limits,
+    ) -> Shared {
         let digests = secrets.document.digests();
         Arc::new(Self {
             bank,
@@ -74,8 +78,8 @@ impl Gateway {
             room: Arc::new(Room::new(limits.bodies_bytes)),
             meters: Arc::new(Meters::default()),
             begun: Instant::now(),
-            placing: std::array::from_fn(|_| Mutex::new(())),
             stopping: Arc::new(AtomicBool::new(false)),
+            residence: Residence::new(directory),
             newcomers: Newcomers::default(),
             digests,
             note_keys: NoteKeys::default(),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Start with [`app`] for what can be called, [`bank`] for how a branch is asked, [`server`] for how connections are
-//! bounded. It refuses to know journals and books: a [`seat::Seat`] is all it sees of a branch.
+//! bounded. It refuses to know journals and books: a [`seat::Seat`] is all it sees of a branch. Who lives in which, it asks the
+//! directory ([`residence`]).
 //!
 //! # Invariants
 //!
@@ -39,6 +40,7 @@ mod notes;
 pub mod oidc;
 pub mod problem;
 mod random;
+pub mod residence;
 pub mod routes;
 pub mod sealing;
 pub mod seat;

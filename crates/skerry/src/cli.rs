@@ -97,6 +97,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BranchCommand,
     },
+    /// The directory: who lives where
+    Directory {
+        #[command(subcommand)]
+        command: DirectoryCommand,
+    },
     /// Access tokens: through the running bank, or straight in its data folder
     Token {
         #[command(flatten)]
@@ -308,6 +313,48 @@ pub(crate) enum BranchCommand {
         #[arg(long)]
         position: u64,
     },
+    /// Say how many newcomers it draws: its room counts by so many hundredths, 100 is usual
+    Weight {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// 0 to 1000
+        weight: u16,
+    },
+    /// Send no newcomers to it; its customers notice nothing
+    Close {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
+    /// Send newcomers to it again
+    Open {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
+    /// Keep it as the first to get a new release; newcomers come to it only if no other branch has room
+    Gray {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// No more
+        #[arg(long)]
+        off: bool,
+    },
+    /// Say how it is hosted: `dedicated` to a node of its own, or `scattered`
+    Place {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+        /// dedicated or scattered
+        mode: String,
+    },
     /// Move old segments of a journal to the cold folder (`storage.cold`), where they stay readable
     Archive(crate::archive::ArchiveArgs),
     /// Copy a branch's journal to a folder that `skerry verify` reads
@@ -320,6 +367,14 @@ pub(crate) enum BranchCommand {
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DirectoryCommand {
+    /// Show branches with weight, node and room, stores, nodes
+    Show(Remote),
+    /// Take all customers in again from the branches; meanwhile none can be opened
+    Rebuild(Remote),
 }
 
 #[derive(Debug, Subcommand)]

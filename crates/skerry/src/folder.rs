@@ -27,6 +27,8 @@ use skerry_proof::HashAlgorithm;
 use crate::config::Config;
 use crate::signing::Signing;
 
+/// The directory's files; derived, so a backup leaves them out.
+pub(crate) const DIRECTORY: &str = "directory";
 /// Hashes of all tokens.
 pub(crate) const TOKENS_FILE: &str = "tokens.json";
 /// The first operator's token.

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{BranchCommand, Cli, Command, ConfigCommand};
+use cli::{BranchCommand, Cli, Command, ConfigCommand, DirectoryCommand};
 
 /// The system's allocator makes a thread that frees a snapshot's pages hold up the one that books payments: its lock was
 /// seen held for 90 ms. This one has no lock between threads, and is faster.
@@ -86,8 +86,27 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             BranchCommand::DeclareLoss { local, branch, position } => {
                 offline::declare_loss(&local, branch, position, json)?;
             }
+            BranchCommand::Weight { remote, branch, weight } => {
+                remote::steer(&remote, branch, &serde_json::json!({"weight": weight}), json)?;
+            }
+            BranchCommand::Close { remote, branch } => {
+                remote::steer(&remote, branch, &serde_json::json!({"newcomers": false}), json)?;
+            }
+            BranchCommand::Open { remote, branch } => {
+                remote::steer(&remote, branch, &serde_json::json!({"newcomers": true}), json)?;
+            }
+            BranchCommand::Gray { remote, branch, off } => {
+                remote::steer(&remote, branch, &serde_json::json!({"gray": !off}), json)?;
+            }
+            BranchCommand::Place { remote, branch, mode } => {
+                remote::steer(&remote, branch, &serde_json::json!({"mode": mode}), json)?;
+            }
             BranchCommand::Archive(args) => archive::run(&args, json)?,
             BranchCommand::Export { local, branch, out } => offline::export(&local, branch, &out, json)?,
+        },
+        Command::Directory { command } => match command {
+            DirectoryCommand::Show(remote) => remote::show(&remote, "/v1/directory", json)?,
+            DirectoryCommand::Rebuild(remote) => remote::rebuild_directory(&remote, json)?,
         },
         Command::Import(args) => return import::run(&args, json),
         Command::Sample { remote, customers, seed } => sample::run(&remote, customers, seed, json)?,

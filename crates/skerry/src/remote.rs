@@ -141,6 +141,24 @@ fn random_u64() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
+/// Changes what the directory says of a branch.
+///
+/// # Errors
+///
+/// As [`show`].
+pub(crate) fn steer(remote: &Remote, branch: u16, wish: &Value, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::PATCH, &format!("/v1/branches/{branch}"), None, wish, json)
+}
+
+/// `skerry directory rebuild`
+///
+/// # Errors
+///
+/// As [`show`].
+pub(crate) fn rebuild_directory(remote: &Remote, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::POST, "/v1/directory/rebuild", None, &json!({}), json)
+}
+
 /// `skerry customer …`
 pub(crate) fn customer(remote: &Remote, command: CustomerCommand, json: bool) -> anyhow::Result<()> {
     match command {

@@ -6,6 +6,7 @@ mod detach;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -16,11 +17,13 @@ use skerry_branch::api::{Body, GatewayKey, Reply, Request, Scope};
 use skerry_branch::channels::exchange::Exchange;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchHandle, BranchThread, Condition, Found, Options, Parts};
+use skerry_directory::{DirectoryThread, Embedded, EmbeddedOptions, Recovery};
 use skerry_gateway::bank::Bank as Seats;
 use skerry_gateway::config::{GatewayConfig, Limits, TlsConfig};
-use skerry_gateway::gateway::{Gateway, Secrets};
+use skerry_gateway::gateway::{Gateway, Secrets, Shared};
 use skerry_gateway::hosted::Hosted;
 use skerry_gateway::oidc::Oidc;
+use skerry_gateway::residence;
 use skerry_gateway::sealing::DocumentSecret;
 use skerry_gateway::seat::{Before, Seat};
 use skerry_gateway::server::Listening;
@@ -112,6 +115,8 @@ pub(crate) struct Bank {
     branches: Vec<BranchThread>,
     /// Hands messages between them.
     _exchange: Exchange,
+    /// Who lives where.
+    directory: DirectoryThread,
     runtime: tokio::runtime::Runtime,
     signals: Signals,
     stop: oneshot::Sender<()>,
@@ -151,7 +156,9 @@ impl Bank {
             document: DocumentSecret::new(folder.secrets.institution),
             seed: Seed::new(folder.secrets.institution),
         };
-        let gateway = Gateway::new(Seats::new(seats, key, limits.request), tokens, secrets, limits);
+        let directory = directory(&folder)?;
+        let seats = Seats::new(seats, key, limits.request);
+        let gateway = Gateway::new(seats, directory.handle(), tokens, secrets, limits);
         let watched = Arc::clone(&gateway.tokens);
         let traces = traces::open(&config, &gateway.meters)?;
         let front = skerry_gateway::app::traced_front(&gateway, traces.as_ref().map(Outlet::sink));
@@ -165,6 +172,7 @@ impl Bank {
             let _within = runtime.enter();
             Signals::catch()?
         };
+        settle_in(&runtime, &gateway, &folder);
         let listening = runtime.block_on(Listening::bind(&gateway_config(&config, limits)))?;
         let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
         let server = format!("{scheme}://{}", listening.address());
@@ -181,6 +189,7 @@ impl Bank {
             fresh,
             branches,
             _exchange: exchange,
+            directory,
             runtime,
             signals,
             stop,
@@ -216,12 +225,58 @@ impl Bank {
         for branch in self.branches {
             branch.close();
         }
+        drop(self.directory);
         // Last, when all is durable and nobody waits for it.
         if let Some(traces) = self.traces {
             traces.close();
         }
         self.folder.retract();
         Ok(())
+    }
+}
+
+/// The directory in the data folder, on a thread of its own.
+fn directory(folder: &Folder) -> anyhow::Result<DirectoryThread> {
+    let storage = RealStorage::open(folder.root().join(folder::DIRECTORY))?;
+    let embedded = Embedded::open(&storage, EmbeddedOptions::default())?;
+    match embedded.recovery() {
+        Recovery::Whole => {}
+        Recovery::Fresh => tracing::info!("the directory is new: it takes its customers from the branches"),
+        Recovery::ThrownAway(why) => tracing::warn!(why, "the directory was damaged and is made again"),
+    }
+    DirectoryThread::spawn(embedded).context("could not start the directory's thread")
+}
+
+/// How long to wait before a rebuild that failed is tried again.
+const REBUILD_AGAIN: Duration = Duration::from_secs(2);
+
+/// Brings the directory in line with the branches; if one of them is sick, in the background until it is not.
+fn settle_in(runtime: &tokio::runtime::Runtime, gateway: &Shared, folder: &Folder) {
+    let (gateway, place) = (Arc::clone(gateway), folder.root().display().to_string());
+    if !runtime.block_on(is_settled(&gateway, &place)) {
+        runtime.spawn(async move {
+            while !gateway.stopping.load(Ordering::Relaxed) {
+                tokio::time::sleep(REBUILD_AGAIN).await;
+                if is_settled(&gateway, &place).await {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn is_settled(gateway: &Shared, place: &str) -> bool {
+    match residence::prepare(gateway, place).await {
+        Ok(Some(rebuilt)) => {
+            tracing::info!(customers = rebuilt.customers, "the directory took its customers in");
+            true
+        }
+        Ok(None) => true,
+        Err(problem) => {
+            let cause = problem.code();
+            tracing::warn!(cause, "no customers can be opened until the directory has heard every branch");
+            false
+        }
     }
 }
 

@@ -19,7 +19,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-postgres", &["skerry-journal", "skerry-proof"]),
     ("skerry-signers", &["skerry-proof"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
-    ("skerry-gateway", &["skerry-book", "skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    (
+        "skerry-gateway",
+        &[
+            "skerry-book",
+            "skerry-branch",
+            "skerry-directory",
+            "skerry-ledger",
+            "skerry-money",
+            "skerry-proof",
+        ],
+    ),
     ("skerry-client", &[]),
     (
         "skerry-sim",
@@ -32,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-branch",
             "skerry-bus",
             "skerry-client",
+            "skerry-directory",
             "skerry-gateway",
             "skerry-journal",
             "skerry-ledger",

@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 
-use skerry_book::{Actor, Channel, Event, Role};
+use skerry_book::{Actor, Channel, Customer, Event, Role};
 use skerry_journal::Journal;
 use skerry_ledger::{Basis, TransferId};
 
 use super::past::out_of_reach;
 use super::{Fault, Work};
 use crate::api::{
-    AccountView, Answer, ChannelView, CustomerView, Denied, PaymentState, PaymentView, Read, Reply, Scope,
+    AccountView, Answer, CUSTOMERS_MAX, ChannelView, CustomerLine, CustomerView, Denied, PaymentState, PaymentView, Read, Reply, Scope,
 };
 
 impl<J: Journal> Work<J> {
@@ -48,6 +48,7 @@ impl<J: Journal> Work<J> {
             Read::Document { line, document } => {
                 self.customer(self.book.customer_by_document(line, &document)?)?
             }
+            Read::Customers { from } => self.customers(from),
             Read::TrialBalance { date, by_value } => {
                 let date = date.or(self.book.day())?;
                 let basis = if by_value { Basis::Value } else { Basis::Booked };
@@ -93,6 +94,19 @@ impl<J: Journal> Work<J> {
         }
         let fault = Cell::new(None);
         self.known(&fault).event(position).ok()
+    }
+
+    fn customers(&self, from: u32) -> Answer {
+        let (from, end) = (from.max(1), from.max(1).saturating_add(CUSTOMERS_MAX));
+        let known = (from..end).map_while(|serial| Some((serial, self.book.customer(serial)?)));
+        let living = known.filter(|(_, customer)| !customer.erased);
+        let line = |(serial, customer): (u32, &Customer)| CustomerLine {
+            serial,
+            line: customer.line,
+            document: customer.document,
+        };
+        let next = self.book.customer(end).map(|_| end);
+        Answer::Customers { list: living.map(line).collect(), next }
     }
 
     fn customer(&self, serial: u32) -> Option<Answer> {

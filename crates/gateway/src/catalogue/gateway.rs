@@ -43,6 +43,9 @@ numbers! {
     HISTORY_UNAVAILABLE = 5039, "The history is not that far yet.";
     BRANCH_NOT_FOUND = 5040, "No such branch.";
     PERSONAL_DATA_UNAVAILABLE = 5041, "The key file cannot be reached.";
+    DIRECTORY_UNAVAILABLE = 5042, "The directory does not answer.";
+    DIRECTORY_REBUILDING = 5043, "The directory is being rebuilt.";
+    DOCUMENT_RESERVED = 5044, "Somebody is about to use the document.";
     ARCHIVED = 5050, "It is in the archive, which is away.";
     NOT_ARCHIVED = 5051, "Nothing could be archived.";
     JWT_MALFORMED = 5060, "Not a JWT that we read.";
@@ -387,6 +390,36 @@ pub(super) const ENTRIES: &[Entry] = &[
         Nothing,
         "The file of customers' keys could not be read or written.",
         "`skerry status` and the log name the file; mend it, then try again.",
+    )),
+    of((
+        DIRECTORY_UNAVAILABLE,
+        "directory_unavailable",
+        503,
+        "The directory does not answer",
+        "目录服务无响应",
+        Nothing,
+        "Who lives in which branch is kept in a directory, and it could not be asked: its files or its database failed, or it is starting. Payments, balances and statements go on; customers cannot be opened and documents not be changed.",
+        "Send the same request again after the time in `Retry-After`. If it stays so, look at the log and at the disk of the data folder.",
+    )),
+    of((
+        DIRECTORY_REBUILDING,
+        "directory_rebuilding",
+        503,
+        "The directory is being rebuilt",
+        "目录正在重建",
+        Nothing,
+        "The directory is taking all customers in again from the branches: after a first start, after its files were lost or damaged, or because an operator said so. Until that has ended nobody can tell whose a document is. It waits for every branch to be open.",
+        "Send the same request again after the time in `Retry-After`. `skerry status` shows a branch that is not open.",
+    )),
+    of((
+        DOCUMENT_RESERVED,
+        "document_reserved",
+        503,
+        "Another request is about to use this document",
+        "该证件正被另一请求占用",
+        Nothing,
+        "A customer is being opened with this document, or it is being given to one, and what becomes of that is not decided yet.",
+        "Send the same request again after the time in `Retry-After`: by then it is one or the other.",
     )),
     of((
         ARCHIVED,

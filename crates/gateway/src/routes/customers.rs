@@ -1,4 +1,4 @@
-//! Customers: opened in the branch with the most room, changed, erased.
+//! Customers: opened in the branch that the directory chooses, changed, erased.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -6,18 +6,21 @@ use axum::response::{IntoResponse, Response};
 use skerry_book::actor::Role;
 use skerry_book::command::{ChangeCustomer, OpenCustomer};
 use skerry_book::{Command, Done, Event};
-use skerry_branch::api::{Answer, Commanded, CustomerView as BookCustomer, Read};
+use skerry_branch::api::{Answer, Body, Commanded, CustomerView as BookCustomer, Read, Reply};
 use skerry_branch::keys::{KeyError, KeyRef};
+use skerry_directory::{Alias, Ask, Choice, CustomerRef};
 use skerry_money::{CustomerNumber, Date};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{command, created, customer_number, json, json_keyed, keyed, serial};
 use crate::auth::{Caller, Operation};
+use crate::bank::rejected;
 use crate::catalogue;
 use crate::extract::{Key, Maybe, Posted};
-use crate::gateway::{Gateway, PLACES, Shared};
+use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
+use crate::residence::{self, Bound};
 use crate::sealing::Personal;
 use crate::seat::Trouble;
 use crate::wire::customers::{CustomerChange, CustomerDone, CustomerIn, CustomerView, check_personal};
@@ -81,8 +84,7 @@ pub(crate) struct Placed {
 
 /// Opens a customer once in the whole bank.
 ///
-/// Whoever has the document is asked first: a retry reaches the branch that has its key, and a duplicate the branch
-/// that has its document. A lock by document keeps two at once from landing in two branches.
+/// The directory binds the document to one branch, for a retry and for whoever else comes with it; that branch decides.
 pub(crate) async fn place(
     gateway: &Shared,
     caller: &Caller,
@@ -92,16 +94,15 @@ pub(crate) async fn place(
 ) -> Result<Placed, Problem> {
     check_personal(&newcomer.personal)?;
     let document = gateway.secrets.document.hmac(&newcomer.personal.document);
-    let place = usize::from(document[0]) % PLACES;
-    let _placing = gateway.placing[place].lock().await;
-    let home = who_has(gateway, caller, newcomer.line, document).await?;
-    let branch = match (home, newcomer.branch) {
-        (Some((branch, _)), _) => branch,
-        (None, Some(branch)) => branch,
-        (None, None) => roomiest(gateway, caller)?,
+    let alias = residence::document(newcomer.line, document);
+    let choice = match newcomer.branch {
+        Some(branch) => Choice::In(gateway.bank.seat(branch)?.number()),
+        None => residence::choice(&gateway.bank, caller),
     };
-    caller.may_in(branch)?;
-    let (key_ref, sealed) = seal_new(gateway, branch, newcomer.personal.clone()).await?;
+    gateway.residence.report(&gateway.bank);
+    let bound = residence::bind(gateway, alias, &choice).await?;
+    caller.may_in(bound.branch)?;
+    let (key_ref, sealed) = seal_new(gateway, bound.branch, newcomer.personal.clone()).await?;
     let wish = OpenCustomer {
         document,
         key_ref: key_ref.0,
@@ -109,16 +110,48 @@ pub(crate) async fn place(
         opened: newcomer.opened,
         sealed: sealed.into_boxed_slice(),
     };
-    match command(gateway, caller, branch, digest, Some(key), Command::OpenCustomer(wish)).await {
+    match claimed(gateway, caller, &bound, digest, key, Command::OpenCustomer(wish)).await {
         Ok(Commanded { done: Done::Customer(serial), repeated }) => {
-            Ok(Placed { customer: customer_of(branch, serial)?, repeated })
+            confirm(gateway, &bound, alias, serial);
+            Ok(Placed { customer: customer_of(bound.branch, serial)?, repeated })
         }
         Ok(_) => Err(Problem::numbered(catalogue::INTERNAL)),
-        Err(problem) if problem.number() == DOCUMENT_KNOWN => match home {
-            Some((branch, serial)) => Err(problem.existing(customer_of(branch, serial)?.to_string())),
-            None => Err(problem),
-        },
+        Err(problem) if problem.number() == DOCUMENT_KNOWN => {
+            match residence::in_branch(gateway, alias, bound.branch).await? {
+                Some(owner) => {
+                    confirm(gateway, &bound, alias, owner.serial);
+                    Err(problem.existing(customer_of(owner.branch, owner.serial)?.to_string()))
+                }
+                None => Err(problem),
+            }
+        }
         Err(problem) => Err(problem),
+    }
+}
+
+/// Sends a command that rests on a claim: the branch begins while it runs, or not at all.
+async fn claimed(
+    gateway: &Gateway,
+    caller: &Caller,
+    bound: &Bound,
+    digest: [u8; 16],
+    key: &Key,
+    command: Command,
+) -> Result<Commanded, Problem> {
+    let body = Body::Command { command: Box::new(command), key: Some(key.boxed()) };
+    let begins = bound.begins()?;
+    match gateway.bank.ask_within(bound.branch, (caller, digest), body, begins).await? {
+        Reply::Command(Ok(commanded)) => Ok(commanded),
+        Reply::Command(Err(rejection)) => Err(rejected(rejection, None, digest)),
+        _ => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
+}
+
+/// Tells the directory whose the document is. If that is lost, it is found out when somebody comes with it.
+fn confirm(gateway: &Gateway, bound: &Bound, alias: Alias, serial: u32) {
+    let customer = CustomerRef { branch: bound.branch, serial };
+    if bound.known != Some(customer) {
+        gateway.residence.tell(Ask::Confirm { aliases: vec![alias], customer });
     }
 }
 
@@ -127,36 +160,6 @@ pub(crate) const DOCUMENT_KNOWN: u16 = 3021;
 
 fn customer_of(branch: u16, serial: u32) -> Result<CustomerNumber, Problem> {
     CustomerNumber::try_new(branch, u64::from(serial)).map_err(|_| Problem::numbered(catalogue::INTERNAL))
-}
-
-/// The branch and serial of the customer with this document. Every branch must be heard: a sick one may be the one.
-async fn who_has(
-    gateway: &Gateway,
-    caller: &Caller,
-    line: u8,
-    document: [u8; 32],
-) -> Result<Option<(u16, u32)>, Problem> {
-    for branch in gateway.bank.seats().keys().copied() {
-        if let Some(Answer::Customer(found)) =
-            gateway.bank.look(branch, caller, Read::Document { line, document }).await?
-        {
-            return Ok(Some((branch, found.serial)));
-        }
-    }
-    Ok(None)
-}
-
-/// The open branch with the most room that the caller may use.
-fn roomiest(gateway: &Gateway, caller: &Caller) -> Result<u16, Problem> {
-    let seats = gateway.bank.seats();
-    let rooms = seats
-        .values()
-        .filter(|seat| caller.may_in(seat.number()).is_ok())
-        .filter_map(|seat| seat.room().map(|(customers, capacity)| (seat.number(), customers, capacity)));
-    gateway
-        .newcomers
-        .place(rooms)
-        .ok_or_else(|| Problem::numbered(catalogue::NO_OPEN_BRANCH).retry_after_ms(5_000))
 }
 
 /// Takes a key and seals under it, on a thread that may block.
@@ -293,26 +296,58 @@ async fn change(
     personal.contacts = wish.contacts.unwrap_or(personal.contacts);
     check_personal(&personal)?;
     let hmac = gateway.secrets.document.hmac(&personal.document);
-    let place = usize::from(hmac[0]) % PLACES;
-    let _placing = gateway.placing[place].lock().await;
-    if document && let Some((other, serial)) = who_has(&gateway, &caller, found.customer.line, hmac).await? {
-        let owner = customer_of(other, serial)?;
-        if owner != number {
-            return Err(Problem::numbered(DOCUMENT_KNOWN).field("document").existing(owner.to_string()));
-        }
-    }
+    let own = CustomerRef { branch, serial: found.serial };
+    let alias = residence::document(found.customer.line, hmac);
+    let bound = if document { Some(bind_new(&gateway, alias, own).await?) } else { None };
     let keys = gateway.bank.seat(branch)?.keys();
     let key_ref = KeyRef(found.customer.key_ref);
     let sealed = blocking(move || keys.seal(key_ref, &personal.to_plain())).await?;
-    let wish = ChangeCustomer {
+    let wish = Command::ChangeCustomer(ChangeCustomer {
         customer: found.serial,
         document: document.then_some(hmac),
         sealed: sealed.into_boxed_slice(),
+    });
+    let changed = match &bound {
+        None => command(&gateway, &caller, branch, posted.digest, Some(&key), wish).await?,
+        Some(bound) => claimed(&gateway, &caller, bound, posted.digest, &key, wish).await?,
     };
-    let changed =
-        command(&gateway, &caller, branch, posted.digest, Some(&key), Command::ChangeCustomer(wish)).await?;
+    if let Some(bound) = bound {
+        confirm(&gateway, &bound, alias, own.serial);
+        let old = residence::document(found.customer.line, found.customer.document);
+        if old != alias {
+            gateway.residence.tell(Ask::Forget { aliases: vec![old], customer: own });
+        }
+    }
     let done = CustomerDone { id: Customer(number), branch, location: format!("/v1/customers/{number}") };
     Ok(json_keyed(StatusCode::OK, &done, &key, changed.repeated))
+}
+
+/// Binds a customer's new document to the branch they live in.
+async fn bind_new(gateway: &Gateway, alias: Alias, own: CustomerRef) -> Result<Bound, Problem> {
+    loop {
+        let bound = residence::bind(gateway, alias, &Choice::In(own.branch)).await?;
+        if bound.branch == own.branch {
+            // Whether it is another's here its own book knows.
+            return Ok(bound);
+        }
+        match (residence::in_branch(gateway, alias, bound.branch).await?, bound.known) {
+            (Some(owner), _) => {
+                confirm(gateway, &bound, alias, owner.serial);
+                let existing = customer_of(owner.branch, owner.serial)?.to_string();
+                return Err(Problem::numbered(DOCUMENT_KNOWN).field("document").existing(existing));
+            }
+            // They have it no more, and the directory was not told.
+            (None, Some(before)) => {
+                gateway.residence.order(Ask::Forget { aliases: vec![alias], customer: before }).await?;
+            }
+            // Somebody is about to open a customer with it there.
+            (None, None) => {
+                return Err(Problem::numbered(catalogue::DOCUMENT_RESERVED)
+                    .field("document")
+                    .retry_after_ms(1_000));
+            }
+        }
+    }
 }
 
 /// An empty body.
@@ -352,5 +387,8 @@ async fn erase(
     // find a note readable in that moment.
     let (keys, key_ref) = (gateway.bank.seat(number.branch())?.keys(), KeyRef(found.customer.key_ref));
     blocking(move || keys.erase(key_ref)).await?;
+    let alias = residence::document(found.customer.line, found.customer.document);
+    let customer = CustomerRef { branch: number.branch(), serial: found.serial };
+    gateway.residence.tell(Ask::Forget { aliases: vec![alias], customer });
     Ok(keyed(StatusCode::NO_CONTENT.into_response(), &key, erased.repeated))
 }

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod branches;
 pub mod channels;
 pub mod customers;
+pub mod directory;
 pub mod entries;
 pub mod events;
 pub mod imports;

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod channels;
 pub mod customers;
+pub mod directory;
 pub mod imports;
 pub mod payments;
 pub mod reports;

@@ -22,6 +22,10 @@ use skerry_branch::api::{Body as Ask, GatewayKey, Reply, Request as Wish, Scope}
 use skerry_branch::channels::exchange::Exchange;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchThread, Options, Parts};
+use skerry_directory::{
+    Ask as Question, BranchRow, DirectoryThread, Embedded, EmbeddedOptions, Name, Rebuild, StoreRow, Told,
+    Where,
+};
 use skerry_gateway::oidc::Oidc;
 use skerry_gateway::sealing::DocumentSecret;
 use skerry_gateway::seat::Seat;
@@ -40,6 +44,7 @@ pub(crate) struct TestBank {
     pub(crate) folder: PathBuf,
     branches: Vec<BranchThread>,
     exchange: Exchange,
+    pub(crate) directory: DirectoryThread,
 }
 
 /// An answer, read whole.
@@ -106,9 +111,11 @@ impl TestBank {
         let new = NewToken { principal: "chief".into(), role: "operator".into(), ..NewToken::default() };
         let (operator, _) = tokens.create(&new, 1_000).unwrap();
         let secrets = Secrets { document: DocumentSecret::new([6; 32]), seed: Seed::new([9; 32]) };
-        let gateway = Gateway::new(Bank::new(seats, key, limits.request), tokens, secrets, limits);
+        let directory = directory(&folder, branches);
+        let bank = Bank::new(seats, key, limits.request);
+        let gateway = Gateway::new(bank, directory.handle(), tokens, secrets, limits);
         let front = app::front(&gateway);
-        Self { gateway, front, operator, folder, branches: threads, exchange }
+        Self { gateway, front, operator, folder, branches: threads, exchange, directory }
     }
 
     pub(crate) fn token(&self, new: &NewToken) -> String {
@@ -206,6 +213,23 @@ pub(crate) fn id() -> String {
 
 pub(crate) fn transfer(id: &str, debit: &str, credit: &str, amount: &str) -> Value {
     json!({"id": id, "debit": debit, "credit": credit, "amount": {"amount": amount, "currency": "CNY"}})
+}
+
+/// A directory of branches that have no customers yet.
+fn directory(folder: &std::path::Path, branches: u16) -> DirectoryThread {
+    let storage = RealStorage::open(folder.join("directory")).unwrap();
+    let embedded = Embedded::open(&storage, EmbeddedOptions::default()).unwrap();
+    let directory = DirectoryThread::spawn(embedded).unwrap();
+    let ask = |ask| directory.handle().ask_and_wait(ask).unwrap();
+    let name = Name::new("local").unwrap();
+    let place = Where::new("here").unwrap();
+    ask(Question::PutStore(StoreRow { name: name.clone(), kind: name.clone(), place }));
+    for number in 1..=branches {
+        ask(Question::AddBranch(BranchRow::new(number, name.clone())));
+    }
+    let Told::Rebuilding { number, .. } = ask(Question::Rebuild(Rebuild::Begin)) else { panic!("it begins") };
+    assert_eq!(ask(Question::Rebuild(Rebuild::End { number })), Told::Done);
+    directory
 }
 
 fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThread {
