@@ -67,7 +67,8 @@ fn it_comes_back_with_the_bank_and_from_the_branches_when_its_files_are_gone() {
     let mut files = std::fs::read_dir(data.join("directory")).unwrap().map(|entry| entry.unwrap().path());
     let log = files.find(|path| path.to_string_lossy().contains("log-")).unwrap();
     let mut bytes = std::fs::read(&log).unwrap();
-    bytes[4096 + 60] ^= 1;
+    // In the first record of the first frame, behind which others follow.
+    bytes[4096 + 40 + 8] ^= 1;
     std::fs::write(&log, bytes).unwrap();
     let bank = Bank::start(&data, &[]);
     assert!(bank.log().contains("the directory was damaged"), "{}", bank.log());

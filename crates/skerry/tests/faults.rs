@@ -83,6 +83,10 @@ fn a_flipped_bit_stops_its_branch_names_the_place_and_leaves_the_others_alone() 
         let (_, payer, _) = &pairs[0];
         let refused = common::problem(client.get::<Value>(&format!("/v1/accounts/{payer}")).await);
         assert_eq!(refused.status, 503, "{refused:?}");
+        for newcomer in 0..4 {
+            let (_, number) = open_account(&client, &format!("Newcomer {newcomer}")).await;
+            assert!(number.starts_with("0002"), "newcomers go to the branch that serves, not to {number}");
+        }
     });
     let status = bank.skerry(&["status"]);
     assert!(!status.status.success(), "status of a bank with a sick branch fails");

@@ -9,7 +9,8 @@ use skerry_ledger::{Basis, TransferId};
 use super::past::out_of_reach;
 use super::{Fault, Work};
 use crate::api::{
-    AccountView, Answer, CUSTOMERS_MAX, ChannelView, CustomerLine, CustomerView, Denied, PaymentState, PaymentView, Read, Reply, Scope,
+    AccountView, Answer, CUSTOMERS_MAX, ChannelView, CustomerLine, CustomerView, Denied, PaymentState,
+    PaymentView, Read, Reply, Scope,
 };
 
 impl<J: Journal> Work<J> {
