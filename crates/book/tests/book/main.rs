@@ -4,8 +4,10 @@
 
 mod crossing;
 mod founding;
+mod lives;
 mod packed;
 mod pages;
+mod payouts;
 mod properties;
 mod records;
 mod scenarios;

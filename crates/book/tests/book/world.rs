@@ -159,6 +159,24 @@ impl World {
         }
     }
 
+    /// One debit for many payees: all, or the index of the first that is refused and why.
+    pub(crate) fn payout(&mut self, transfers: &[Transfer]) -> Result<(), (usize, Rejection)> {
+        let stamp = self.book.stamp(self.time_us);
+        let sender = self.book.sender(&self.actor, stamp).map_err(|rejection| (0, rejection))?;
+        for transfer in transfers {
+            if let Some(peer) = self.book.crosses(transfer) {
+                self.open_heads(transfer.debit, peer);
+            }
+        }
+        for crossing in self.book.decide_payout(transfers, &sender, &self.past)? {
+            self.happen(&match crossing {
+                Crossing::Moved(moved) => Event::Moved(moved),
+                Crossing::Sent(sent) => Event::Sent(sent),
+            });
+        }
+        Ok(())
+    }
+
     fn open_heads(&mut self, account: AccountRef, peer: u16) {
         let Some(currency) = self.book.account(account).map(|account| account.currency) else { return };
         for event in self.book.channel_heads(peer, currency, self.book.stamp(self.time_us)) {
