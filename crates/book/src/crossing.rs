@@ -219,24 +219,7 @@ impl Book {
         let received = self.channel(peer).map_or(0, |channel| channel.incoming.received);
         let n = received.saturating_add(1);
         let outcome = self.judge(payment, peer, stamp).map_or_else(LedgerRejection::code, |_| 0);
-        let moved = Moved {
-            kind: MovedKind::Posted,
-            id: payment.id,
-            debit: payment.debit,
-            credit: payment.credit,
-            amount: payment.amount,
-            currency: payment.currency,
-            code: payment.code,
-            flags: payment.flags,
-            reference: payment.reference,
-            related: payment.related,
-            expires_s: 0,
-            time_us: stamp.time_us,
-            business_date: stamp.business_date,
-            value_date: payment.value_date,
-            imported_us: 0,
-            digest: 0,
-        };
+        let moved = booking(payment, stamp);
         let back = u32::try_from(n.saturating_sub(done.min(received))).unwrap_or(u32::MAX);
         Received { moved, n, back, outcome, payee: None }
     }
@@ -473,4 +456,26 @@ fn check_return_payment(transfer: &Transfer, original: &Moved) -> Result<(), Led
         return Err(LedgerRejection::OriginalAmountDiffers { have, need });
     }
     Ok(())
+}
+
+/// A payment as it is booked today.
+const fn booking(payment: &Payment, stamp: Stamp) -> Moved {
+    Moved {
+        kind: MovedKind::Posted,
+        id: payment.id,
+        debit: payment.debit,
+        credit: payment.credit,
+        amount: payment.amount,
+        currency: payment.currency,
+        code: payment.code,
+        flags: payment.flags,
+        reference: payment.reference,
+        related: payment.related,
+        expires_s: 0,
+        time_us: stamp.time_us,
+        business_date: stamp.business_date,
+        value_date: payment.value_date,
+        imported_us: 0,
+        digest: 0,
+    }
 }

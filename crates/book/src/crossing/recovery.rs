@@ -7,10 +7,10 @@
 
 use alloc::vec::Vec;
 
-use skerry_ledger::{AccountRef, Moved, MovedKind, Stamp};
+use skerry_ledger::{AccountRef, Stamp};
 use skerry_money::Currency;
 
-use super::RETURNS_UNAPPLIED;
+use super::{RETURNS_UNAPPLIED, booking};
 use crate::book::Book;
 use crate::channel::Payment;
 use crate::event::{Event, Received, Returned, Sent};
@@ -91,27 +91,5 @@ impl Book {
             Some(_) if !crate::channel::is_channel_head(account) => account,
             _ => AccountRef::head(self.branch, RETURNS_UNAPPLIED, currency),
         }
-    }
-}
-
-/// A payment as it is booked again, today.
-const fn booking(payment: &Payment, stamp: Stamp) -> Moved {
-    Moved {
-        kind: MovedKind::Posted,
-        id: payment.id,
-        debit: payment.debit,
-        credit: payment.credit,
-        amount: payment.amount,
-        currency: payment.currency,
-        code: payment.code,
-        flags: payment.flags,
-        reference: payment.reference,
-        related: payment.related,
-        expires_s: 0,
-        time_us: stamp.time_us,
-        business_date: stamp.business_date,
-        value_date: payment.value_date,
-        imported_us: 0,
-        digest: 0,
     }
 }

@@ -67,6 +67,14 @@ pub(super) fn may_read(caller: &Caller) -> Result<(), Problem> {
     caller.may_beyond_one_customer()
 }
 
+/// The branch, if the caller may read its reports.
+pub(super) fn readable(caller: &Caller, branch: &str) -> Result<u16, Problem> {
+    may_read(caller)?;
+    let branch = branch_number(branch)?;
+    caller.may_in(branch)?;
+    Ok(branch)
+}
+
 /// List branches
 ///
 /// With their state, and the reason if one is not open.
@@ -283,9 +291,7 @@ async fn policy(
     caller: Caller,
     Path(branch): Path<String>,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
-    let branch = branch_number(&branch)?;
-    caller.may_in(branch)?;
+    let branch = readable(&caller, &branch)?;
     let Some(Answer::Policy(policy)) = gateway.bank.look(branch, &caller, Read::Policy).await? else {
         return Err(Problem::numbered(catalogue::INTERNAL));
     };

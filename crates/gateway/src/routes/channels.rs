@@ -12,7 +12,7 @@ use skerry_money::Currency;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::branches::{branch_number, may_read, steer};
+use super::branches::{branch_number, readable, steer};
 use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
@@ -48,9 +48,7 @@ async fn channels(
     caller: Caller,
     Path(branch): Path<String>,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
-    let branch = branch_number(&branch)?;
-    caller.may_in(branch)?;
+    let branch = readable(&caller, &branch)?;
     let Some(Answer::Channels(found)) = gateway.bank.look(branch, &caller, Read::Channels).await? else {
         return Err(Problem::numbered(catalogue::INTERNAL));
     };
@@ -107,9 +105,7 @@ async fn breaks(
     caller: Caller,
     Path(branch): Path<String>,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
-    let branch = branch_number(&branch)?;
-    caller.may_in(branch)?;
+    let branch = readable(&caller, &branch)?;
     let internal = || Problem::numbered(catalogue::INTERNAL);
     let Some(Answer::Losses(losses)) = gateway.bank.look(branch, &caller, Read::Losses).await? else {
         return Err(internal());
