@@ -7,6 +7,7 @@ mod loss;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use skerry_book::{Actor, Cause};
@@ -18,6 +19,7 @@ use crate::channels::{Outgoing, message};
 use crate::clock::{Jumped, Now};
 use crate::jobs::{Job, JobDone, Workshop};
 use crate::keys::Keys;
+use crate::mending::Mending;
 use crate::open::{Found, Ground, OpenFailure, Opened, open};
 use crate::options::Options;
 use crate::queue::{Ask, Queue};
@@ -76,6 +78,7 @@ pub struct Branch<J: JournalStore, S: Storage> {
     workshop: Option<Arc<Workshop<S>>>,
     archiving: Option<Archiving>,
     condition: Condition,
+    mending: Mending,
 }
 
 impl<J: JournalStore, S: Storage> Branch<J, S> {
@@ -96,6 +99,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             workshop: None,
             archiving: None,
             condition: Condition::Closed,
+            mending: Mending::default(),
         }
     }
 
@@ -126,8 +130,12 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         let opened = catch_unwind(AssertUnwindSafe(|| open(store, &ground)));
         let opened = opened.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))));
         match opened {
-            Ok(opened) => Ok(self.adopt(opened)),
+            Ok(opened) => {
+                self.mending.opened(now);
+                Ok(self.adopt(opened))
+            }
             Err(failure) => {
+                self.mending.did_not_open(&failure);
                 self.condition = Condition::Sick(chain(&failure));
                 Err(failure)
             }
@@ -183,14 +191,27 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         let turned = catch_unwind(AssertUnwindSafe(|| work.turn(now, queue, ticks)));
         match turned {
             Ok(Ok(done)) => done,
-            Ok(Err(fault)) => {
-                if let Fault::Rewound { found, .. } = &fault {
-                    self.note(found);
-                }
-                self.fail(chain(&fault), now)
+            Ok(Err(fault)) => self.stop(&fault, now),
+            Err(panic) => {
+                self.mending.panicked();
+                self.fail(format!("panicked: {}", panic_text(&*panic)), now)
             }
-            Err(panic) => self.fail(format!("panicked: {}", panic_text(&*panic)), now),
         }
+    }
+
+    fn stop(&mut self, fault: &Fault, now: Now) -> bool {
+        if let Fault::Rewound { found, .. } = fault {
+            self.note(found);
+        }
+        self.mending.stopped(fault, now);
+        self.fail(chain(fault), now)
+    }
+
+    /// How long a sick branch is to wait before it is opened again unasked; `None` if somebody has to order it.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        let sick = matches!(self.condition, Condition::Sick(_));
+        if sick { self.mending.wait(|attempts| self.store.patience(attempts)) } else { None }
     }
 
     fn fail(&mut self, reason: String, now: Now) -> bool {
@@ -238,7 +259,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             return work.recalled(records, now);
         }
         if let Err(fault) = work.finish(done) {
-            self.fail(chain(&fault), now);
+            self.stop(&fault, now);
         }
     }
 

@@ -37,6 +37,7 @@ pub mod ids;
 pub mod jobs;
 pub mod keys;
 mod look;
+mod mending;
 pub mod meters;
 pub mod metrics;
 mod open;

@@ -83,6 +83,7 @@ impl BranchThread {
             done,
             lanes: None,
             courier: None,
+            again_at: None,
         };
         let (opened, first) = bounded(1);
         let writer = std::thread::Builder::new()
@@ -150,6 +151,8 @@ struct Driver<J: JournalStore, S: Storage> {
     done: Receiver<(u64, JobDone)>,
     lanes: Option<(u64, Lanes<ReaderOf<J>>)>,
     courier: Option<(Courier, Vec<u16>)>,
+    /// When a branch whose trouble may pass is to be opened again.
+    again_at: Option<Instant>,
 }
 
 impl<J, S> Driver<J, S>
@@ -179,11 +182,35 @@ where
                 }
                 busy = true;
             }
+            busy |= self.mend();
             if !busy {
                 // A timeout is a tick: days open and holds expire without anybody asking.
                 let _ = self.woken.recv_timeout(TICK);
             }
         }
+    }
+
+    /// Opens a branch again whose trouble may have passed, once it is time.
+    fn mend(&mut self) -> bool {
+        let Some(patience) = self.branch.patience() else {
+            self.again_at = None;
+            return false;
+        };
+        let now = Instant::now();
+        if *self.again_at.get_or_insert(now + patience) > now {
+            return false;
+        }
+        self.again_at = None;
+        match self.open() {
+            Ok(found) => {
+                let position = found.head.position.0;
+                tracing::info!(branch = self.shared.number, position, "the branch is open again");
+            }
+            Err(reason) => {
+                tracing::warn!(branch = self.shared.number, "the branch does not open yet: {reason}")
+            }
+        }
+        true
     }
 
     fn now(&self) -> Now {

@@ -13,7 +13,7 @@ use skerry_branch::api::{
 use skerry_branch::jobs::JobDone;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{Branch, Now, Options, Parts};
-use skerry_journal::{LocalOptions, LocalStore, Mode, Storage};
+use skerry_journal::{JournalStore, LocalOptions, LocalStore, Mode, Storage};
 use skerry_ledger::{Account, AccountRef, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
 use skerry_proof::Ed25519Signer;
@@ -150,8 +150,8 @@ pub(crate) fn parts<S: Storage>(storage: &S, mode: Mode, options: Options) -> Pa
 }
 
 /// A branch stepped by hand.
-pub(crate) struct Stepped<S: Storage> {
-    pub(crate) branch: Branch<LocalStore<S>, S>,
+pub(crate) struct Stepped<S: Storage, J: JournalStore = LocalStore<S>> {
+    pub(crate) branch: Branch<J, S>,
     pub(crate) storage: S,
     pub(crate) now: Now,
     pub(crate) openings: u8,
@@ -173,6 +173,17 @@ impl<S: Storage> Stepped<S> {
         let mut stepped = Self::new(storage);
         stepped.open().unwrap();
         stepped
+    }
+}
+
+impl<S: Storage, J: JournalStore> Stepped<S, J> {
+    /// A branch whose journal is not in local files.
+    pub(crate) fn over(store: J, storage: &S) -> Self {
+        let Parts { storage: ground, options, signer, keys, ticks, .. } =
+            parts(storage, Mode::Stepped, options());
+        let branch = Branch::new(Parts { store, storage: ground, options, signer, keys, ticks });
+        let now = Now { wall_us: NOON_US, monotonic_us: 1_000_000 };
+        Self { branch, storage: storage.clone(), now, openings: 0 }
     }
 
     pub(crate) fn open(&mut self) -> Result<skerry_branch::Found, skerry_branch::OpenFailure> {
