@@ -28,19 +28,27 @@ const SIGNING: Duration = Duration::from_secs(5);
 pub struct Hosted {
     handle: BranchHandle,
     signing_keys: Option<Arc<KeyHistory>>,
+    store: Option<String>,
 }
 
 impl Hosted {
     /// The seat of the branch behind `handle`.
     #[must_use]
     pub const fn new(handle: BranchHandle) -> Self {
-        Self { handle, signing_keys: None }
+        Self { handle, signing_keys: None, store: None }
     }
 
     /// The same, naming the keys that sign its checkpoints in every receipt.
     #[must_use]
     pub fn signed_with(mut self, keys: Arc<KeyHistory>) -> Self {
         self.signing_keys = Some(keys);
+        self
+    }
+
+    /// The same, saying in which store its journal is kept.
+    #[must_use]
+    pub fn kept_in(mut self, store: Option<String>) -> Self {
+        self.store = store;
         self
     }
 
@@ -130,6 +138,7 @@ impl Seat for Hosted {
         Health {
             state,
             reason,
+            store: self.store.clone(),
             checkpoint_fault: figures.metrics.checkpoint_fault.clone(),
             position: self.handle.position(),
             start: self.handle.start(),

@@ -131,6 +131,8 @@ pub struct Health {
     pub state: &'static str,
     /// Why it is not open.
     pub reason: Option<String>,
+    /// The store that its journal is kept in, by its name in the configuration; `None` for local files.
+    pub store: Option<String>,
     /// Why its checkpoints are late; `None` while they are not.
     pub checkpoint_fault: Option<String>,
     /// Position after the last durable record.

@@ -183,8 +183,6 @@ pub(crate) enum Command {
     },
     /// Configuration
     Config {
-        #[command(flatten)]
-        settings: Settings,
         #[command(subcommand)]
         command: ConfigCommand,
     },
@@ -474,7 +472,7 @@ pub(crate) struct RestoreArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Say whether it is valid, and what is wrong
-    Check,
+    Check(Settings),
     /// Print what holds, after file, environment and defaults; secrets are never in it
-    Show,
+    Show(Settings),
 }

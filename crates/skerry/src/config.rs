@@ -3,6 +3,7 @@
 //! Flags win over the environment, the environment over the file, the file over the defaults. Unknown keys are
 //! errors: a misspelt limit must not silently be no limit. Secrets are never in here, only the paths of files.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Settings;
 use crate::oidc::Oidc;
+use crate::stores::Store;
 use crate::traces::Traces;
 
 /// The whole configuration.
@@ -32,6 +34,9 @@ pub(crate) struct Config {
     /// Absent: only the bank's own tokens are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oidc: Option<Oidc>,
+    /// PostgreSQL servers that journals may be kept in, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) stores: BTreeMap<String, Store>,
 }
 
 /// Who the bank is and how its days are cut. Fixed once the data folder exists.
@@ -106,13 +111,16 @@ pub(crate) struct Storage {
     pub(crate) segment_bytes: u64,
     /// Where `skerry branch archive` moves old segments: a folder that is there when it is used.
     pub(crate) cold: Option<PathBuf>,
+    /// Stores that new branches keep their journals in, in turn; none: local files. A branch stays where it began.
+    pub(crate) journals: Vec<String>,
     /// A file outside of the data folder in which every erasure is noted, for restores.
     pub(crate) erasures: Option<PathBuf>,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { data: PathBuf::from("data"), segment_bytes: 256 << 20, cold: None, erasures: None }
+        let data = PathBuf::from("data");
+        Self { data, segment_bytes: 256 << 20, cold: None, journals: Vec::new(), erasures: None }
     }
 }
 
@@ -306,6 +314,7 @@ impl Config {
         range("branch.checkpoint_seconds", u64::from(self.branch.checkpoint_seconds), 1, 600)?;
         range("branch.snapshot_records", self.branch.snapshot_records, 1_000, 1 << 40)?;
         self.check_evidence()?;
+        crate::stores::check(self)?;
         range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
         self.log_filter()?;
         if !matches!(self.log.format.as_str(), "text" | "json") {

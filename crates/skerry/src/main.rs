@@ -17,6 +17,7 @@ mod sample;
 mod signing;
 mod simulate;
 mod status;
+mod stores;
 mod tokens;
 mod traces;
 mod up;
@@ -115,16 +116,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => offline::backup(&args, json)?,
         Command::Restore(args) => offline::restore(&args, json)?,
         Command::Cost { remote, prices } => remote::cost(&remote, &prices, json)?,
-        Command::Config { settings, command } => {
+        Command::Config { command: ConfigCommand::Check(settings) } => {
+            config::Config::of(&settings)?.check_files()?;
+            eprintln!("the configuration is valid");
+        }
+        Command::Config { command: ConfigCommand::Show(settings) } => {
             let config = config::Config::of(&settings)?;
-            match command {
-                ConfigCommand::Check => {
-                    config.check_files()?;
-                    eprintln!("the configuration is valid");
-                }
-                ConfigCommand::Show if json => println!("{}", serde_json::to_string_pretty(&config)?),
-                ConfigCommand::Show => print!("{}", toml::to_string(&config)?),
-            }
+            let shown =
+                if json { serde_json::to_string_pretty(&config)? + "\n" } else { toml::to_string(&config)? };
+            print!("{shown}");
         }
         Command::Bench { command } => bench::run_command(command, json)?,
         Command::Simulate(args) => return simulate::run(&args, json),

@@ -271,14 +271,16 @@ fn copy_branch(config: &Config, branch: u16, to: &Path) -> anyhow::Result<Value>
             }
         }
     }
-    let cold = cold_storage(config, branch);
-    let reader = LocalReader::open_existing_with(&journal_storage(data, branch)?, cold, branch)?;
-    let start = reader.origin().context("a copy holds what is archived too")?.position;
-    ensure!(
-        start == Position(0),
-        "the journal of branch {branch} begins at position {start} and no cold folder is configured: set storage.cold"
-    );
-    let head = export_journal(&reader, &RealStorage::open(to.join("journal"))?)?;
+    let target = RealStorage::open(to.join("journal"))?;
+    let head = match crate::stores::kept_in(&folder::branch_folder(data, branch))? {
+        None => {
+            let cold = cold_storage(config, branch);
+            let reader = LocalReader::open_existing_with(&journal_storage(data, branch)?, cold, branch)?;
+            check_origin(&reader, branch)?;
+            export_journal(&reader, &target)?
+        }
+        Some(store) => crate::stores::export(config, branch, &store, &target)?,
+    };
     let keys = public_history(data)?;
     let label = json!({
         "branch": branch,
@@ -289,6 +291,16 @@ fn copy_branch(config: &Config, branch: u16, to: &Path) -> anyhow::Result<Value>
     });
     fs::write(to.join(LABEL), serde_json::to_vec_pretty(&label)?)?;
     Ok(label)
+}
+
+/// A copy is whole or not made.
+pub(crate) fn check_origin<R: JournalReader>(reader: &R, branch: u16) -> anyhow::Result<()> {
+    let start = reader.origin().context("a copy holds what is archived too")?.position;
+    ensure!(
+        start == Position(0),
+        "the journal of branch {branch} begins at position {start} and no cold folder is configured: set storage.cold"
+    );
+    Ok(())
 }
 
 /// `skerry branch export`

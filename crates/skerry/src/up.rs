@@ -28,7 +28,7 @@ use skerry_gateway::sealing::DocumentSecret;
 use skerry_gateway::seat::{Before, Seat};
 use skerry_gateway::server::Listening;
 use skerry_gateway::tokens::{NewToken, TokenStore};
-use skerry_journal::{LocalOptions, LocalStore, RealStorage};
+use skerry_journal::{JournalStore, RealStorage};
 use skerry_money::{Currency, Date};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -37,6 +37,7 @@ use crate::cli::{Local, UpArgs};
 use crate::config::{Config, Overrides};
 use crate::erasures::Listed;
 use crate::folder::{self, Folder};
+use crate::stores::{Journal, Stores};
 use crate::traces::{self, Outlet};
 
 /// `skerry up`
@@ -136,12 +137,12 @@ impl Bank {
         let key = GatewayKey::new(folder.secrets.gateway);
         let mut branches = Vec::new();
         let mut seats: Vec<Arc<dyn Seat>> = Vec::new();
+        let stores = Stores::new(&config, &folder)?;
         for number in 1..=folder.identity.branches {
-            let branch = open_branch(&config, &folder, number, &key)
-                .with_context(|| format!("could not start branch {number}"))?;
-            seats.push(Arc::new(
-                Hosted::new(branch.handle()).signed_with(Arc::clone(&folder.signing.history)),
-            ));
+            let started = open_branch(&config, &folder, &stores, number, &key);
+            let (branch, store) = started.with_context(|| format!("could not start branch {number}"))?;
+            let seat = Hosted::new(branch.handle()).signed_with(Arc::clone(&folder.signing.history));
+            seats.push(Arc::new(seat.kept_in(store)));
             branches.push(branch);
         }
         let exchange = Exchange::default();
@@ -280,18 +281,15 @@ async fn is_settled(gateway: &Shared, place: &str) -> bool {
     }
 }
 
-type Store = LocalStore<RealStorage>;
-
-/// What a branch of this folder is made of.
-fn parts(
+/// What a branch of this folder is made of, with its journal in `store`.
+fn parts<J>(
     config: &Config,
     folder: &Folder,
     number: u16,
     key: &GatewayKey,
-) -> anyhow::Result<Parts<Store, RealStorage>> {
-    let root = folder.branch(number);
-    let journal = RealStorage::open(root.join("journal"))?;
-    let derived = RealStorage::open(root.join("derived"))?;
+    store: J,
+) -> anyhow::Result<Parts<J, RealStorage>> {
+    let derived = RealStorage::open(folder.branch(number).join("derived"))?;
     let keys = RealStorage::open(folder.root().join("keys").join(format!("{number:04}")))?;
     let keys = SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?;
     let keys: Arc<dyn Keys> = match &config.storage.erasures {
@@ -304,14 +302,7 @@ fn parts(
     let options = branch_options(config, folder, number, key)?;
     let began = Instant::now();
     Ok(Parts {
-        store: LocalStore {
-            storage: journal,
-            options: LocalOptions {
-                segment_bytes: config.storage.segment_bytes,
-                ..LocalOptions::new(number)
-            },
-            cold: cold_storage(config, number),
-        },
+        store,
         storage: derived,
         options,
         signer: Arc::clone(&folder.signing.signer),
@@ -346,19 +337,34 @@ fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives random bytes");
 }
 
+/// A journal somewhere, with the branch's threads on it; and the store's name, if it is not in local files.
 fn open_branch(
     config: &Config,
     folder: &Folder,
+    stores: &Stores,
     number: u16,
     key: &GatewayKey,
-) -> anyhow::Result<BranchThread> {
-    let parts = parts(config, folder, number, key)?;
-    let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
+) -> anyhow::Result<(BranchThread, Option<String>)> {
+    let store = stores.of(folder, number)?;
+    // Founding waits for nobody: a branch that has never been open must open now.
+    let never_open = store.is_some() && !folder.branch(number).join("mark/MARK").exists();
+    let branch = match stores.journal(config, folder, number, store.as_deref())? {
+        Journal::Local(journal) => spawn(parts(config, folder, number, key, journal)?)?,
+        #[cfg(feature = "cluster")]
+        Journal::Postgres(journal) => spawn(parts(config, folder, number, key, journal)?)?,
+    };
     if let Condition::Sick(cause) = branch.handle().condition() {
         // The other branches go on; this one says why it is sick, and can be opened again.
         tracing::error!(branch = number, cause, "the branch did not open");
+        if never_open {
+            bail!("the new branch {number} cannot be founded: {cause}");
+        }
     }
-    Ok(branch)
+    Ok((branch, store))
+}
+
+fn spawn<J: JournalStore + 'static>(parts: Parts<J, RealStorage>) -> anyhow::Result<BranchThread> {
+    Ok(BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?)
 }
 
 fn found_if_new(
@@ -487,11 +493,30 @@ pub(crate) fn declare_loss(
     position: u64,
 ) -> anyhow::Result<Found> {
     let key = GatewayKey::new(folder.secrets.gateway);
-    let parts = parts(config, folder, number, &key)?;
-    let mut store = parts.store.clone();
-    store.options.accept_loss = true;
-    let branch = BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?;
+    let stores = Stores::new(config, folder)?;
+    let store = stores.of(folder, number)?;
+    match stores.journal(config, folder, number, store.as_deref())? {
+        Journal::Local(journal) => {
+            let mut accepting = journal.clone();
+            accepting.options.accept_loss = true;
+            declare(parts(config, folder, number, &key, journal)?, accepting, position)
+        }
+        #[cfg(feature = "cluster")]
+        Journal::Postgres(journal) => {
+            let accepting = journal.clone().accepting_loss();
+            declare(parts(config, folder, number, &key, journal)?, accepting, position)
+        }
+    }
+}
+
+fn declare<J: JournalStore + 'static>(
+    parts: Parts<J, RealStorage>,
+    accepting: J,
+    position: u64,
+) -> anyhow::Result<Found> {
+    let branch = spawn(parts)?;
     let handle = branch.handle();
+    let number = handle.number();
     let Condition::Sick(cause) = handle.condition() else {
         bail!("branch {number} opens as it is: there is no loss to declare");
     };
@@ -499,7 +524,7 @@ pub(crate) fn declare_loss(
     if !named {
         bail!("position {position} is not in the branch's own words, which are: {cause}");
     }
-    let found = handle.declare_loss(store).map_err(anyhow::Error::msg)?;
+    let found = handle.declare_loss(accepting).map_err(anyhow::Error::msg)?;
     branch.close();
     Ok(found)
 }
@@ -523,7 +548,7 @@ pub(crate) fn cold_storage(config: &Config, branch: u16) -> Option<RealStorage> 
 /// If it does not open, or why it went no further.
 pub(crate) fn archive(config: &Config, folder: &Folder, number: u16, before: Before) -> anyhow::Result<u64> {
     let key = GatewayKey::new(folder.secrets.gateway);
-    let branch = open_branch(config, folder, number, &key)?;
+    let (branch, _) = open_branch(config, folder, &Stores::new(config, folder)?, number, &key)?;
     let done = Hosted::new(branch.handle()).archive(before);
     branch.close();
     done.map_err(anyhow::Error::msg)

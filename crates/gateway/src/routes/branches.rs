@@ -44,6 +44,7 @@ pub(crate) fn branch_view(seat: &dyn Seat) -> BranchView {
         branch: seat.number(),
         state: health.state,
         reason: health.reason,
+        store: health.store,
         checkpoint_fault: health.checkpoint_fault,
         business_date: Day(health.business_date),
         position: health.position,

@@ -25,6 +25,9 @@ pub struct BranchView {
     /// Why it is not open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The store that its journal is kept in; absent for local files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// Why its checkpoints are late: the signer's own words. Payments go on, receipts wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_fault: Option<String>,
