@@ -198,7 +198,7 @@ fn a_standby_promoted_without_the_last_batches_is_refused_until_the_loss_is_decl
         world.branch.branch.declare_loss(world.server.accepting_loss(), now, [99; 32]).unwrap();
         world.branch.settle();
         // Clients who were told ask again with the same ids: what is lost happens now, what is not has happened.
-        let told = std::mem::replace(&mut world.accepted, BTreeMap::new());
+        let told = std::mem::take(&mut world.accepted);
         assert_eq!(told.len(), kept.len() + 3);
         for transfer in told.values() {
             world.send(*transfer);
