@@ -35,8 +35,12 @@ pub(crate) enum Order<J> {
     Archive(u64, ArchiveReply),
     ConfirmClock,
     Connect(Courier, Vec<u16>),
+    Watch(Watcher),
     Close(Sender<()>),
 }
+
+/// Called when more has become durable, on the writer's thread: it must be short and must not wait.
+pub type Watcher = Arc<dyn Fn() + Send + Sync>;
 
 /// How a branch is doing, renewed a few times a second.
 #[derive(Debug, Clone, Default)]
@@ -128,6 +132,11 @@ impl BranchHandle {
     /// each opening. Replaces the courier of before.
     pub fn connect(&self, courier: Courier, peers: Vec<u16>) {
         self.order(Order::Connect(courier, peers));
+    }
+
+    /// Has `watcher` called whenever [`position`](Self::position) has moved, also by another opening. Replaces the one of before.
+    pub fn watch(&self, watcher: Watcher) {
+        self.order(Order::Watch(watcher));
     }
 
     /// How it is.

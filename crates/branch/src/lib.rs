@@ -52,7 +52,7 @@ mod work;
 pub use api::{Body, Reply, Request};
 pub use branch::{ArchiveReply, Branch, Condition, Parts};
 pub use clock::Now;
-pub use handle::{BranchHandle, Figures};
+pub use handle::{BranchHandle, Figures, Watcher};
 pub use open::{Found, OpenFailure};
 pub use options::Options;
 /// Why something could not be read from a journal or its archive, as the errors of this crate hold it.

@@ -21,7 +21,7 @@ use crate::branch::{Branch, Condition, Parts, ReaderOf, chain};
 use crate::channels::exchange::Courier;
 use crate::clock::Now;
 use crate::evidence::receipts::Desk;
-use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, monotonic_us, wake};
+use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, Watcher, monotonic_us, wake};
 use crate::jobs::{Job, JobDone, Lane, Workshop};
 use crate::open::Found;
 use crate::work::lock;
@@ -84,6 +84,8 @@ impl BranchThread {
             lanes: None,
             courier: None,
             again_at: None,
+            watcher: None,
+            watched_at: 0,
         };
         let (opened, first) = bounded(1);
         let writer = std::thread::Builder::new()
@@ -153,6 +155,9 @@ struct Driver<J: JournalStore, S: Storage> {
     courier: Option<(Courier, Vec<u16>)>,
     /// When a branch whose trouble may pass is to be opened again.
     again_at: Option<Instant>,
+    watcher: Option<Watcher>,
+    /// Up to where it has been called.
+    watched_at: u64,
 }
 
 impl<J, S> Driver<J, S>
@@ -171,6 +176,7 @@ where
             busy |= self.take_back(now);
             self.hand_out();
             self.carry();
+            self.tell_watcher();
             self.settle();
             if figures_at.elapsed() >= FIGURES {
                 self.renew_figures();
@@ -335,6 +341,15 @@ where
         }
     }
 
+    /// Calls whoever watches, if more is durable than at the last call.
+    fn tell_watcher(&mut self) {
+        let (Some(watcher), Some(work)) = (&self.watcher, self.branch.work_mut()) else { return };
+        let durable = work.answered.load(std::sync::atomic::Ordering::Acquire);
+        if durable != std::mem::replace(&mut self.watched_at, durable) {
+            watcher();
+        }
+    }
+
     /// Tells the condition, and lets go of a branch that has become sick.
     fn settle(&mut self) {
         let condition = self.branch.condition().clone();
@@ -393,6 +408,7 @@ where
                 self.branch.know(&peers);
                 self.courier = Some((courier, peers));
             }
+            Order::Watch(watcher) => self.watcher = Some(watcher),
             Order::ConfirmClock => {
                 let now = self.now();
                 self.branch.confirm_clock(now);

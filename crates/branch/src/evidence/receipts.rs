@@ -65,6 +65,8 @@ pub enum EvidenceError {
 pub struct Recorded {
     /// Its position.
     pub position: u64,
+    /// The life of the branch that it belongs to: after a declared loss, positions are given a second time.
+    pub incarnation: u32,
     /// Its batch's stamp, microseconds since 1970.
     pub time_us: u64,
     /// Its batch's business date.
@@ -211,6 +213,7 @@ fn read_batch(
     let actors = decode_table(parts.actors)?;
     let business_date = Date(view.header.business_date);
     let first = view.header.first_position;
+    let incarnation = incarnation_of(batch, business_date);
     for index in 0..view.header.record_count {
         let position = first + u64::from(index);
         if position < from || found.len() >= most {
@@ -223,6 +226,7 @@ fn read_batch(
         let actor = actors.get(usize::from(decoded.actor)).copied();
         found.push(Recorded {
             position,
+            incarnation,
             time_us: view.header.time_us,
             business_date,
             actor: actor.ok_or(ActorError { entry: usize::from(decoded.actor) })?,
@@ -235,4 +239,17 @@ fn read_batch(
         });
     }
     Ok(())
+}
+
+/// The life that the records of `batch` belong to. The batch that begins a new one is headed by the one before, and the
+/// record that says so is its first.
+fn incarnation_of(batch: &SealedBatch, business_date: Date) -> u32 {
+    let view = batch.view();
+    let first = view.parts().record(0);
+    let first =
+        first.and_then(|(bytes, tail)| record::decode(bytes, tail.unwrap_or_default(), business_date).ok());
+    match first.map(|decoded| decoded.event) {
+        Some(Event::Incarnated(event)) => event.incarnation,
+        _ => view.header.incarnation,
+    }
 }
