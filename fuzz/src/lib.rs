@@ -5,6 +5,7 @@ use skerry_book::{Seed, actor, packed, record};
 use skerry_branch::api::GatewayKey;
 use skerry_branch::channels::message;
 use skerry_bus::{Extra, Name, Pattern, Subject, TraceContext};
+use skerry_gateway::events::cursor::Cursor;
 use skerry_gateway::iso20022::{initiation, status, tree};
 use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
 use skerry_gateway::problem::{Language, Problem};
@@ -28,6 +29,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("channel", channel),
     ("directory", directory),
     ("iso20022", iso20022),
+    ("cursor", cursor),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -118,6 +120,15 @@ pub fn iso20022(bytes: &[u8]) {
         let (root, _) = tree::parse(&report).expect("a report is XML whatever it repeats");
         let payments = &root.children[0].children;
         assert_eq!(payments.len(), 2 + initiation.payments.len(), "and tells of each payment");
+    }
+}
+
+/// How far somebody has read.
+pub fn cursor(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(cursor) = Cursor::parse(text) {
+        assert_eq!(cursor.to_string(), text, "a cursor that is read is written the same");
+        assert!(cursor.places().all(|(branch, place)| (1..=9_999).contains(&branch) && place.incarnation > 0));
     }
 }
 

@@ -97,6 +97,15 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { address, tls, options, idle: Mutex::new(Vec::new()) }) })
     }
 
+    /// The same without retries, for what must not be done twice.
+    #[must_use]
+    pub fn once(&self) -> Self {
+        let Inner { address, tls, options, .. } = &*self.inner;
+        let options = Options { retries: 0, ..options.clone() };
+        let inner = Inner { address: address.clone(), tls: tls.clone(), options, idle: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The address it speaks to.
     #[must_use]
     pub fn server(&self) -> &str {

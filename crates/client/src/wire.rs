@@ -324,4 +324,6 @@ pub struct Events {
     pub events: Vec<Event>,
     /// Pass as `after` for what comes next.
     pub next: String,
+    /// Whether there is more to look at now.
+    pub more: bool,
 }

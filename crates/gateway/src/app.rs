@@ -32,6 +32,7 @@ use crate::traces::{self, Traces};
         (name = "transfers", description = "Moving money"),
         (name = "reports", description = "For operators and auditors"),
         (name = "events", description = "What happened, as it happens"),
+        (name = "webhooks", description = "Who is called when something happens"),
         (name = "branches", description = "The branches and their state"),
         (name = "approvals", description = "Four eyes"),
         (name = "import", description = "Leaving an old core"),
@@ -70,6 +71,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::reports::router())
         .merge(routes::audit::router())
         .merge(routes::events::router())
+        .merge(routes::webhooks::router())
         .merge(routes::approvals::router())
         .merge(routes::tokens::router())
         .merge(routes::machines::router())

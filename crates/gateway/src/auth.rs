@@ -55,6 +55,12 @@ pub enum Operation {
     /// The stream of events.
     #[serde(rename = "events:read")]
     EventsRead,
+    /// Look at webhooks.
+    #[serde(rename = "webhooks:read")]
+    WebhooksRead,
+    /// Make, steer and delete webhooks.
+    #[serde(rename = "webhooks:control")]
+    WebhooksControl,
     /// Reopen branches, adopt charts, change policies and days.
     #[serde(rename = "branches:control")]
     BranchesControl,
@@ -92,9 +98,13 @@ impl Operation {
                     | O::ReportsRead
                     | O::AuditRead
                     | O::EventsRead
+                    | O::WebhooksRead
             ),
             Role::Customer => {
-                matches!(self, O::CustomersRead | O::AccountsRead | O::TransfersRead | O::TransfersWrite)
+                matches!(
+                    self,
+                    O::CustomersRead | O::AccountsRead | O::TransfersRead | O::TransfersWrite | O::EventsRead
+                )
             }
         }
     }
@@ -242,11 +252,7 @@ impl Caller {
         branches: Option<&[u16]>,
         operations: Option<&[Operation]>,
     ) -> Result<(), Problem> {
-        let within_branches = match (&self.grant.branches, branches) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(asked)) => asked.iter().all(|branch| own.contains(branch)),
-        };
+        let within_branches = self.sees_branches(branches);
         let within_operations = match (&self.grant.operations, operations) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -256,6 +262,15 @@ impl Caller {
             Ok(())
         } else {
             Err(out_of_scope("a token cannot be made wider than the one it is made with"))
+        }
+    }
+
+    /// Whether these branches, or all, are among the caller's.
+    pub(crate) fn sees_branches(&self, branches: Option<&[u16]>) -> bool {
+        match (&self.grant.branches, branches) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(asked)) => asked.iter().all(|branch| own.contains(branch)),
         }
     }
 

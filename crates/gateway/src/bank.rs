@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::events::News;
 use crate::known::Known;
 use crate::problem::Problem;
 use crate::seat::{Seat, Trouble};
@@ -35,6 +36,8 @@ pub struct Bank {
     within: Duration,
     queries: Semaphore,
     in_place: AtomicUsize,
+    /// That more has become durable somewhere.
+    pub(crate) news: Arc<News>,
     /// What never changes about accounts, as the branches said it.
     pub(crate) known: Known,
 }
@@ -50,12 +53,15 @@ impl Bank {
     #[must_use]
     pub fn new(seats: Vec<Arc<dyn Seat>>, key: GatewayKey, within: Duration) -> Self {
         let seats: BTreeMap<_, _> = seats.into_iter().map(|seat| (seat.number(), seat)).collect();
+        let news = Arc::new(News::default());
+        seats.values().for_each(|seat| seat.watch(news.watcher()));
         Self {
             seats: RwLock::new(Arc::new(seats)),
             key,
             within,
             queries: Semaphore::new(QUERIES_MAX),
             in_place: AtomicUsize::new(0),
+            news,
             known: Known::default(),
         }
     }
@@ -65,6 +71,7 @@ impl Bank {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = BTreeMap::clone(&seats);
         let branch = seat.number();
+        seat.watch(self.news.watcher());
         next.insert(branch, seat);
         *seats = Arc::new(next);
         self.known.forget(branch);
@@ -294,6 +301,9 @@ fn troubled(trouble: &Trouble) -> Problem {
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE).detail(what.clone()).retry_after_ms(500)
         }
         Trouble::Archived(what) => archived(what.clone()),
+        Trouble::Ahead(what) => {
+            Problem::numbered(catalogue::CURSOR_AHEAD).field("after").detail(what.clone())
+        }
         Trouble::Failed(what) => {
             tracing::warn!(what, "a query over history failed");
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE)

@@ -57,6 +57,10 @@ pub struct Limits {
     pub drain: Duration,
     /// Streams of events open at once.
     pub event_streams: usize,
+    /// The same of one principal.
+    pub event_streams_each: usize,
+    /// How long a stream waits for a reader who takes nothing.
+    pub event_stall: Duration,
 }
 
 /// A body up to this many bytes is within the memory stated for a connection.
@@ -93,6 +97,8 @@ impl Default for Limits {
             request: Duration::from_secs(10),
             drain: Duration::from_secs(20),
             event_streams: 256,
+            event_streams_each: 32,
+            event_stall: Duration::from_secs(20),
         }
     }
 }

@@ -32,6 +32,34 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
+/// What a caller showed, so that it can be looked at again later: streams outlive tokens.
+#[derive(Debug)]
+pub struct Standing {
+    shown: HeaderMap,
+    certificate: Option<ClientCertificate>,
+}
+
+impl Standing {
+    /// The caller, if what was shown still holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::authenticate`].
+    pub(crate) fn caller(&self, gateway: &Shared) -> Result<Caller, Problem> {
+        Caller::authenticate(&self.shown, self.certificate, &gateway.tokens, text::now_us() / 1_000_000)
+    }
+}
+
+impl FromRequestParts<Shared> for Standing {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        let authorization = parts.headers.get(header::AUTHORIZATION).cloned();
+        let shown = authorization.map(|value| (header::AUTHORIZATION, value)).into_iter().collect();
+        Ok(Self { shown, certificate: parts.extensions.get::<ClientCertificate>().copied() })
+    }
+}
+
 /// Query parameters, unknown ones refused.
 #[derive(Debug)]
 pub struct Parameters<T>(pub T);

@@ -1,7 +1,7 @@
 //! What every handler shares.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use skerry_book::Seed;
@@ -11,12 +11,14 @@ use crate::bank::Bank;
 use crate::body::Room;
 use crate::config::Limits;
 use crate::digests::Digests;
+use crate::events::stream::Open;
 use crate::meters::Meters;
 use crate::newcomers::Newcomers;
 use crate::notes::NoteKeys;
 use crate::residence::Residence;
 use crate::sealing::DocumentSecret;
 use crate::tokens::TokenStore;
+use crate::webhooks::{OpenError, Settings, Webhooks};
 
 /// The secrets of the institution that the gateway needs.
 #[derive(Debug, Clone)]
@@ -54,6 +56,10 @@ pub struct Gateway {
     pub(crate) digests: Digests,
     /// Under which keys customers' notes lie.
     pub(crate) note_keys: NoteKeys,
+    /// Streams of events and requests that wait for some.
+    pub(crate) open_streams: Open,
+    /// Who is called with events, once that was begun.
+    pub(crate) webhooks: OnceLock<Arc<Webhooks>>,
 }
 
 /// How handlers hold it.
@@ -83,6 +89,28 @@ impl Gateway {
             newcomers: Newcomers::default(),
             digests,
             note_keys: NoteKeys::default(),
+            open_streams: Open::default(),
+            webhooks: OnceLock::new(),
         })
+    }
+
+    /// Opens the webhooks that are kept beside the tokens and begins to deliver. Needs a runtime. To be said once.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn begin_webhooks(self: &Arc<Self>, settings: Settings) -> Result<(), OpenError> {
+        let webhooks = Arc::new(Webhooks::open(self.tokens.folder(), self, settings)?);
+        if self.webhooks.set(Arc::clone(&webhooks)).is_ok() {
+            webhooks.start(self);
+        }
+        Ok(())
+    }
+
+    /// Lets webhooks finish what is under way and writes how far they are: the last word before the bank ends.
+    pub async fn end_webhooks(self: &Arc<Self>) {
+        if let Some(webhooks) = self.webhooks.get() {
+            webhooks.end(self).await;
+        }
     }
 }

@@ -10,7 +10,7 @@ use skerry_branch::history::{
     AsOf, Day, DayBy, Found, HistoryError, HistoryHandle, Page, Query, SideError, Totals,
 };
 use skerry_branch::keys::Keys;
-use skerry_branch::{BranchHandle, Condition};
+use skerry_branch::{BranchHandle, Condition, Watcher};
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
 use skerry_proof::KeyHistory;
@@ -107,6 +107,10 @@ impl Seat for Hosted {
 
     fn durable(&self) -> u64 {
         self.handle.position()
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.handle.watch(watcher);
     }
 
     fn is_covered(&self, position: u64) -> bool {

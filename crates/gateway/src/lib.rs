@@ -26,6 +26,7 @@ pub mod catalogue;
 pub mod config;
 mod derived;
 pub mod digests;
+pub mod events;
 mod events_view;
 pub mod extract;
 mod figures;
@@ -52,6 +53,7 @@ pub mod tls;
 pub mod tokens;
 pub mod traces;
 mod usage;
+pub mod webhooks;
 pub mod wire;
 
 pub use bank::Bank;

@@ -85,6 +85,8 @@ pub struct Meters {
     pub in_flight: Gauge,
     /// Event streams open now.
     pub streams: Gauge,
+    /// Event streams that were dropped because their readers took nothing.
+    pub streams_dropped: Gauge,
     /// Bytes of answers whose length was known, which is all but streams.
     pub bytes_sent: Gauge,
     /// Handlers that panicked.
@@ -142,6 +144,12 @@ impl Meters {
         );
         out.single("skerry_http_in_flight", "gauge", "Requests being answered.", self.in_flight.get());
         out.single("skerry_http_event_streams", "gauge", "Event streams open now.", self.streams.get());
+        out.single(
+            "skerry_http_event_streams_dropped_total",
+            "counter",
+            "Event streams dropped because their readers took nothing.",
+            self.streams_dropped.get(),
+        );
         out.single("skerry_http_panics_total", "counter", "Handlers that panicked.", self.panics.get());
         out.single(
             "skerry_http_sent_bytes_total",

@@ -224,6 +224,11 @@ impl Problem {
         self.0.existing.as_deref().map(skerry_money::CustomerNumber::parse)
     }
 
+    /// What exactly, in English.
+    pub(crate) fn told(&self) -> String {
+        self.0.detail.as_deref().unwrap_or(self.0.entry.title_en).to_owned()
+    }
+
     /// Its stable name.
     #[must_use]
     pub fn code(&self) -> &'static str {

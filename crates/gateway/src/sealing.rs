@@ -80,6 +80,11 @@ impl DocumentSecret {
         Digests::new(&self.0)
     }
 
+    /// The key under which webhooks' secrets are sealed, derived from the same secret.
+    pub(crate) fn webhooks_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key("skerry 2026-11 webhook secrets", &*self.0))
+    }
+
     /// HMAC-SHA-256 of kind and number, each in a form that does not depend on how it was typed.
     ///
     /// # Panics

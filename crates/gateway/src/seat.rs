@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use skerry_branch::Watcher;
 use skerry_branch::api::{Busy, Request};
 use skerry_branch::evidence::receipts::Recorded;
 use skerry_branch::history::{AsOf, Day, DayBy, Found, Page, Query, Totals};
@@ -35,6 +36,9 @@ pub trait Seat: Send + Sync {
     /// Position after the last durable record; never blocks. Queries below answer for at least what was durable when
     /// they were asked.
     fn durable(&self) -> u64;
+
+    /// Has `watcher` called when more has become durable; never blocks. Replaces the one of before.
+    fn watch(&self, watcher: Watcher);
 
     /// Whether a signed checkpoint covers the record at `position`; never blocks.
     fn is_covered(&self, position: u64) -> bool;
@@ -183,6 +187,9 @@ pub enum Trouble {
     /// What was asked for lies in the archive, and the cold folder cannot be read.
     #[error("{0}")]
     Archived(String),
+    /// A cursor stands for more than the branch has.
+    #[error("{0}")]
+    Ahead(String),
     /// The files let us down.
     #[error("could not read the history: {0}")]
     Failed(String),

@@ -482,7 +482,7 @@ async fn a_customers_token_sees_and_pays_its_own_only() {
     ] {
         assert_eq!(get(path.clone()).await.problem(), "out_of_scope", "{path}");
     }
-    for path in ["/v1/audit?branch=1", "/v1/trial-balance", "/v1/events", "/v1/tokens", "/v1/branches"] {
+    for path in ["/v1/audit?branch=1", "/v1/trial-balance", "/v1/webhooks", "/v1/tokens", "/v1/branches"] {
         assert_eq!(get(path.to_owned()).await.problem(), "forbidden", "{path}");
     }
     let pay = async |debit: &str, credit: &str| {

@@ -4,6 +4,7 @@
 //! The pages in `docs/errors/` are written from here, so that text exists once.
 
 mod book;
+mod events;
 mod gateway;
 mod ledger;
 
@@ -11,6 +12,7 @@ use axum::http::StatusCode;
 
 use crate::problem::Language;
 
+pub use events::{CURSOR_AHEAD, EVENT_TYPE_UNKNOWN, WEBHOOK_INVALID, WEBHOOKS_FULL, WEBHOOKS_UNAVAILABLE};
 pub use gateway::{
     ARCHIVED, BATCH_TOO_LARGE, BODY_CUT_SHORT, BODY_TOO_LARGE, BRANCH_NOT_FOUND, BRANCH_UNAVAILABLE, BUSY,
     CURSOR_INVALID, DEADLINE_PASSED, DIRECTORY_REBUILDING, DIRECTORY_UNAVAILABLE, DOCUMENT_RESERVED,
@@ -111,7 +113,7 @@ const fn of(row: Row) -> Entry {
 
 /// All problems, ascending by number within each part.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
-    ledger::ENTRIES.iter().chain(book::ENTRIES).chain(gateway::ENTRIES)
+    ledger::ENTRIES.iter().chain(book::ENTRIES).chain(gateway::ENTRIES).chain(events::ENTRIES)
 }
 
 /// The entry with this number; `internal` for a number that has none.
@@ -126,6 +128,7 @@ pub fn find(number: u16) -> Option<&'static Entry> {
     let part = match number {
         0..3_000 => ledger::ENTRIES,
         3_000..5_000 => book::ENTRIES,
+        5_200..5_300 => events::ENTRIES,
         _ => gateway::ENTRIES,
     };
     part.get(part.binary_search_by_key(&number, |entry| entry.number).ok()?)

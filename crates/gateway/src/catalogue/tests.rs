@@ -6,7 +6,7 @@ use std::path::Path;
 
 #[test]
 fn numbers_rise_and_names_are_plain() {
-    for part in [ledger::ENTRIES, book::ENTRIES, gateway::ENTRIES] {
+    for part in [ledger::ENTRIES, book::ENTRIES, gateway::ENTRIES, events::ENTRIES] {
         assert!(part.is_sorted_by(|left, right| left.number < right.number));
     }
     for entry in all() {

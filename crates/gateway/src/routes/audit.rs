@@ -134,13 +134,20 @@ fn cursor(text: &str) -> Result<(u16, u64), Problem> {
 }
 
 /// An account to look for: a head in any currency, if only its code is said.
-#[derive(Clone, Copy)]
-enum Wanted {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {
+    /// This account.
     One(AccountRef),
+    /// This head.
     Head(u32),
 }
 
-fn wanted(number: &str) -> Result<Wanted, Problem> {
+/// What `account` in a query names.
+///
+/// # Errors
+///
+/// `invalid_query` if it names nothing.
+pub(crate) fn wanted(number: &str) -> Result<Wanted, Problem> {
     if let Some(code) = number.strip_prefix("gl:") {
         let code = code.split('@').next().unwrap_or(code);
         return code.parse().map(Wanted::Head).map_err(|_| {
@@ -150,7 +157,8 @@ fn wanted(number: &str) -> Result<Wanted, Problem> {
     super::accounts::reference(number, None).map(Wanted::One).map_err(|problem| problem.field("account"))
 }
 
-fn is_wanted(account: AccountRef, wanted: Wanted) -> bool {
+/// Whether it is this one.
+pub(crate) fn is_wanted(account: AccountRef, wanted: Wanted) -> bool {
     match wanted {
         Wanted::One(one) => one == account,
         Wanted::Head(code) => {

@@ -1,5 +1,7 @@
 //! What machines read: health, readiness, metrics, the description of the API, and the pages that explain it.
 
+use std::sync::atomic::Ordering;
+
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -16,6 +18,7 @@ use crate::known::ACCOUNTS_MAX;
 use crate::meters::{Exposition, seconds};
 use crate::problem::Problem;
 use crate::seat::Health;
+use crate::webhooks::Shown;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
@@ -88,7 +91,7 @@ async fn metrics(State(gateway): State<Shared>) -> Response {
     typed("text/plain; version=0.0.4; charset=utf-8", exposition(&gateway))
 }
 
-fn exposition(gateway: &Gateway) -> String {
+fn exposition(gateway: &Shared) -> String {
     let mut out = Exposition::default();
     out.metric("skerry_build_info", "gauge", "The release.");
     out.line(format_args!("skerry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
@@ -104,6 +107,7 @@ fn exposition(gateway: &Gateway) -> String {
     let health: Vec<(u16, Health)> = seats.iter().map(|(number, seat)| (*number, seat.health())).collect();
     write_branches(&health, &mut out);
     write_costs(&health, &mut out);
+    write_webhooks(gateway, &mut out);
     out.finish()
 }
 
@@ -126,6 +130,7 @@ fn write_bounds(gateway: &Gateway, out: &mut Exposition) {
         ("skerry_http_accounts_known_max", "Accounts whose currency and owner are kept.", ACCOUNTS_MAX),
         ("skerry_http_accounts_known", "What is kept of them now.", gateway.bank.known.count()),
         ("skerry_http_event_streams_max", "Event streams at once.", limits.event_streams),
+        ("skerry_http_event_streams_each_max", "The same of one principal.", limits.event_streams_each),
     ];
     for (name, help, value) in bounds {
         out.single(name, "gauge", help, u64::try_from(value).unwrap_or(u64::MAX));
@@ -212,6 +217,32 @@ fn write_costs(health: &[(u16, Health)], out: &mut Exposition) {
                     "skerry_branch_{name}_total{{branch=\"{branch}\",kind=\"{kind}\"}} {value}"
                 ));
             }
+        }
+    }
+}
+
+fn write_webhooks(gateway: &Shared, out: &mut Exposition) {
+    let Some(webhooks) = gateway.webhooks.get() else { return };
+    let all = webhooks.list();
+    type Read = fn(&Shown, &Shared) -> u64;
+    let figures: [(&str, &str, &str, Read); 7] = [
+        ("enabled", "gauge", "1 if it is called.", |one, _| u64::from(one.record.disabled.is_none())),
+        ("failing", "gauge", "1 if a delivery fails and is tried again.", |one, _| {
+            u64::from(one.progress.failing.is_some())
+        }),
+        ("lag_records", "gauge", "Records between its cursor and the ends of its branches.", Shown::lag),
+        ("lag_seconds", "gauge", "Age of the oldest event that is read and not delivered.", |one, _| {
+            one.late_s()
+        }),
+        ("in_flight", "gauge", "Deliveries under way.", |one, _| one.live.flying.load(Ordering::Relaxed)),
+        ("deliveries_total", "counter", "Events delivered.", |one, _| one.live.counts().delivered),
+        ("failures_total", "counter", "Attempts that failed.", |one, _| one.live.counts().failures),
+    ];
+    for (name, kind, help, read) in figures {
+        out.metric(&format!("skerry_webhook_{name}"), kind, help);
+        for one in &all {
+            let id = &one.record.id;
+            out.line(format_args!("skerry_webhook_{name}{{webhook=\"{id}\"}} {}", read(one, gateway)));
         }
     }
 }

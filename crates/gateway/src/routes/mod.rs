@@ -21,6 +21,7 @@ pub mod reports;
 pub mod statements;
 pub mod tokens;
 pub mod transfers;
+pub mod webhooks;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -35,6 +36,11 @@ use crate::catalogue;
 use crate::extract::{IDEMPOTENCY_KEY, Key, REPLAYED};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
+
+/// A body without members.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Empty {}
 
 /// A JSON answer.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {

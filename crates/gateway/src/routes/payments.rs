@@ -104,7 +104,7 @@ pub(super) async fn answer(
 }
 
 /// How long the caller prefers to wait (RFC 7240, 4.3): not at all unless it says so.
-fn wait(headers: &HeaderMap) -> Duration {
+pub(super) fn wait(headers: &HeaderMap) -> Duration {
     let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let seconds = preferences
         .flat_map(|value| value.split(','))

@@ -270,39 +270,6 @@ pub struct AuditPage {
     pub next: Option<String>,
 }
 
-/// An event as CloudEvents 1.0 lays it out.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct CloudEvent {
-    /// `1.0`.
-    pub specversion: &'static str,
-    /// Unique within its source: the position.
-    pub id: String,
-    /// `/branches/0001`.
-    pub source: String,
-    /// `skerry.transfer.posted` and so on.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The account, customer or transfer it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// When.
-    pub time: Instant,
-    /// `application/json`.
-    pub datacontenttype: &'static str,
-    /// What happened; ids and figures, never personal data.
-    #[schema(value_type = Object)]
-    pub data: serde_json::Value,
-}
-
-/// A page of events.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct EventsPage {
-    /// Per branch in journal order.
-    pub events: Vec<CloudEvent>,
-    /// Pass as `after` for what comes next; valid for ever.
-    pub next: String,
-}
-
 /// A proposal.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

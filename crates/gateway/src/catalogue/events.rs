@@ -1,0 +1,71 @@
+//! 52xx: events and webhooks.
+
+use super::Effect::Nothing;
+use super::{Entry, of};
+
+/// The cursor stands for more than there is.
+pub const CURSOR_AHEAD: u16 = 5200;
+/// No event has such a type.
+pub const EVENT_TYPE_UNKNOWN: u16 = 5201;
+/// A webhook cannot be so.
+pub const WEBHOOK_INVALID: u16 = 5210;
+/// As many webhooks as there may be.
+pub const WEBHOOKS_FULL: u16 = 5211;
+/// Their file cannot be written.
+pub const WEBHOOKS_UNAVAILABLE: u16 = 5212;
+
+pub(super) const ENTRIES: &[Entry] = &[
+    of((
+        CURSOR_AHEAD,
+        "cursor_ahead",
+        409,
+        "The cursor is ahead of the branch",
+        "游标超前于分行记录",
+        Nothing,
+        "The cursor stands for events that the branch does not have: it is another bank's, or the branch was opened from an \
+         older copy.",
+        "Find out which bank the cursor is of. If the branch was restored from a backup, begin again at a position that it has \
+         (`position` in `GET /v1/branches`), or from the beginning: events keep their ids, so doubled ones are recognised.",
+    )),
+    of((
+        EVENT_TYPE_UNKNOWN,
+        "event_type_unknown",
+        400,
+        "No event has this type",
+        "没有该类型的事件",
+        Nothing,
+        "A filter names a type that no event has and that no type begins with: it would never let anything pass.",
+        "Name a type of docs/events.md, such as `skerry.transfer.posted`, or the beginning of some, such as `skerry.transfer`.",
+    )),
+    of((
+        WEBHOOK_INVALID,
+        "webhook_invalid",
+        400,
+        "The webhook cannot be made so",
+        "无法创建该网络钩子",
+        Nothing,
+        "A field of the webhook is wrong; the detail says which and why. Addresses are `https://`; plain `http://` only on the \
+         loopback, or when the bank runs with `--insecure`.",
+        "Correct it.",
+    )),
+    of((
+        WEBHOOKS_FULL,
+        "webhooks_full",
+        409,
+        "Too many webhooks",
+        "网络钩子数量已达上限",
+        Nothing,
+        "The bank has as many webhooks as it may have.",
+        "Delete one that nobody needs (`skerry webhook list`), or raise `webhooks.endpoints_max`.",
+    )),
+    of((
+        WEBHOOKS_UNAVAILABLE,
+        "webhooks_unavailable",
+        503,
+        "Webhooks are not available",
+        "网络钩子暂不可用",
+        Nothing,
+        "The file of the webhooks could not be read or written; the bank's log says why.",
+        "See to the data folder (space, rights), then send the request again.",
+    )),
+];
