@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod business;
+mod events;
 mod operating;
 
-pub(crate) use operating::{ApprovalCommand, AuditArgs, EventsArgs};
+pub(crate) use events::{EventsArgs, WebhookCommand};
+pub(crate) use operating::{ApprovalCommand, AuditArgs};
 
 pub(crate) use business::{AccountCommand, CustomerCommand, PaymentCommand, TransferCommand};
 
@@ -135,19 +137,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         asked: AuditArgs,
     },
-    /// What happened, in order, to go on from
-    Events {
-        #[command(flatten)]
-        remote: Remote,
-        #[command(flatten)]
-        asked: EventsArgs,
-    },
     /// Four eyes: what waits for a second principal, and the second principal's word
     Approval {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         command: ApprovalCommand,
+    },
+    /// What happened, as CloudEvents: from a cursor on, or as it happens
+    Events(EventsArgs),
+    /// Webhooks: who is called when something happens
+    Webhook {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: WebhookCommand,
     },
     /// Take over another core's book from CSV files
     Import(ImportArgs),

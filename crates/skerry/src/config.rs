@@ -18,6 +18,7 @@ use crate::cli::Settings;
 use crate::oidc::Oidc;
 use crate::stores::Store;
 use crate::traces::Traces;
+use crate::webhooks::Webhooks;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) branch: Branch,
     pub(crate) evidence: Evidence,
     pub(crate) quota: Quota,
+    pub(crate) webhooks: Webhooks,
     pub(crate) log: Log,
     pub(crate) traces: Traces,
     /// Absent: only the bank's own tokens are taken.
@@ -317,6 +319,7 @@ impl Config {
         crate::stores::check(self)?;
         range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
         self.log_filter()?;
+        self.webhooks.check()?;
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
         }
@@ -354,6 +357,7 @@ impl Config {
             ("server.tls_key", server.tls_key.as_ref()),
             ("server.tls_partners", server.tls_partners.as_ref()),
             ("evidence.signer.passphrase_file", self.evidence.signer.passphrase_file.as_ref()),
+            ("webhooks.trusted", self.webhooks.trusted.as_ref()),
             ("oidc.jwks", jwks),
         ];
         for (key, path) in files {

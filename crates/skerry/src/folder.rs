@@ -6,6 +6,7 @@
 //!   operator.token     the first operator's token, mode 0600
 //!   tokens.json        hashes of all tokens
 //!   tokens.lock        held while these are changed
+//!   webhooks.json      who is called with events, secrets sealed; webhooks.progress.json: how far each is
 //!   signers.toml       the bank's public keys, first to present (signing.rs)
 //!   secrets/           32 random bytes each, in hex, mode 0600; the signer's key may be sealed
 //!   keys/              a key per customer, wrapped

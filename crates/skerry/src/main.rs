@@ -5,6 +5,7 @@ mod bench;
 mod cli;
 mod config;
 mod erasures;
+mod events;
 mod folder;
 mod import;
 mod keys;
@@ -21,6 +22,7 @@ mod stores;
 mod tokens;
 mod traces;
 mod up;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -61,8 +63,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Chart(remote) => remote::show(&remote, "/v1/chart", json)?,
         Command::Audit { remote, asked } => operating::audit(&remote, &asked, json)?,
-        Command::Events { remote, asked } => operating::events(&remote, &asked, json)?,
         Command::Approval { remote, command } => operating::approval(&remote, command, json)?,
+        Command::Events(args) => events::run(&args, json)?,
+        Command::Webhook { remote, command } => events::webhook(&remote, command, json)?,
         Command::Branch { command } => match command {
             BranchCommand::List(remote) => remote::show(&remote, "/v1/branches", json)?,
             BranchCommand::Channels { remote, branch } => {

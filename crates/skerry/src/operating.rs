@@ -1,9 +1,9 @@
-//! The commands of operators and auditors to a running bank: audit, events, four eyes, a branch's policy and days.
+//! The commands of operators and auditors to a running bank: audit, four eyes, a branch's policy and days.
 
 use hyper::Method;
 use serde_json::json;
 
-use crate::cli::{ApprovalCommand, AuditArgs, EventsArgs, Remote};
+use crate::cli::{ApprovalCommand, AuditArgs, Remote};
 use crate::remote::{escape, send, show, with_query};
 
 /// `skerry audit`
@@ -25,17 +25,6 @@ pub(crate) fn audit(remote: &Remote, asked: &AuditArgs, json: bool) -> anyhow::R
         ("cursor", asked.cursor.clone()),
     ];
     show(remote, &with_query("/v1/audit", &query), json)
-}
-
-/// `skerry events`
-pub(crate) fn events(remote: &Remote, asked: &EventsArgs, json: bool) -> anyhow::Result<()> {
-    let query = [
-        ("limit", Some(asked.limit.to_string())),
-        ("after", asked.after.clone()),
-        ("branch", asked.branch.map(|branch| branch.to_string())),
-        ("type", asked.kind.clone()),
-    ];
-    show(remote, &with_query("/v1/events", &query), json)
 }
 
 /// `skerry approval …`

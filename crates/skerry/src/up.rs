@@ -118,6 +118,7 @@ pub(crate) struct Bank {
     _exchange: Exchange,
     /// Who lives where.
     directory: DirectoryThread,
+    gateway: Shared,
     runtime: tokio::runtime::Runtime,
     signals: Signals,
     stop: oneshot::Sender<()>,
@@ -178,6 +179,10 @@ impl Bank {
         let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
         let server = format!("{scheme}://{}", listening.address());
         runtime.spawn(watched.watch());
+        {
+            let _within = runtime.enter();
+            gateway.begin_webhooks(config.webhooks.settings(config.server.insecure))?;
+        }
         let (stop, stopped) = oneshot::channel();
         let served = runtime.spawn(listening.serve(front, async {
             // A dropped sender stops the bank too.
@@ -191,6 +196,7 @@ impl Bank {
             branches,
             _exchange: exchange,
             directory,
+            gateway,
             runtime,
             signals,
             stop,
@@ -222,6 +228,7 @@ impl Bank {
         // The receiver is gone only if the server has ended by itself.
         let _ended = self.stop.send(());
         self.runtime.block_on(self.served).context("the server died")?;
+        self.runtime.block_on(self.gateway.end_webhooks());
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         for branch in self.branches {
             branch.close();

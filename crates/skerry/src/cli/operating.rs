@@ -37,23 +37,6 @@ pub(crate) struct AuditArgs {
     pub(crate) cursor: Option<String>,
 }
 
-/// Which events, and from where on.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct EventsArgs {
-    /// Where the page before ended, or `now`
-    #[arg(long)]
-    pub(crate) after: Option<String>,
-    /// One branch only
-    #[arg(long)]
-    pub(crate) branch: Option<u16>,
-    /// Only this type, such as skerry.transfer.posted
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
-    /// At most this many
-    #[arg(long, default_value_t = 50)]
-    pub(crate) limit: u32,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApprovalCommand {
     /// All proposals that stand
