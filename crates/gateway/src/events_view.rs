@@ -60,7 +60,8 @@ pub(crate) fn about(event: &Event) -> About {
             transfer: Some(refused.id),
             ..About::named("transfer.refused")
         },
-        Event::Sent(Sent { payer: Some(_), moved, .. }) | Event::Received(Received { payee: Some(_), moved, .. }) => {
+        Event::Sent(Sent { payer: Some(_), moved, .. })
+        | Event::Received(Received { payee: Some(_), moved, .. }) => {
             About::moved("payment.taken_back", moved)
         }
         Event::Sent(e) => About::moved("payment.sent", &e.moved),

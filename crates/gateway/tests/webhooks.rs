@@ -19,7 +19,8 @@ use skerry_gateway::{NewToken, oidc};
 fn quick() -> Settings {
     let first = Duration::from_millis(2);
     let retries = Retries { first, most: Duration::from_millis(20), give_up: Duration::from_secs(3_600) };
-    Settings { retries, timeout: Duration::from_millis(500), ..Settings::default() }
+    // However busy the machine is, whoever answers is waited for.
+    Settings { retries, timeout: Duration::from_secs(60), ..Settings::default() }
 }
 
 fn bank(branches: u16, settings: Settings) -> TestBank {
@@ -152,16 +153,15 @@ async fn order_holds_for_each_account_while_several_are_on_their_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_is_tried_until_it_is_taken_and_nothing_overtakes_it() {
-    let bank = bank(1, quick());
+    let bank = bank(1, Settings { timeout: Duration::from_millis(500), ..quick() });
     let ana = bank.funded(1, "1.00").await;
     let receiver = Receiver::new(|_| Answer::Status(500));
     let (hook, _) = make(&bank, &receiver, json!({"types": ["skerry.transfer"]})).await;
-    let failing = |shown: &Value| shown["failing"]["attempts"].as_u64().unwrap_or(0) > 3;
-    let shown = until_shown(&bank, &hook, failing).await;
-    assert_eq!(
-        (&shown["failing"]["detail"], &shown["enabled"]),
-        (&json!("the receiver answered 500"), &json!(true))
-    );
+    let failing = |shown: &Value| {
+        let failing = &shown["failing"];
+        failing["attempts"].as_u64().unwrap_or(0) > 3 && failing["detail"] == "the receiver answered 500"
+    };
+    assert_eq!(until_shown(&bank, &hook, failing).await["enabled"], true);
     bank.pay("gl:1001", &ana, "1.00").await.ok();
     // Redirects are not followed, silence is not waited for, a flood is not read.
     let elsewhere = Receiver::new(|_| Answer::Status(200));
@@ -185,14 +185,18 @@ async fn who_wants_no_more_is_left_alone_until_enabled_and_then_gets_everything(
     let (hook, _) = make(&bank, &receiver, json!({})).await;
     let shown = until_shown(&bank, &hook, |shown| shown["enabled"] == false).await;
     assert_eq!(shown["disabled"]["reason"], "gone");
-    receiver.forget();
     receiver.answer(|_| Answer::Status(200));
+    let before = all_ids(&bank).await;
     bank.pay("gl:1001", &ana, "1.00").await.ok();
     // A test goes out all the same, and means nothing.
     let tested = bank.post(&format!("/v1/webhooks/{hook}/test"), Value::Null).await.ok();
     assert_eq!(tested["delivered"], true, "{tested}");
-    assert_eq!(receiver.calls()[0].event()["type"], "skerry.webhook.test");
-    assert_eq!(receiver.count(), 1, "and nothing else does");
+    // What was on its way with the one that was refused may come yet, but nothing new.
+    let calls = receiver.calls();
+    let (tests, others): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.id().starts_with("test-"));
+    assert_eq!(tests.len(), 1);
+    assert_eq!(tests[0].event()["type"], "skerry.webhook.test");
+    assert!(others.iter().all(|call| before.contains(call.id())), "{:?}", ids(&calls));
     receiver.forget();
     bank.post(&format!("/v1/webhooks/{hook}/enable"), Value::Null).await.ok();
     let expected = all_ids(&bank).await;
@@ -231,7 +235,12 @@ async fn webhooks_are_checked_bounded_and_the_operators() {
         post(json!({"url": receiver.url(), "types": ["skerry.x"]})).await.problem(),
         "event_type_unknown"
     );
-    assert_eq!(post(json!({"url": receiver.url(), "after": "x"})).await.problem(), "cursor_invalid");
+    for (after, code) in [("x", "cursor_invalid"), ("9.1", "cursor_invalid"), ("2.1000000", "cursor_ahead")] {
+        assert_eq!(post(json!({"url": receiver.url(), "after": after})).await.problem(), code, "{after}");
+    }
+    for nowhere in ["https://10.0.0.1/", "https://169.254.169.254/", "https://[::ffff:192.168.0.1]/"] {
+        assert_eq!(post(json!({"url": nowhere})).await.problem(), "webhook_invalid", "{nowhere}");
+    }
     let (hook, _) = make(&bank, &receiver, json!({"branches": [1]})).await;
     let (auditor, till) = (bank.role("auditor", "auditor"), bank.role("till-1", "service"));
     let listed = bank.call_as(&auditor, "GET", "/v1/webhooks", &Value::Null).await.ok();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 use skerry_client::Client;
@@ -131,12 +131,21 @@ pub(crate) fn webhook(remote: &Remote, command: WebhookCommand, json: bool) -> a
         WebhookCommand::Replay { id, after } => {
             send(remote, Method::POST, &at(&id, "/replay"), &json!({"after": after}), json)
         }
-        WebhookCommand::Test { id } => send(remote, Method::POST, &at(&id, "/test"), &json!({}), json),
+        WebhookCommand::Test { id } => {
+            let tested = sent(remote, Method::POST, &at(&id, "/test"), &json!({}))?;
+            print(&tested, json)?;
+            ensure!(tested["delivered"] == true, "the receiver did not take it: {}", tested["detail"]);
+            Ok(())
+        }
     }
 }
 
 /// Sent once: a webhook that is made twice would call twice.
-fn send(remote: &Remote, method: Method, path: &str, body: &Value, json: bool) -> anyhow::Result<()> {
+fn sent(remote: &Remote, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
     let client = connect(remote)?.once();
-    print(&runtime()?.block_on(client.send_json(method, path, body, &[]))?.json()?, json)
+    Ok(runtime()?.block_on(client.send_json(method, path, body, &[]))?.json()?)
+}
+
+fn send(remote: &Remote, method: Method, path: &str, body: &Value, json: bool) -> anyhow::Result<()> {
+    print(&sent(remote, method, path, body)?, json)
 }

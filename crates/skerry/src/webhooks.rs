@@ -28,6 +28,8 @@ pub(crate) struct Webhooks {
     pub(crate) give_up_seconds: u64,
     /// PEM file of the roots that receivers' certificates are signed by; left out, the system's.
     pub(crate) trusted: Option<PathBuf>,
+    /// Whether receivers may lie in private networks.
+    pub(crate) private_addresses: bool,
 }
 
 impl Default for Webhooks {
@@ -41,6 +43,7 @@ impl Default for Webhooks {
             retry_most_seconds: 4 * 3_600,
             give_up_seconds: 72 * 3_600,
             trusted: None,
+            private_addresses: false,
         }
     }
 }
@@ -76,6 +79,7 @@ impl Webhooks {
             },
             trusted: self.trusted.clone(),
             insecure,
+            private_addresses: self.private_addresses,
         }
     }
 }

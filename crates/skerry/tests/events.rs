@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Bank, Folder, SKERRY, block_on, open_account, transfer, uuid7};
 use receiver::{Answer, Call, Receiver, until};
@@ -43,6 +44,19 @@ fn taken(calls: &[Call]) -> BTreeSet<String> {
     calls.iter().map(|call| call.id().to_owned()).collect()
 }
 
+/// Looks at a webhook until it is so.
+async fn until_shown(client: &Client, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let shown: Value = client.get(path).await.unwrap();
+        if is_so(&shown) {
+            return shown;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "it never came about: {shown}");
+        tokio::time::sleep(Duration::from_millis(5)).await; // between two looks
+    }
+}
+
 /// No account sees an event for the first time after it has seen a later one.
 fn assert_order(calls: &[Call]) {
     let mut seen = BTreeSet::new();
@@ -68,16 +82,17 @@ fn kills_in_the_middle_of_deliveries_lose_none() {
     let config = config.to_str().unwrap();
     let mut bank = Bank::start(&folder.data(), &["--branches", "2", "--config", config]);
     let receiver = Receiver::new(|_| Answer::Status(200));
-    let accounts = block_on(async {
+    let (hook, accounts) = block_on(async {
         let client = bank.client();
         let wish = json!({"url": receiver.url(), "after": ""});
         let made: Value = client.post("/v1/webhooks", &wish).await.unwrap();
         assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
+        let hook = format!("/v1/webhooks/{}", made["id"].as_str().unwrap());
         let mut accounts = Vec::new();
         for number in 0..4 {
             accounts.push(open_account(&client, &format!("{number}")).await.1);
         }
-        accounts
+        (hook, accounts)
     });
     for _ in 0..4 {
         let before = receiver.count();
@@ -98,6 +113,7 @@ fn kills_in_the_middle_of_deliveries_lose_none() {
     assert!(expected.len() > 1_600, "the load was real");
     block_on(until("each is there", || taken(&receiver.calls()) == expected));
     assert_order(&receiver.calls());
+    block_on(until_shown(&bank.client(), &hook, |shown| shown["lag_records"] == 0));
     // A stop writes down how far it is: nothing comes twice after it.
     let data = bank.stop();
     receiver.forget();
@@ -116,7 +132,8 @@ fn a_receiver_that_was_down_misses_nothing() {
     let folder = Folder::new("webhook-down");
     let config = config(&folder);
     let bank = Bank::start(&folder.data(), &["--branches", "1", "--config", config.to_str().unwrap()]);
-    let receiver = Receiver::new(|_| Answer::Status(200));
+    // An address of its own within the loopback: nobody else takes the port while the receiver is down.
+    let receiver = Receiver::at("127.0.0.2:0".parse().unwrap(), |_| Answer::Status(200));
     let address = receiver.address;
     block_on(async {
         let client = bank.client();
@@ -125,20 +142,14 @@ fn a_receiver_that_was_down_misses_nothing() {
         let path = format!("/v1/webhooks/{}", made["id"].as_str().unwrap());
         let (_, account) = open_account(&client, "1").await;
         until("it is called", || receiver.count() > 0).await;
-        let mut calls = receiver.calls();
-        drop(receiver);
+        let mut calls = receiver.end();
         for _ in 0..50 {
             let _done: Value =
                 client.post("/v1/transfers", &transfer(&uuid7(), "gl:1001", &account, "0.01")).await.unwrap();
         }
-        loop {
-            let shown: Value = client.get(&path).await.unwrap();
-            if shown["failing"]["attempts"].as_u64().unwrap_or(0) >= 2 {
-                assert!(shown["lag_records"].as_u64().unwrap() >= 50, "{shown}");
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await; // between two looks
-        }
+        let fails = |shown: &Value| shown["failing"]["attempts"].as_u64().unwrap_or(0) >= 2;
+        let shown = until_shown(&client, &path, fails).await;
+        assert!(shown["lag_records"].as_u64().unwrap() >= 50, "{shown}");
         let receiver = Receiver::at(address, |_| Answer::Status(200));
         let expected = ids(&all_events(&client).await);
         until("each is there", || {
@@ -167,14 +178,19 @@ fn the_command_line_follows_and_steers() {
     let made = json(&["--json", "webhook", "create", &url, "--type", "skerry.account"]);
     let hook = made["id"].as_str().unwrap();
     assert_eq!(json(&["--json", "webhook", "test", hook])["delivered"], true);
+    receiver.answer(|_| Answer::Status(500));
+    let untaken = bank.skerry(&["webhook", "test", hook]);
+    assert!(!untaken.status.success(), "scripts are told");
+    assert!(String::from_utf8_lossy(&untaken.stderr).contains("the receiver answered 500"));
+    receiver.answer(|_| Answer::Status(200));
     let (_, account) = block_on(open_account(&bank.client(), "1"));
-    block_on(until("test and account are there", || receiver.count() == 2));
+    block_on(until("test and account are there", || receiver.count() == 3));
     assert!(done(&["webhook", "list"]).contains(&url));
     for act in ["disable", "enable", "rotate", "show"] {
         assert_eq!(json(&["--json", "webhook", act, hook])["id"], hook, "{act}");
     }
     json(&["--json", "webhook", "replay", hook, "--after", ""]);
-    block_on(until("the account comes again", || receiver.count() == 3));
+    block_on(until("the account comes again", || receiver.count() == 4));
     json(&["--json", "webhook", "delete", hook]);
     assert!(!bank.skerry(&["webhook", "show", hook]).status.success());
 

@@ -150,6 +150,17 @@ fn a_branch_that_was_put_back_opens_after_a_declared_loss_and_the_books_agree() 
         let audit: Value = client.get("/v1/audit?limit=1000").await.unwrap();
         let acts = audit["acts"].as_array().unwrap().iter();
         assert_eq!(acts.filter(|act| act["act"] == "payment.taken_back").count(), 3, "{audit}");
+        // Whoever follows the events is told the same, of the customer's account, under the payments' own ids.
+        let told = "/v1/events?branch=1&type=skerry.payment.taken_back,skerry.channel.resumed";
+        let told: Value = client.get(told).await.unwrap();
+        let (back, resumed): (Vec<&Value>, Vec<&Value>) = told["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .partition(|event| event["data"]["transfer"].is_string());
+        assert_eq!((back.len(), resumed.len()), (3, 1), "{told}");
+        assert!(back.iter().all(|event| event["subject"] == one.as_str()), "{told}");
+        assert!(back.iter().all(|event| event["id"].as_str().unwrap().starts_with("0001.2-")), "{told}");
         assert_balanced(&client).await;
     });
     bank.stop();

@@ -43,6 +43,23 @@ struct Own {
     accounts: Mutex<HashSet<u64>>,
 }
 
+/// A cursor of this bank, as a query or a webhook has it.
+///
+/// # Errors
+///
+/// `cursor_invalid` for what is no cursor, or another bank's.
+pub(crate) fn cursor(gateway: &Gateway, text: &str) -> Result<Cursor, Problem> {
+    let invalid = || Problem::numbered(catalogue::CURSOR_INVALID).field("after");
+    let cursor = Cursor::parse(text).ok_or_else(invalid)?;
+    let strange = cursor.places().find(|(branch, _)| gateway.bank.seat(*branch).is_err());
+    match strange {
+        Some((branch, _)) => {
+            Err(invalid().detail(format!("it names branch {branch}, which this bank has not")))
+        }
+        None => Ok(cursor),
+    }
+}
+
 /// A list of types, as a query or a webhook has it.
 ///
 /// # Errors
@@ -56,7 +73,7 @@ pub(crate) fn types(named: &[&str]) -> Result<Vec<String>, Problem> {
     for wish in named {
         if !known(wish) {
             let wish: String = wish.chars().take(64).collect();
-            let detail = format!("no event has the type {wish:?}, and none's begins so");
+            let detail = format!("no event has the type {wish:?}, and no type begins with it");
             return Err(Problem::numbered(catalogue::EVENT_TYPE_UNKNOWN).field("type").detail(detail));
         }
     }
@@ -192,6 +209,31 @@ impl Reader {
             filter.own = Some(Own { serial, accounts: Mutex::new(accounts) });
         }
         Ok(Self::new(branches, filter, cursor))
+    }
+
+    /// The trouble of the only branch, as a page would tell it.
+    pub(crate) fn trouble(&self, problem: Problem) -> Vec<(u16, Problem)> {
+        self.branches.first().map(|branch| (*branch, problem)).into_iter().collect()
+    }
+
+    /// Whether there is one branch only to read.
+    pub(crate) fn is_of_one(&self) -> bool {
+        self.branches.len() == 1
+    }
+
+    /// Whether the branches can go on from the cursor.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it for ever; nothing that passes by itself.
+    pub(crate) async fn check(&self, gateway: &Gateway) -> Result<(), Problem> {
+        for (branch, _) in self.cursor.places().filter(|(branch, _)| self.branches.contains(branch)) {
+            match self.step(gateway, branch, 1, 1).await {
+                Err(problem) if problem.status().is_client_error() => return Err(problem),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Begins at the end: what is durable now is passed over.

@@ -101,6 +101,7 @@ async fn run(slot: Slot, standing: Standing, mut reader: Reader, send: mpsc::Sen
     let gateway = Shared::clone(&slot.gateway);
     let mut listener = gateway.bank.news.listen();
     let (mut spoke, mut looked) = (Instant::now(), Instant::now());
+    let mut troubled = Vec::new();
     let mut text = "retry: 2000\n\n".to_owned();
     while !gateway.stopping.load(Ordering::Relaxed) {
         if looked.elapsed() >= LOOK {
@@ -115,11 +116,15 @@ async fn run(slot: Slot, standing: Standing, mut reader: Reader, send: mpsc::Sen
         let page = match reader.page(&gateway, PAGE).await {
             Ok(page) => page,
             // A branch that opens again, or an archive that is away, is no end of the stream.
-            Err(problem) => Page { troubles: vec![(0, problem)], ..Page::default() },
+            Err(problem) => Page { troubles: reader.trouble(problem), ..Page::default() },
         };
         frames(&mut text, from, &page.told);
-        if text.is_empty() && spoke.elapsed() >= SIGN {
-            sign(&mut text, &reader.cursor, &page);
+        let troubles: Vec<_> =
+            page.troubles.iter().map(|(branch, problem)| (*branch, problem.code())).collect();
+        let is_news = troubles != troubled;
+        if is_news || text.is_empty() && spoke.elapsed() >= SIGN {
+            sign(&mut text, &reader.cursor, &troubles);
+            troubled = troubles;
         }
         if !text.is_empty() {
             let sent = tokio::time::timeout(gateway.limits.event_stall, send.send(text.into())).await;
@@ -149,11 +154,11 @@ fn frames(text: &mut String, mut cursor: Cursor, told: &[Told]) {
     }
 }
 
-/// A sign of life: a comment, and an id without an event, from which a reader with a narrow filter goes on.
-fn sign(text: &mut String, cursor: &Cursor, page: &Page) {
+/// A sign of life: a comment with what cannot be read, and an id without an event, from which a reader with a narrow filter goes on.
+fn sign(text: &mut String, cursor: &Cursor, troubles: &[(u16, &str)]) {
     text.push_str(": still here");
-    for (branch, problem) in &page.troubles {
-        text.push_str(&format!("; branch {branch} {}", problem.code()));
+    for (branch, code) in troubles {
+        text.push_str(&format!("; branch {branch} {code}"));
     }
     text.push_str(&format!("\nid: {cursor}\n\n"));
 }

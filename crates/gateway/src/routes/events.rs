@@ -13,9 +13,8 @@ use utoipa_axum::routes;
 
 use super::{json, page_limit};
 use crate::auth::{Caller, Operation};
-use crate::catalogue;
 use crate::events::cursor::Cursor;
-use crate::events::reader::{Page, Reader};
+use crate::events::reader::{Page, Reader, cursor};
 use crate::events::stream::{self, Slot};
 use crate::extract::{Parameters, Standing};
 use crate::gateway::Shared;
@@ -67,8 +66,7 @@ async fn events(
     caller.may(Operation::EventsRead)?;
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let after = last.or(asked.after.as_deref()).unwrap_or("");
-    let cursor = if after == "now" { Some(Cursor::default()) } else { Cursor::parse(after) };
-    let cursor = cursor.ok_or_else(|| Problem::numbered(catalogue::CURSOR_INVALID).field("after"))?;
+    let cursor = if after == "now" { Cursor::default() } else { cursor(&gateway, after)? };
     let limit = page_limit(asked.limit, 100, 1_000)?;
     let (kinds, account) = (asked.r#type.as_deref(), asked.account.as_deref());
     let mut reader = Reader::for_caller(&gateway, &caller, asked.branch, kinds, account, cursor).await?;
@@ -78,6 +76,9 @@ async fn events(
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     if accept.contains("text/event-stream") {
         let slot = Slot::take(&gateway, caller.principal())?;
+        if reader.is_of_one() {
+            reader.check(&gateway).await?;
+        }
         return Ok(stream::answer(slot, standing, reader));
     }
     let wait = super::payments::wait(&headers);

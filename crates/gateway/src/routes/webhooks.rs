@@ -13,7 +13,7 @@ use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::events::cursor::Cursor;
-use crate::events::reader::{Filter, Reader, types};
+use crate::events::reader::{Filter, Reader, cursor, types};
 use crate::extract::{Maybe, Posted};
 use crate::gateway::Shared;
 use crate::problem::Problem;
@@ -107,12 +107,13 @@ fn secret<T: Serialize>(status: StatusCode, value: &T) -> Response {
 
 /// The cursor that `after` names, for a reader of these branches.
 async fn begin(gateway: &Shared, branches: Option<&[u16]>, after: &str) -> Result<Cursor, Problem> {
-    if after != "now" {
-        let cursor = Cursor::parse(after);
-        return cursor.ok_or_else(|| Problem::numbered(catalogue::CURSOR_INVALID).field("after"));
-    }
     let all = || gateway.bank.seats().keys().copied().collect();
     let branches = branches.map_or_else(all, <[u16]>::to_vec);
+    if after != "now" {
+        let cursor = cursor(gateway, after)?;
+        Reader::new(branches, Filter::default(), cursor.clone()).check(gateway).await?;
+        return Ok(cursor);
+    }
     let mut reader = Reader::new(branches, Filter::default(), Cursor::default());
     reader.skip_to_end(gateway).await?;
     Ok(reader.cursor)

@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use self::send::{Message, Outcome, Sender};
 use self::sign::Secret;
 use self::store::{Disabled, Failing, Files, Progress, Record, Sealer};
-use self::target::Target;
+use self::target::{Allowed, Target};
 use crate::events::cursor::Cursor;
 use crate::gateway::Shared;
 use crate::{random, text};
@@ -63,6 +63,14 @@ pub struct Settings {
     pub trusted: Option<PathBuf>,
     /// Whether plain HTTP beyond the loopback was allowed aloud.
     pub insecure: bool,
+    /// Whether receivers may lie in private networks.
+    pub private_addresses: bool,
+}
+
+impl Settings {
+    fn allowed(&self) -> Allowed {
+        Allowed { insecure: self.insecure, private: self.private_addresses }
+    }
 }
 
 impl Default for Settings {
@@ -75,6 +83,7 @@ impl Default for Settings {
             retries: Retries::default(),
             trusted: None,
             insecure: false,
+            private_addresses: false,
         }
     }
 }
@@ -283,7 +292,7 @@ impl Webhooks {
         gateway: &Shared,
         wish: Wish,
     ) -> Result<(Shown, String), Refusal> {
-        Target::parse(&wish.url, self.settings.insecure)
+        Target::parse(&wish.url, self.settings.allowed())
             .map_err(|why| Refusal::Field("url", why.to_owned()))?;
         let _alone = self.changing.lock().await;
         if self.hooks().len() >= self.settings.endpoints_max {
@@ -358,15 +367,9 @@ impl Webhooks {
         id: &str,
     ) -> Result<(Shown, String), Refusal> {
         let secret = Secret::made();
-        let mut sealed = Some(self.sealer.seal(id, &secret));
-        let now_s = text::now_us() / 1_000_000;
-        let shown = self
-            .change(gateway, id, |record, _| {
-                record.secrets.truncate(1);
-                record.secrets.iter_mut().for_each(|old| old.until_s = Some(now_s + OVERLAP_S));
-                record.secrets.splice(0..0, sealed.take());
-            })
-            .await?;
+        let sealed = self.sealer.seal(id, &secret);
+        let until_s = text::now_us() / 1_000_000 + OVERLAP_S;
+        let shown = self.change(gateway, id, |record, _| record.rotate(sealed, until_s)).await?;
         Ok((shown, secret.text()))
     }
 
@@ -405,9 +408,8 @@ impl Webhooks {
     /// The message of `body`, signed with every secret that holds.
     fn message(&self, record: &Record, id: &str, body: bytes::Bytes) -> Message {
         let time_s = text::now_us() / 1_000_000;
-        let holding =
-            record.secrets.iter().filter(|sealed| sealed.until_s.is_none_or(|until| time_s < until));
-        let signatures: Vec<String> = holding
+        let signatures: Vec<String> = record
+            .holding(time_s)
             .filter_map(|sealed| self.sealer.open(&record.id, sealed))
             .map(|secret| secret.sign(id, time_s, &body))
             .collect();
@@ -417,7 +419,7 @@ impl Webhooks {
     /// Delivers one event that means nothing, now and once, whether or not the webhook is enabled.
     pub(crate) async fn test(&self, id: &str) -> Result<(bool, String, Duration), Refusal> {
         let record = self.get(id).ok_or(Refusal::Unknown)?.record;
-        let target = Target::parse(&record.url, self.settings.insecure)
+        let target = Target::parse(&record.url, self.settings.allowed())
             .map_err(|why| Refusal::Field("url", why.to_owned()))?;
         let event =
             crate::events::test_event(format!("test-{}", text::hex(&random::bytes::<8>())), text::now_us());

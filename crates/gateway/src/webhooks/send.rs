@@ -115,10 +115,12 @@ impl Sender {
         let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
         let found = found.map_err(|error| told("the host was not found", &error))?;
         let found: Vec<SocketAddr> = found.collect();
+        // We connect to what was looked at, and to nothing that a second look-up would find.
         let reachable: Vec<SocketAddr> =
-            found.iter().copied().filter(|address| target.may_reach(*address)).collect();
+            found.iter().copied().filter(|address| target.forbids(address.ip()).is_none()).collect();
         if reachable.is_empty() {
-            return Err("the host's name leads to an address that may not be called".to_owned());
+            let why = found.iter().find_map(|address| target.forbids(address.ip()));
+            return Err(format!("the host may not be called: {}", why.unwrap_or("it leads nowhere")));
         }
         let stream =
             TcpStream::connect(&reachable[..]).await.map_err(|error| told("could not connect", &error))?;

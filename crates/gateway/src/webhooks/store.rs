@@ -72,6 +72,20 @@ pub(crate) struct Record {
     pub(crate) disabled: Option<Disabled>,
 }
 
+impl Record {
+    /// The secrets to sign with: the newest, and for a while the one before.
+    pub(crate) fn holding(&self, now_s: u64) -> impl Iterator<Item = &Sealed> {
+        self.secrets.iter().filter(move |sealed| sealed.until_s.is_none_or(|until| now_s < until))
+    }
+
+    /// Takes a new secret; the one before it holds until then, and older ones are forgotten.
+    pub(crate) fn rotate(&mut self, new: Sealed, until_s: u64) {
+        self.secrets.truncate(1);
+        self.secrets.iter_mut().for_each(|old| old.until_s = Some(until_s));
+        self.secrets.insert(0, new);
+    }
+}
+
 /// A sealed secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,6 +243,29 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_secret_before_holds_for_its_time_and_older_ones_not_at_all() {
+        let sealed = |text: &str| Sealed { sealed: text.to_owned(), until_s: None };
+        let mut record = Record {
+            id: "wh_1".to_owned(),
+            url: String::new(),
+            types: Vec::new(),
+            branches: None,
+            created: String::new(),
+            created_by: String::new(),
+            secrets: vec![sealed("1")],
+            disabled: None,
+        };
+        let at = |record: &Record, now_s| -> Vec<String> {
+            record.holding(now_s).map(|one| one.sealed.clone()).collect()
+        };
+        assert_eq!(at(&record, 99), ["1"]);
+        record.rotate(sealed("2"), 100);
+        assert_eq!((at(&record, 99), at(&record, 100)), (vec!["2".into(), "1".into()], vec!["2".into()]));
+        record.rotate(sealed("3"), 110);
+        assert_eq!((at(&record, 99), at(&record, 110)), (vec!["3".into(), "2".into()], vec!["3".into()]));
+    }
 
     #[test]
     fn a_secret_opens_for_its_webhook_under_its_key_alone() {

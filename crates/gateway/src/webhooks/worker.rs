@@ -48,7 +48,7 @@ enum End {
 /// Delivers for the webhook `id` until the bank stops, it is dismissed, or there is no more sense in it.
 pub(super) async fn run(webhooks: Arc<Webhooks>, gateway: Shared, id: String) {
     let Some(shown) = webhooks.get(&id) else { return };
-    let target = match Target::parse(&shown.record.url, webhooks.settings.insecure) {
+    let target = match Target::parse(&shown.record.url, webhooks.settings.allowed()) {
         Ok(target) => Arc::new(target),
         Err(why) => return webhooks.disable(&id, "address", why.to_owned()).await,
     };
@@ -127,7 +127,7 @@ impl Worker {
         let page = match self.reader.page(&self.gateway, WINDOW - self.window.len()).await {
             Ok(page) => page,
             Err(problem) => crate::events::reader::Page {
-                troubles: vec![(0, problem)],
+                troubles: self.reader.trouble(problem),
                 ..crate::events::reader::Page::default()
             },
         };

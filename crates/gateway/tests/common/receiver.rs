@@ -106,6 +106,13 @@ impl Receiver {
     pub fn forget(&self) {
         self.state.calls.lock().unwrap().clear();
     }
+
+    /// Ends it, with all that it has taken: what comes from now on has no answer.
+    pub fn end(self) -> Vec<Call> {
+        let mut calls = self.state.calls.lock().unwrap();
+        self.state.over.store(true, Ordering::SeqCst);
+        std::mem::take(&mut *calls)
+    }
 }
 
 impl Drop for Receiver {
@@ -121,20 +128,25 @@ impl Drop for Receiver {
 fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
     // Between two looks at whether it is over, not to win a race.
     stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     while let Some(call) = read(&mut reader, state)? {
-        if state.over.load(Ordering::SeqCst) {
-            return Ok(());
+        {
+            let mut calls = state.calls.lock().unwrap();
+            if state.over.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            calls.push(call.clone());
         }
-        state.calls.lock().unwrap().push(call.clone());
         let answerer = Arc::clone(&*state.answerer.lock().unwrap());
         match answerer(&call) {
             Answer::Status(status) => {
-                write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\nok")?;
+                say(&mut stream, &format!("HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\nok"))?;
             }
             Answer::With(status, name, value) => {
-                write!(stream, "HTTP/1.1 {status} x\r\n{name}: {value}\r\ncontent-length: 0\r\n\r\n")?;
+                let head = format!("HTTP/1.1 {status} x\r\n{name}: {value}\r\ncontent-length: 0\r\n\r\n");
+                say(&mut stream, &head)?;
             }
             Answer::Hang => {
                 while still_there(&stream) {
@@ -145,7 +157,7 @@ fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
                 return Ok(());
             }
             Answer::Flood => {
-                write!(stream, "HTTP/1.1 200 x\r\nconnection: close\r\n\r\n")?;
+                say(&mut stream, "HTTP/1.1 200 x\r\nconnection: close\r\n\r\n")?;
                 while !state.over.load(Ordering::SeqCst) {
                     stream.write_all(&[b'x'; 4096])?;
                 }
@@ -153,6 +165,11 @@ fn serve(stream: TcpStream, state: &State) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// In one piece: what goes in several waits for the other side's acknowledgement of the first.
+fn say(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.as_bytes())
 }
 
 /// Waits a moment for the other side to close.
