@@ -54,9 +54,16 @@ async fn until_shown(bank: &TestBank, id: &str, is_so: impl Fn(&Value) -> bool) 
 }
 
 async fn all_ids(bank: &TestBank) -> BTreeSet<String> {
-    let page = bank.get("/v1/events?limit=1000").await.ok();
-    assert_eq!(page["more"], false);
-    page["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+    let (mut ids, mut after) = (BTreeSet::new(), String::new());
+    loop {
+        let page = bank.get(&format!("/v1/events?limit=1000&after={after}")).await.ok();
+        page["next"].as_str().unwrap().clone_into(&mut after);
+        let events = page["events"].as_array().unwrap();
+        ids.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        if page["more"] != true {
+            return ids;
+        }
+    }
 }
 
 fn ids(calls: &[Call]) -> BTreeSet<String> {
