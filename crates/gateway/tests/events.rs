@@ -6,10 +6,10 @@ mod common;
 mod receiver;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use common::{TestBank, id, transfer};
 use http_body_util::BodyExt;
 use receiver::until;
@@ -165,7 +165,9 @@ async fn who_waits_is_answered_when_something_happens() {
     let (_, mut end) = all(&bank, "", "").await;
     let waiting = async {
         // An answer may come early, and empty, if the book has told itself something.
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < Duration::from_secs(120), "it is not waited for events");
             let path = format!("/v1/events?after={end}");
             let answer = bank.call("GET", &path, &Value::Null, &[("prefer", "wait=30")]).await;
             let page = answer.ok();
@@ -214,6 +216,7 @@ async fn a_customer_sees_what_touches_them_and_nothing_else() {
         ["customer.opened", "account.opened", "transfer.posted"]
     );
     // An account that is opened while they read is theirs too.
+    let mut stream = Stream::of(Stream::ask(&bank, &token, "/v1/events?after=now", None).await);
     let wish = json!({"product": "current", "currency": "CNY"});
     let second = bank.post(&format!("/v1/customers/{customer}/accounts"), wish).await.ok();
     bank.pay(&other, second["number"].as_str().unwrap(), "1.00").await.ok();
@@ -221,6 +224,8 @@ async fn a_customer_sees_what_touches_them_and_nothing_else() {
     let path = format!("/v1/events?after={}", page["next"].as_str().unwrap());
     let page = bank.call_as(&token, "GET", &path, &Value::Null).await.ok();
     assert_eq!(names(page["events"].as_array().unwrap()), ["account.opened", "transfer.posted"]);
+    let streamed = [stream.next().await.unwrap().1, stream.next().await.unwrap().1];
+    assert_eq!(names(&streamed), ["account.opened", "transfer.posted"], "and in a stream");
     for path in ["/v1/events?branch=2".to_owned(), "/v1/events?account=gl:1001@0002".to_owned()] {
         assert_eq!(
             bank.call_as(&token, "GET", &path, &Value::Null).await.problem(),
@@ -261,14 +266,21 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(bank: &TestBank, path: &str, last: Option<&str>) -> Self {
+    async fn ask(bank: &TestBank, token: &str, path: &str, last: Option<&str>) -> Response<Body> {
         let mut request = Request::get(path)
-            .header("authorization", format!("Bearer {}", bank.operator))
+            .header("authorization", format!("Bearer {token}"))
             .header("accept", "text/event-stream");
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        let response = bank.front.clone().answer(request.body(Body::empty()).unwrap()).await;
+        bank.front.clone().answer(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn open(bank: &TestBank, path: &str, last: Option<&str>) -> Self {
+        Self::of(Self::ask(bank, &bank.operator, path, last).await)
+    }
+
+    fn of(response: Response<Body>) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { body: response.into_body(), text: String::new(), heard: String::new() }
@@ -321,14 +333,16 @@ async fn a_stream_goes_on_where_it_broke() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_from_a_cursor_that_no_branch_knows_is_refused_or_says_so() {
     let bank = TestBank::new(2);
-    let accept = [("accept", "text/event-stream")];
     for (path, code) in [
         ("/v1/events?after=nonsense", "cursor_invalid"),
         ("/v1/events?after=1.1~9.1", "cursor_invalid"),
         ("/v1/events?branch=1&after=1.1000000", "cursor_ahead"),
         ("/v1/events?branch=1&after=1.1.9", "cursor_ahead"),
     ] {
-        assert_eq!(bank.call("GET", path, &Value::Null, &accept).await.problem(), code, "{path}");
+        let refused = Stream::ask(&bank, &bank.operator, path, None).await;
+        assert_eq!(refused.headers()["content-type"], "application/problem+json", "{path}");
+        let text = refused.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&text).contains(code), "{path}: {text:?}");
     }
     let mut stream = Stream::open(&bank, "/v1/events?after=1.1000000", None).await;
     stream.next().await.unwrap();
@@ -343,12 +357,7 @@ async fn a_stream_from_a_cursor_that_no_branch_knows_is_refused_or_says_so() {
 async fn streams_are_bounded_and_end_with_their_token() {
     let limits = Limits { event_streams: 3, event_streams_each: 2, ..Limits::default() };
     let bank = TestBank::with_limits(1, limits);
-    let open = async |token: &str| {
-        let request = Request::get("/v1/events")
-            .header("authorization", format!("Bearer {token}"))
-            .header("accept", "text/event-stream");
-        bank.front.clone().answer(request.body(Body::empty()).unwrap()).await
-    };
+    let open = async |token: &str| Stream::ask(&bank, token, "/v1/events", None).await;
     let (auditor, till) = (bank.role("auditor", "auditor"), bank.role("till-1", "service"));
     let mut streams = vec![open(&auditor).await, open(&auditor).await];
     assert_eq!(open(&auditor).await.status(), 503, "one principal has its share");
@@ -358,7 +367,8 @@ async fn streams_are_bounded_and_end_with_their_token() {
     let tokens = bank.gateway.tokens.list();
     let mine = tokens.iter().find(|token| token.principal == "till-1").unwrap();
     bank.gateway.tokens.revoke(&mine.id, None, 1).unwrap();
-    let ended = streams.pop().unwrap().into_body().collect().await.unwrap().to_bytes();
+    let ended = tokio::time::timeout(Duration::from_secs(120), streams.pop().unwrap().into_body().collect());
+    let ended = ended.await.expect("a stream ends with its token").unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&ended).contains("token is not good any more"));
     drop(streams);
     until("all are given back", || bank.gateway.meters.streams.get() == 0).await;
