@@ -253,21 +253,44 @@ pub(crate) async fn in_branch(
     }
 }
 
-/// Brings the directory in line with the branches of this process, and takes their customers in if it knows none.
+/// Where journals of this bank may be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// As the configuration names it; [`LOCAL`](Self::LOCAL) are the files of the data folder.
+    pub name: String,
+    /// `local` or `postgres`.
+    pub kind: &'static str,
+    /// A folder, or an address without a password.
+    pub place: String,
+}
+
+impl Store {
+    /// The name of local files.
+    pub const LOCAL: &str = "local";
+
+    fn row(&self) -> Result<StoreRow, Problem> {
+        let wrong = |_| Problem::numbered(catalogue::INTERNAL);
+        let (name, kind) = (Name::new(&self.name).map_err(wrong)?, Name::new(self.kind).map_err(wrong)?);
+        // A place that is too long or too odd to be shown is shown by the store's name.
+        let place = Where::new(&self.place).or_else(|_| Where::new(&self.name)).map_err(wrong)?;
+        Ok(StoreRow { name, kind, place })
+    }
+}
+
+/// Brings the directory in line with the branches of this process and the stores that they may be kept in, and takes their
+/// customers in if it knows none.
 ///
 /// # Errors
 ///
 /// The directory does not answer, or a branch whose customers are wanted is not open.
-pub async fn prepare(gateway: &Gateway, place: &str) -> Result<Option<Rebuilt>, Problem> {
-    let wrong = |_| Problem::numbered(catalogue::INTERNAL);
-    let name = Name::new("local").map_err(wrong)?;
-    let place = Where::new(place).or_else(|_| Where::new("local")).map_err(wrong)?;
-    gateway
-        .residence
-        .order(Ask::PutStore(StoreRow { name: name.clone(), kind: name.clone(), place }))
-        .await?;
-    for number in gateway.bank.seats().keys() {
-        gateway.residence.order(Ask::AddBranch(BranchRow::new(*number, name.clone()))).await?;
+pub async fn prepare(gateway: &Gateway, stores: &[Store]) -> Result<Option<Rebuilt>, Problem> {
+    for store in stores {
+        gateway.residence.order(Ask::PutStore(store.row()?)).await?;
+    }
+    for (number, seat) in gateway.bank.seats().iter() {
+        let store = seat.health().store.unwrap_or_else(|| Store::LOCAL.to_owned());
+        let store = Name::new(&store).map_err(|_| Problem::numbered(catalogue::INTERNAL))?;
+        gateway.residence.order(Ask::AddBranch(BranchRow::new(*number, store))).await?;
     }
     gateway.residence.report(&gateway.bank);
     if gateway.residence.map().await?.rebuilding { rebuild(gateway).await.map(Some) } else { Ok(None) }

@@ -22,6 +22,7 @@
 //! - Only tables and plain SQL: no triggers, no procedures, no extensions.
 
 mod check;
+mod directory;
 mod error;
 mod journal;
 mod link;
@@ -35,6 +36,7 @@ mod shared;
 mod tls;
 mod writer;
 
+pub use directory::PostgresDirectory;
 pub use error::LinkError;
 pub use journal::{PostgresJournal, PostgresOptions, PostgresStore};
 pub use link::Link;

@@ -115,6 +115,8 @@ pub(crate) struct Storage {
     pub(crate) cold: Option<PathBuf>,
     /// Stores that new branches keep their journals in, in turn; none: local files. A branch stays where it began.
     pub(crate) journals: Vec<String>,
+    /// The store that holds the directory; none: the data folder.
+    pub(crate) directory: Option<String>,
     /// A file outside of the data folder in which every erasure is noted, for restores.
     pub(crate) erasures: Option<PathBuf>,
 }
@@ -122,7 +124,14 @@ pub(crate) struct Storage {
 impl Default for Storage {
     fn default() -> Self {
         let data = PathBuf::from("data");
-        Self { data, segment_bytes: 256 << 20, cold: None, journals: Vec::new(), erasures: None }
+        Self {
+            data,
+            segment_bytes: 256 << 20,
+            cold: None,
+            journals: Vec::new(),
+            directory: None,
+            erasures: None,
+        }
     }
 }
 

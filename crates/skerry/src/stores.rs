@@ -1,4 +1,5 @@
-//! Where journals are kept: in local files, or in a store that the configuration names. A branch is told once and stays there.
+//! Where journals and the directory are kept: in local files, or in a store that the configuration names. A branch is told once
+//! and stays there.
 //!
 //! The stores themselves are behind the feature `cluster`; without it a configuration that names one is refused in words.
 
@@ -6,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use skerry_directory::DirectoryThread;
+use skerry_gateway::residence;
 #[cfg(feature = "cluster")]
 use skerry_journal::export_from;
 use skerry_journal::{LocalOptions, LocalStore, RealStorage};
@@ -79,6 +82,9 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     if let Some(name) = config.storage.journals.iter().find(|name| !config.stores.contains_key(*name)) {
         bail!("storage.journals names {name:?}, but there is no [stores.{name}]");
     }
+    if let Some(name) = config.storage.directory.as_ref().filter(|name| !config.stores.contains_key(*name)) {
+        bail!("storage.directory names {name:?}, but there is no [stores.{name}]");
+    }
     built_for(&config.stores)
 }
 
@@ -124,6 +130,21 @@ pub(crate) fn kept_in(folder: &Path) -> anyhow::Result<Option<String>> {
     Ok(Some(kept.store))
 }
 
+/// All stores of `config` and the local files of `folder`, as the directory shows them.
+pub(crate) fn shown(config: &Config, folder: &Folder) -> Vec<residence::Store> {
+    let local = residence::Store {
+        name: residence::Store::LOCAL.to_owned(),
+        kind: residence::Store::LOCAL,
+        place: folder.root().display().to_string(),
+    };
+    let named = config.stores.iter().map(|(name, store)| residence::Store {
+        name: name.clone(),
+        kind: "postgres",
+        place: store.postgres.clone(),
+    });
+    std::iter::once(local).chain(named).collect()
+}
+
 /// A branch's journal, to be opened.
 pub(crate) enum Journal {
     /// In local files.
@@ -137,6 +158,8 @@ pub(crate) enum Journal {
 pub(crate) struct Stores {
     /// Those of new branches, in turn.
     journals: Vec<String>,
+    #[cfg(feature = "cluster")]
+    directory: Option<String>,
     #[cfg(feature = "cluster")]
     pools: std::collections::BTreeMap<String, skerry_postgres::Pool>,
     #[cfg(feature = "cluster")]
@@ -157,7 +180,8 @@ impl Stores {
         };
         let pools = config.stores.iter().map(pool).collect::<anyhow::Result<_>>()?;
         let bank = crate::erasures::bank_name(&folder.signing.history);
-        Ok(Self { journals: config.storage.journals.clone(), pools, bank })
+        let (journals, directory) = (config.storage.journals.clone(), config.storage.directory.clone());
+        Ok(Self { journals, directory, pools, bank })
     }
 
     /// Without stores.
@@ -209,6 +233,32 @@ impl Stores {
             }
             Some(store) => self.in_store(config, folder, number, store),
         }
+    }
+
+    /// The directory, if a store holds it. Of a bank that `begins` nobody can have been placed before.
+    ///
+    /// # Errors
+    ///
+    /// If the machine gives no thread.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn directory(&self, begins: bool) -> anyhow::Result<Option<DirectoryThread>> {
+        use skerry_postgres::PostgresDirectory;
+
+        let Some(pool) = self.directory.as_ref().and_then(|name| self.pools.get(name)) else {
+            return Ok(None);
+        };
+        let open = if begins { PostgresDirectory::found } else { PostgresDirectory::open };
+        Ok(Some(DirectoryThread::spawn(open(pool.server().clone(), &self.bank)?)?))
+    }
+
+    /// None: there are no stores.
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    #[cfg(not(feature = "cluster"))]
+    pub(crate) fn directory(&self, _begins: bool) -> anyhow::Result<Option<DirectoryThread>> {
+        Ok(None)
     }
 
     #[cfg(not(feature = "cluster"))]
@@ -321,6 +371,7 @@ mod tests {
         let with = |more: &str| format!("[stores.main]\npostgres = \"postgres://u@127.0.0.1/bank\"\n{more}");
         for (text, part) in [
             ("[storage]\njournals = [\"main\"]".to_owned(), "there is no [stores.main]"),
+            ("[storage]\ndirectory = \"main\"".to_owned(), "storage.directory names \"main\""),
             (with("durability = \"none\""), "stores.main.durability"),
             (with("commit_timeout_ms = 1"), "stores.main.commit_timeout_ms"),
             (with("readers_max = 0"), "stores.main.readers_max"),

@@ -37,7 +37,7 @@ use crate::cli::{Local, UpArgs};
 use crate::config::{Config, Overrides};
 use crate::erasures::Listed;
 use crate::folder::{self, Folder};
-use crate::stores::{Journal, Stores};
+use crate::stores::{self, Journal, Stores};
 use crate::traces::{self, Outlet};
 
 /// `skerry up`
@@ -158,7 +158,10 @@ impl Bank {
             document: DocumentSecret::new(folder.secrets.institution),
             seed: Seed::new(folder.secrets.institution),
         };
-        let directory = directory(&folder)?;
+        let directory = match stores.directory(folder.fresh)? {
+            Some(directory) => directory,
+            None => directory_in(&folder)?,
+        };
         let seats = Seats::new(seats, key, limits.request);
         let gateway = Gateway::new(seats, directory.handle(), tokens, secrets, limits);
         let watched = Arc::clone(&gateway.tokens);
@@ -174,7 +177,7 @@ impl Bank {
             let _within = runtime.enter();
             Signals::catch()?
         };
-        settle_in(&runtime, &gateway, &folder);
+        settle_in(&runtime, &gateway, stores::shown(&config, &folder));
         let listening = runtime.block_on(Listening::bind(&gateway_config(&config, limits)))?;
         let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
         let server = format!("{scheme}://{}", listening.address());
@@ -244,7 +247,7 @@ impl Bank {
 }
 
 /// The directory in the data folder, on a thread of its own.
-fn directory(folder: &Folder) -> anyhow::Result<DirectoryThread> {
+fn directory_in(folder: &Folder) -> anyhow::Result<DirectoryThread> {
     let storage = RealStorage::open(folder.root().join(folder::DIRECTORY))?;
     let embedded = Embedded::open(&storage, EmbeddedOptions::default())?;
     match embedded.recovery() {
@@ -257,24 +260,24 @@ fn directory(folder: &Folder) -> anyhow::Result<DirectoryThread> {
 
 /// How long to wait before a rebuild that failed is tried again.
 const REBUILD_AGAIN: Duration = Duration::from_secs(2);
+/// How long the start waits for the directory.
+const USUALLY: Duration = Duration::from_secs(2);
 
-/// Brings the directory in line with the branches; if one of them is sick, in the background until it is not.
-fn settle_in(runtime: &tokio::runtime::Runtime, gateway: &Shared, folder: &Folder) {
-    let (gateway, place) = (Arc::clone(gateway), folder.root().display().to_string());
-    if !runtime.block_on(is_settled(&gateway, &place)) {
-        runtime.spawn(async move {
-            while !gateway.stopping.load(Ordering::Relaxed) {
-                tokio::time::sleep(REBUILD_AGAIN).await;
-                if is_settled(&gateway, &place).await {
-                    return;
-                }
-            }
-        });
-    }
+/// Brings the directory in line with the branches. Waits a moment for that, as it is usually at hand; a branch that is sick, or
+/// claims that must run out first, are waited for in the background.
+fn settle_in(runtime: &tokio::runtime::Runtime, gateway: &Shared, stores: Vec<residence::Store>) {
+    let gateway = Arc::clone(gateway);
+    let settling = runtime.spawn(async move {
+        while !gateway.stopping.load(Ordering::Relaxed) && !is_settled(&gateway, &stores).await {
+            tokio::time::sleep(REBUILD_AGAIN).await;
+        }
+    });
+    // Newcomers are told that it is not ready yet.
+    let _not_yet = runtime.block_on(async { tokio::time::timeout(USUALLY, settling).await });
 }
 
-async fn is_settled(gateway: &Shared, place: &str) -> bool {
-    match residence::prepare(gateway, place).await {
+async fn is_settled(gateway: &Shared, stores: &[residence::Store]) -> bool {
+    match residence::prepare(gateway, stores).await {
         Ok(Some(rebuilt)) => {
             tracing::info!(customers = rebuilt.customers, "the directory took its customers in");
             true

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-directory", &["skerry-journal"]),
     ("skerry-bus", &[]),
     ("skerry-nats", &["skerry-bus"]),
-    ("skerry-postgres", &["skerry-journal", "skerry-proof"]),
+    ("skerry-postgres", &["skerry-directory", "skerry-journal", "skerry-proof"]),
     ("skerry-signers", &["skerry-proof"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
     (

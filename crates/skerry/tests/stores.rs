@@ -15,7 +15,7 @@ use common::{
     Bank, Folder, SKERRY, assert_balanced, balance, block_on, open_account, problem, transfer, uuid7,
 };
 use postgres::Group;
-use serde_json::Value;
+use serde_json::{Value, json};
 use skerry_client::{Client, Error};
 
 fn configuration(folder: &Folder, group: &Group, more: &str) -> PathBuf {
@@ -142,4 +142,64 @@ fn a_new_branch_is_not_founded_on_a_server_that_loses_data() {
     let refused = Bank::try_start(&folder.data(), &["--config", config.to_str().unwrap(), "--branches", "1"]);
     let log = refused.expect_err("there are no standbys, and nobody has said that this is meant");
     assert!(log.contains("synchronous_standby_names is empty") && log.contains("durability"), "{log}");
+}
+
+fn wish(number: u32) -> Value {
+    json!({"name": format!("Customer {number}"), "document": {"kind": "passport", "number": format!("P{number}")}})
+}
+
+fn open(bank: &Bank, number: u32) -> Result<Value, Error> {
+    block_on(bank.client().post("/v1/customers", &wish(number)))
+}
+
+#[test]
+fn a_directory_on_a_server_is_made_again_when_its_tables_are_dropped() {
+    let folder = Folder::new("directory-store");
+    let mut group = Group::single();
+    configuration(&folder, &group, "durability = \"single\"");
+    let path = folder.0.join("skerry.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("[storage]\n", "[storage]\ndirectory = \"main\"\n")).unwrap();
+    let bank = start(&folder, &["--branches", "2"]);
+    let ids: Vec<Value> = (0..20).map(|number| open(&bank, number).unwrap()["id"].clone()).collect();
+    let shown = block_on(bank.client().get::<Value>("/v1/directory")).unwrap();
+    assert_eq!(
+        (&shown["branches"][0]["store"], &shown["stores"][1]["kind"]),
+        (&json!("main"), &json!("postgres"))
+    );
+
+    // The server goes: nobody can be opened, and that is said; it comes back, and they can.
+    group.primary_mut().kill();
+    let refused = problem(open(&bank, 20));
+    assert!(refused.status == 503, "{refused:?}");
+    group.primary_mut().start();
+    healthy(&bank.client());
+    let began = Instant::now();
+    while let Err(refused) = open(&bank, 20) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{refused:?}");
+    }
+
+    let tables = "directory_state, skerry.directory_alias, skerry.directory_branch, skerry.directory_store, \
+                  skerry.directory_node, skerry.directory_moved";
+    group.primary().sql(&format!("drop table skerry.{tables}"));
+    // Its tables are made again, and it says that it knows nobody yet.
+    let began = Instant::now();
+    loop {
+        let refused = problem(open(&bank, 21));
+        if refused.code == "directory_rebuilding" {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{refused:?}");
+    }
+    // Two minutes in which somebody might still act upon a claim that was lost: let them have gone by.
+    group.primary().sql("update skerry.directory_state set claims_over_us = 0");
+    let rebuilt = bank.skerry(&["--json", "directory", "rebuild"]);
+    assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    assert_eq!(serde_json::from_slice::<Value>(&rebuilt.stdout).unwrap()["customers"], 21);
+    for (number, id) in (0..).zip(&ids) {
+        let known = problem(open(&bank, number));
+        assert_eq!((known.code.as_str(), known.more["existing"].as_str()), ("document_known", id.as_str()));
+    }
+    open(&bank, 21).unwrap();
+    bank.stop();
 }

@@ -1,0 +1,219 @@
+//! The directory seam's contract on a real server that is killed; and what holds when it is killed under load.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::Group;
+use skerry_directory::contract::{Rig, check_contract};
+use skerry_directory::{
+    Alias, AliasKind, Ask, BranchRow, Choice, CustomerRef, DirectoryThread, Finding, Name, Now, Rebuild,
+    Reserve, Room, StoreRow, Told, Where,
+};
+use skerry_postgres::{Durability, PostgresDirectory, Server, ServerOptions};
+
+/// A server that every third restart kills; at the others only those who asked it end.
+struct Killed {
+    group: Group,
+    options: ServerOptions,
+    count: u32,
+    endpoints: u32,
+    restarts: u32,
+    begun: Instant,
+}
+
+impl Killed {
+    fn new() -> Self {
+        let group = Group::single();
+        let options = group.options(Durability::Single);
+        Self { group, options, count: 0, endpoints: 0, restarts: 0, begun: Instant::now() }
+    }
+}
+
+impl Rig for Killed {
+    type Directory = PostgresDirectory;
+
+    fn begin(&mut self) {
+        self.count += 1;
+        self.endpoints = 0;
+        let name = format!("directory{}", self.count);
+        self.group.primary().sql(&format!("create database {name}"));
+        self.options.url = self.group.url(&name);
+    }
+
+    fn endpoint(&mut self) -> Option<PostgresDirectory> {
+        self.endpoints += 1;
+        let server = Server::new(self.options.clone()).expect("good options");
+        (self.endpoints <= 3).then(|| PostgresDirectory::found(server, "a bank").expect("a thread"))
+    }
+
+    fn restart(&mut self) {
+        if self.restarts % 3 == 0 {
+            self.group.primary_mut().kill();
+            self.group.primary_mut().start();
+        }
+        self.restarts += 1;
+        self.endpoints = 0;
+    }
+
+    fn now(&mut self) -> Now {
+        let us = |duration: Duration| u64::try_from(duration.as_micros()).expect("not so long");
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        Now { wall_us: us(wall), monotonic_us: us(self.begun.elapsed()) }
+    }
+
+    fn idle(&mut self) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn one_server_that_is_killed() {
+    check_contract(&mut Killed::new());
+}
+
+fn document(number: u32) -> Alias {
+    let mut key = [7; 32];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    Alias { line: 0, kind: AliasKind::Document, key }
+}
+
+fn set_up(handle: &skerry_directory::DirectoryHandle) {
+    let end = Instant::now() + Duration::from_secs(60);
+    let ask = |ask: Ask| loop {
+        match handle.ask_and_wait(ask.clone()) {
+            Ok(told) => return told,
+            Err(unknown) => assert!(Instant::now() < end, "{unknown}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let name = Name::new("local").expect("plain");
+    let place = Where::new("here").expect("plain");
+    ask(Ask::PutStore(StoreRow { name: name.clone(), kind: name.clone(), place }));
+    for number in 1..=4 {
+        ask(Ask::AddBranch(BranchRow::new(number, name.clone())));
+    }
+    let room = Some(Room { customers: 0, capacity: 1_000_000 });
+    ask(Ask::Report((1..=4).map(|number| (number, room)).collect()));
+    let Told::Rebuilding { number, .. } = ask(Ask::Rebuild(Rebuild::Begin)) else { panic!("it begins") };
+    assert_eq!(ask(Ask::Rebuild(Rebuild::End { number })), Told::Done);
+}
+
+#[test]
+fn killed_under_load_it_sends_nobody_to_two_branches() {
+    let mut group = Group::single();
+    let options = group.options(Durability::Single);
+    let thread = || {
+        let server = Server::new(options.clone()).expect("good options");
+        DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
+            .expect("a thread")
+    };
+    let (one, other) = (thread(), thread());
+    set_up(&one.handle());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = &stop;
+    let told: Vec<BTreeMap<u32, u16>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..6_u32)
+            .map(|client| {
+                let handle = if client % 2 == 0 { one.handle() } else { other.handle() };
+                scope.spawn(move || reserve_all(&handle, client, stop))
+            })
+            .collect();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(700));
+            group.primary_mut().kill();
+            group.primary_mut().start();
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().expect("no client panics")).collect()
+    });
+    let mut branches: BTreeMap<u32, u16> = BTreeMap::new();
+    for (number, branch) in told.iter().flatten() {
+        let known = *branches.entry(*number).or_insert(*branch);
+        assert_eq!(known, *branch, "document {number} was sent to two branches");
+    }
+    assert!(branches.len() > 20, "{}", branches.len());
+    for (number, branch) in branches {
+        let found = one.handle().ask_and_wait(Ask::Find(document(number))).expect("it answers again");
+        assert_eq!(found, Told::Found(Finding::Reserved { branch }), "document {number}");
+    }
+}
+
+/// Where each document was sent; all clients come with the same documents, each with a branch of its own in mind.
+fn reserve_all(
+    handle: &skerry_directory::DirectoryHandle,
+    client: u32,
+    stop: &std::sync::atomic::AtomicBool,
+) -> BTreeMap<u32, u16> {
+    let mut told = BTreeMap::new();
+    for number in 0.. {
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            break;
+        }
+        let branch = u16::try_from(1 + client % 4).expect("few");
+        let wish =
+            Reserve { aliases: vec![document(number)], choice: Choice::In(branch), within_us: 60_000_000 };
+        // What is unknown is asked again.
+        let end = Instant::now() + Duration::from_secs(60);
+        while let Err(unknown) = handle.ask_and_wait(Ask::Reserve(wish.clone())).map(|answer| {
+            let Told::Reserved { branch, .. } = answer else { panic!("{answer:?}") };
+            told.insert(number, branch);
+        }) {
+            assert!(Instant::now() < end, "{unknown}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    told
+}
+
+#[test]
+fn a_dropped_database_is_made_again_from_the_branches() {
+    let group = Group::single();
+    let server = Server::new(group.options(Durability::Single)).expect("good options");
+    let thread = DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
+        .expect("a thread");
+    let handle = thread.handle();
+    let ask = |ask| handle.ask_and_wait(ask).expect("it answers");
+    set_up(&handle);
+    let customer =
+        |number: u32| CustomerRef { branch: u16::try_from(1 + number % 4).expect("few"), serial: 1 + number };
+    let all: Vec<_> = (0..3_000).map(|number| (document(number), customer(number))).collect();
+    for (alias, customer) in &all[..50] {
+        let wish = Reserve { aliases: vec![*alias], choice: Choice::In(customer.branch), within_us: 1_000 };
+        assert!(matches!(ask(Ask::Reserve(wish)), Told::Reserved { .. }));
+        assert_eq!(ask(Ask::Confirm { aliases: vec![*alias], customer: *customer }), Told::Done);
+    }
+    let Told::Map(before) = ask(Ask::Map { since: 0 }) else { panic!("a map") };
+    group.primary().sql("drop schema skerry cascade");
+    // The first ask finds the tables gone, the next makes them.
+    let _unknown = handle.ask_and_wait(Ask::Map { since: 0 });
+    let Told::Map(empty) = ask(Ask::Map { since: 0 }) else { panic!("a map") };
+    assert!(empty.rebuilding && empty.branches.is_empty() && empty.version > before.version, "{empty:?}");
+    set_up(&handle);
+    let Told::Rebuilding { number, scan_after_us } = ask(Ask::Rebuild(Rebuild::Begin)) else {
+        panic!("it begins")
+    };
+    assert!(scan_after_us > 60_000_000, "claims may have been lost with it: {scan_after_us}");
+    let told = ask(Ask::Rebuild(Rebuild::Record { number, list: all.clone() }));
+    assert_eq!(told, Told::Recorded { elsewhere: vec![] });
+    assert_eq!(ask(Ask::Rebuild(Rebuild::End { number })), Told::Done);
+    for (alias, customer) in all.iter().step_by(37) {
+        assert_eq!(ask(Ask::Find(*alias)), Told::Found(Finding::Customer(*customer)));
+    }
+}
+
+#[test]
+fn the_tables_of_another_bank_are_left_alone() {
+    let group = Group::single();
+    let open = |bank: &str| {
+        let server = Server::new(group.options(Durability::Single)).expect("good options");
+        DirectoryThread::spawn(PostgresDirectory::found(server, bank).expect("a thread")).expect("a thread")
+    };
+    let (one, other) = (open("one"), open("other"));
+    set_up(&one.handle());
+    let refused = other.handle().ask_and_wait(Ask::Map { since: 0 }).expect_err("not its own");
+    let text = format!("{refused:?}");
+    assert!(text.contains("holds the directory of bank") && text.contains("other"), "{text}");
+}
