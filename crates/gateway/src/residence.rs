@@ -5,7 +5,7 @@
 //! same branch, and is answered by what is in its book.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use skerry_branch::api::{Answer, Read};
@@ -37,6 +37,8 @@ const TURNS: usize = 6;
 #[derive(Debug)]
 pub struct Residence {
     handle: DirectoryHandle,
+    /// Where journals may be kept, once that was said.
+    stores: OnceLock<Vec<Store>>,
     /// The rooms that the directory was told last.
     reported: Arc<Mutex<BTreeMap<u16, Option<Room>>>>,
 }
@@ -81,7 +83,7 @@ impl Residence {
     /// Asks through `handle`.
     #[must_use]
     pub fn new(handle: DirectoryHandle) -> Self {
-        Self { handle, reported: Arc::default() }
+        Self { handle, stores: OnceLock::new(), reported: Arc::default() }
     }
 
     /// Asks and waits; asks again while the outcome is unknown.
@@ -284,7 +286,14 @@ impl Store {
 ///
 /// The directory does not answer, or a branch whose customers are wanted is not open.
 pub async fn prepare(gateway: &Gateway, stores: &[Store]) -> Result<Option<Rebuilt>, Problem> {
-    for store in stores {
+    gateway.residence.stores.get_or_init(|| stores.to_vec());
+    enrol(gateway).await?;
+    if gateway.residence.map().await?.rebuilding { rebuild(gateway).await.map(Some) } else { Ok(None) }
+}
+
+/// Says which stores and branches there are, and what room; those that the directory knows stay as they are.
+async fn enrol(gateway: &Gateway) -> Result<(), Problem> {
+    for store in gateway.residence.stores.get().into_iter().flatten() {
         gateway.residence.order(Ask::PutStore(store.row()?)).await?;
     }
     for (number, seat) in gateway.bank.seats().iter() {
@@ -292,16 +301,19 @@ pub async fn prepare(gateway: &Gateway, stores: &[Store]) -> Result<Option<Rebui
         let store = Name::new(&store).map_err(|_| Problem::numbered(catalogue::INTERNAL))?;
         gateway.residence.order(Ask::AddBranch(BranchRow::new(*number, store))).await?;
     }
+    gateway.residence.reported.lock().unwrap_or_else(PoisonError::into_inner).clear();
     gateway.residence.report(&gateway.bank);
-    if gateway.residence.map().await?.rebuilding { rebuild(gateway).await.map(Some) } else { Ok(None) }
+    Ok(())
 }
 
-/// Takes the customers of all branches in again. Nobody is placed meanwhile; everything else goes on.
+/// Takes the branches and their customers in again, whatever the directory has lost. Nobody is placed meanwhile; everything
+/// else goes on.
 ///
 /// # Errors
 ///
 /// The directory does not answer, a branch is not open, or another rebuild was begun.
 pub async fn rebuild(gateway: &Gateway) -> Result<Rebuilt, Problem> {
+    enrol(gateway).await?;
     let (number, scan_after_us) = match gateway.residence.ask(Ask::Rebuild(Rebuild::Begin)).await? {
         Told::Rebuilding { number, scan_after_us } => (number, scan_after_us),
         other => return Err(unexpected(&other)),

@@ -66,6 +66,10 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         let named = (1..=32).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         ensure!(named, "stores: a name has 1 to 32 small letters, digits or hyphens, {name:?} is none");
+        ensure!(
+            name != residence::Store::LOCAL,
+            "stores.{name}: local is the name of the data folder's own files"
+        );
         let key = |key: &str| format!("stores.{name}.{key}");
         ensure!(
             matches!(store.durability.as_str(), "replicated" | "single"),
@@ -377,6 +381,7 @@ mod tests {
             (with("readers_max = 0"), "stores.main.readers_max"),
             (with("certificate = \"a.pem\""), "stores.main.key"),
             (with("certificate = \"a.pem\"\nkey = \"a.key\""), "stores.main.ca"),
+            ("[stores.local]\npostgres = \"\"".to_owned(), "own files"),
             ("[stores.Main]\npostgres = \"\"".to_owned(), "small letters"),
         ] {
             let error = refused(&text);
