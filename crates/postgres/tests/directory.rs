@@ -49,7 +49,7 @@ impl Rig for Killed {
     }
 
     fn restart(&mut self) {
-        if self.restarts % 3 == 0 {
+        if self.restarts.is_multiple_of(3) {
             self.group.primary_mut().kill();
             self.group.primary_mut().start();
         }
