@@ -288,6 +288,11 @@ impl Stream {
 
     /// The next event; nothing at the end of the stream.
     async fn next(&mut self) -> Option<(String, Value)> {
+        let heard = tokio::time::timeout(Duration::from_secs(120), self.listen()).await;
+        heard.expect("an event comes")
+    }
+
+    async fn listen(&mut self) -> Option<(String, Value)> {
         loop {
             while let Some((frame, rest)) = self.text.split_once("\n\n") {
                 let (frame, rest) = (frame.to_owned(), rest.to_owned());
