@@ -25,6 +25,8 @@ use crate::keys::Keys;
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::open::Found;
+use crate::queue::TurnedAway;
+use crate::transit::Transit;
 use crate::work::{SharedQueue, lock};
 
 /// An order to the writer thread; the answer says what came of it.
@@ -61,6 +63,14 @@ pub struct Figures {
     pub queue_requests: usize,
     /// Bytes waiting.
     pub queue_bytes: usize,
+    /// The most requests that may wait.
+    pub queue_requests_max: usize,
+    /// The most bytes that may wait.
+    pub queue_bytes_max: usize,
+    /// Requests that the queue did not take.
+    pub turned_away: TurnedAway,
+    /// Payments to other branches.
+    pub transit: Transit,
     /// Batches being made durable.
     pub in_flight: usize,
     /// Replies held.

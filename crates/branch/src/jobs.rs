@@ -220,7 +220,7 @@ impl<S: Storage> Workshop<S> {
                 let mut followers = self.followers();
                 match followers.history.finish(done) {
                     Ok(()) => JobDone::Sealed(followers.history.take_work()),
-                    Err(error) => JobDone::Failed(format!("could not seal a span of history: {error}")),
+                    Err(error) => JobDone::Failed(failed("could not seal a span of history", &error)),
                 }
             }
             Job::Sign(checkpoint) => JobDone::Signed(self.sign(*checkpoint)),
@@ -228,7 +228,7 @@ impl<S: Storage> Workshop<S> {
             Job::Erase(key) => match self.keys.erase(key) {
                 Ok(()) => JobDone::Erased(key),
                 // At the next opening the erasure is replayed, for no snapshot has passed it.
-                Err(error) => JobDone::Failed(format!("could not erase key {}: {error}", key.0)),
+                Err(error) => JobDone::Failed(failed(&format!("could not erase key {}", key.0), &error)),
             },
             Job::Archive(reader, before) => JobDone::Archived(self.archive(&reader, before)),
             Job::Recall(reader, positions) => {
@@ -320,7 +320,7 @@ impl<S: Storage> Workshop<S> {
 
     fn feed_one(&self, followers: &mut Followers<S::File>, batch: &SealedBatch) -> Result<(), Unfed> {
         let repaired = followers.history.repair();
-        repaired.map_err(|error| Unfed::Failed(format!("could not repair the history: {error}")))?;
+        repaired.map_err(|error| Unfed::Failed(failed("could not repair the history", &error)))?;
         if followers.history.position() < batch.header().first_position {
             return Err(Unfed::Repaired);
         }
@@ -340,7 +340,7 @@ impl<S: Storage> Workshop<S> {
     fn catch_up<R: JournalReader>(&self, reader: &R) -> JobDone {
         let mut followers = self.followers();
         if let Err(error) = followers.history.repair() {
-            return JobDone::Failed(format!("could not repair the history: {error}"));
+            return JobDone::Failed(failed("could not repair the history", &error));
         }
         loop {
             let nodes_at = followers.head.position.0;
@@ -352,7 +352,7 @@ impl<S: Storage> Workshop<S> {
             let batches = match reader.read(Position(from), CATCH_UP_BYTES) {
                 Ok(batches) => batches,
                 Err(error) => {
-                    return JobDone::Failed(format!("could not catch up with the journal: {error}"));
+                    return JobDone::Failed(failed("could not catch up with the journal", &error));
                 }
             };
             for batch in batches {
@@ -416,6 +416,11 @@ fn progress<F>(followers: &mut Followers<F>) -> Progress {
     Progress { head: followers.head, span, behind: followers.history.must_wait() }
 }
 
+/// What was attempted, and why it failed to the last cause: that the disk is full, say.
+fn failed(what: &str, error: &dyn std::error::Error) -> String {
+    format!("{what}: {}", chain(error))
+}
+
 /// One batch for history and evidence; what either has already is passed over.
 fn take_in<F: skerry_journal::StorageFile>(
     followers: &mut Followers<F>,
@@ -431,7 +436,7 @@ fn take_in<F: skerry_journal::StorageFile>(
     if view.header.batch < followers.nodes.count() {
         return Ok(());
     }
-    let fed = |error| format!("could not keep the nodes of the history: {error}");
+    let fed = |error| failed("could not keep the nodes of the history", &error);
     followers.nodes.append(view.header.history_leaf()).map_err(fed)?;
     followers.head = view.head_after();
     if followers.head.batch - followers.nodes.marked().batch >= MARK_BATCHES {

@@ -47,6 +47,7 @@ mod records;
 pub mod sabotage;
 pub mod snapshot;
 mod thread;
+pub mod transit;
 mod work;
 
 pub use api::{Body, Reply, Request};

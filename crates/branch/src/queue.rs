@@ -69,6 +69,27 @@ pub enum BusyReason {
     Closed,
 }
 
+/// Requests that were not taken, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TurnedAway {
+    /// The queue was full.
+    pub full: u64,
+    /// Their principal had too many in flight, or asked faster than its rate.
+    pub quota: u64,
+    /// The branch was closed, opening, or sick.
+    pub closed: u64,
+}
+
+impl TurnedAway {
+    fn count(&mut self, reason: BusyReason) {
+        match reason {
+            BusyReason::Queue => self.full += 1,
+            BusyReason::InFlight | BusyReason::Rate => self.quota += 1,
+            BusyReason::Closed => self.closed += 1,
+        }
+    }
+}
+
 /// What the queue must know of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
@@ -106,13 +127,22 @@ pub struct Queue<T> {
     requests: usize,
     bytes: usize,
     open: bool,
+    turned_away: TurnedAway,
 }
 
 impl<T> Queue<T> {
     /// An empty queue that admits requests.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), turns: VecDeque::new(), requests: 0, bytes: 0, open: true }
+        Self {
+            limits,
+            lanes: BTreeMap::new(),
+            turns: VecDeque::new(),
+            requests: 0,
+            bytes: 0,
+            open: true,
+            turned_away: TurnedAway::default(),
+        }
     }
 
     /// Admits `item`, or gives it back with the reason.
@@ -123,7 +153,10 @@ impl<T> Queue<T> {
     pub fn admit(&mut self, ask: Ask, monotonic_us: u64, item: T) -> Result<(), (Busy, T)> {
         match self.check(&ask, monotonic_us) {
             Ok(()) => {}
-            Err(busy) => return Err((busy, item)),
+            Err(busy) => {
+                self.turned_away.count(busy.reason);
+                return Err((busy, item));
+            }
         }
         let burst = self.limits.burst;
         let lane = self.lanes.entry(ask.principal).or_insert_with(|| Lane::new(burst, monotonic_us));
@@ -235,6 +268,12 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requests == 0
+    }
+
+    /// Requests that were not taken so far.
+    #[must_use]
+    pub fn turned_away(&self) -> TurnedAway {
+        self.turned_away
     }
 
     /// Bytes of bodies waiting.

@@ -69,6 +69,7 @@ fn the_reserve_is_for_operators() {
     queue.admit(operator, 0, 9).unwrap();
     queue.admit(operator, 0, 10).unwrap();
     assert!(queue.admit(operator, 0, 11).is_err());
+    assert_eq!(queue.turned_away(), TurnedAway { full: 2, ..TurnedAway::default() });
 }
 
 #[test]
@@ -87,6 +88,7 @@ fn rate_and_flight_are_per_principal() {
     take(&mut queue, 100);
     queue.done(&principal("a"), 9_000_000);
     queue.admit(ask("a", 1), 9_000_000, 5).unwrap();
+    assert_eq!(queue.turned_away(), TurnedAway { quota: 2, ..TurnedAway::default() });
 }
 
 #[test]
@@ -95,6 +97,7 @@ fn a_closed_queue_admits_nobody_and_keeps_what_waits() {
     queue.admit(ask("a", 1), 0, 1).unwrap();
     queue.close();
     assert_eq!(queue.admit(ask("a", 1), 0, 2).unwrap_err().0.reason, BusyReason::Closed);
+    assert_eq!(queue.turned_away(), TurnedAway { closed: 1, ..TurnedAway::default() });
     assert_eq!(take(&mut queue, 10), [1]);
     queue.reopen();
     queue.admit(ask("a", 1), 0, 3).unwrap();

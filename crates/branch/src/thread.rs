@@ -24,6 +24,7 @@ use crate::evidence::receipts::Desk;
 use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, Watcher, monotonic_us, wake};
 use crate::jobs::{Job, JobDone, Lane, Workshop};
 use crate::open::Found;
+use crate::transit::TransitWatch;
 use crate::work::lock;
 
 /// Fills a buffer with secret random bytes: new salts at each opening.
@@ -86,6 +87,7 @@ impl BranchThread {
             again_at: None,
             watcher: None,
             watched_at: 0,
+            transit: TransitWatch::default(),
         };
         let (opened, first) = bounded(1);
         let writer = std::thread::Builder::new()
@@ -158,6 +160,8 @@ struct Driver<J: JournalStore, S: Storage> {
     watcher: Option<Watcher>,
     /// Up to where it has been called.
     watched_at: u64,
+    /// Since when payments are under way.
+    transit: TransitWatch,
 }
 
 impl<J, S> Driver<J, S>
@@ -367,11 +371,19 @@ where
     fn renew_figures(&mut self) {
         let clock_jumped_us = self.branch.clock_jumped().map(|jumped| jumped.by_us);
         let history = self.branch.workshop().map(|workshop| workshop.glance().history);
-        let (queue_requests, queue_bytes) = {
-            let queue = lock(&self.shared.queue);
-            (queue.len(), queue.bytes())
+        let limits = self.branch.options().limits;
+        let mut figures = Figures {
+            clock_jumped_us,
+            queue_requests_max: limits.requests,
+            queue_bytes_max: limits.bytes,
+            ..Figures::default()
         };
-        let mut figures = Figures { queue_requests, queue_bytes, clock_jumped_us, ..Figures::default() };
+        {
+            let queue = lock(&self.shared.queue);
+            figures.queue_requests = queue.len();
+            figures.queue_bytes = queue.bytes();
+            figures.turned_away = queue.turned_away();
+        }
         if let Some(work) = self.branch.work_mut() {
             figures.status = Some(work.book.status());
             figures.meters = work.meters.clone();
@@ -380,6 +392,8 @@ where
             figures.ids = work.ids.stats();
             figures.in_flight = work.journal.in_flight();
             figures.held = work.held.len();
+            let now_us = monotonic_us(self.shared.begun);
+            figures.transit = self.transit.look(work.book.channels(), now_us);
         }
         figures.history = history.unwrap_or_default();
         *self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(figures);

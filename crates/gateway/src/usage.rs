@@ -32,6 +32,12 @@ pub(crate) fn disk_bytes(folder: &Path) -> u64 {
     sizes.sum()
 }
 
+/// Bytes in all and bytes still free for this process on the disk of a folder.
+pub(crate) fn disk_room(folder: &Path) -> Option<(u64, u64)> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some((disk.f_frsize.saturating_mul(disk.f_blocks), disk.f_frsize.saturating_mul(disk.f_bavail)))
+}
+
 /// The machine's name.
 pub(crate) fn machine() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
@@ -47,5 +53,8 @@ mod tests {
         assert!(cpu_seconds() >= 0.0);
         assert!(disk_bytes(Path::new(env!("CARGO_MANIFEST_DIR"))) > 100_000);
         assert_eq!(disk_bytes(Path::new("/nowhere")), 0);
+        let (all, free) = disk_room(Path::new("/")).unwrap();
+        assert!(free <= all && all > 1_000_000, "{free} of {all}");
+        assert_eq!(disk_room(Path::new("/nowhere")), None);
     }
 }

@@ -309,6 +309,14 @@ async fn reports_and_machines_tell_how_it_is() {
         "skerry_branch_durable_seconds_bucket",
         "skerry_branch_queue_requests{branch=\"1\"}",
         "skerry_http_connection_bytes_max",
+        "skerry_branch_payments_in_transit{branch=\"2\"} 0\n",
+        "skerry_branch_queue_requests_max{branch=\"1\"} 65536\n",
+        "skerry_branch_busy_full_total{branch=\"1\"} 0\n",
+        "skerry_disk_free_bytes ",
+        "process_resident_memory_bytes ",
+        "skerry_directory_answers 1\n",
+        "skerry_directory_rebuilding 0\n",
+        "skerry_directory_branches_for_newcomers 2\n",
         "skerry_http_seconds_count{kind=\"write\"}",
     ] {
         assert!(text.contains(name), "{name} in {text}");

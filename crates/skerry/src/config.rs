@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use skerry_gateway::config::TlsConfig;
 use skerry_money::Currency;
 use skerry_proof::{HashAlgorithm, PublicKey, SignatureAlgorithm};
 
@@ -353,11 +354,11 @@ impl Config {
         Ok(())
     }
 
-    /// Checks that the files it names can be read here, as a start would.
+    /// Checks that the files it names can be read here and are of use, as a start would.
     ///
     /// # Errors
     ///
-    /// The first key whose file cannot be read.
+    /// The first key whose file cannot be read; a certificate and a key that do not belong together.
     pub(crate) fn check_files(&self) -> anyhow::Result<()> {
         let server = &self.server;
         let jwks = self.oidc.as_ref().map(|oidc| &oidc.jwks);
@@ -374,6 +375,10 @@ impl Config {
                 std::fs::File::open(path)
                     .with_context(|| format!("{key}: could not read {}", path.display()))?;
             }
+        }
+        if let Some((certificate, key)) = server.tls_certificate.clone().zip(server.tls_key.clone()) {
+            let pair = TlsConfig { certificate, key, partners: server.tls_partners.clone() };
+            skerry_gateway::tls::acceptor(&pair).context("server.tls_certificate and server.tls_key")?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod detach;
+mod notify;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,10 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
         detach::sample(bank.server(), &bank.folder.root().join(folder::TOKEN_FILE), args.sample)?;
     }
     tracing::info!(server = bank.server(), "the bank is open");
+    notify::ready(bank.server());
     bank.runtime.block_on(bank.signals.told_to_stop());
     tracing::info!("stopping: what runs is finished, what waits is made durable");
+    notify::stopping();
     bank.stop()
 }
 
@@ -530,13 +533,19 @@ fn declare<J: JournalStore + 'static>(
     let Condition::Sick(cause) = handle.condition() else {
         bail!("branch {number} opens as it is: there is no loss to declare");
     };
-    let named = cause.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.parse() == Ok(position));
-    if !named {
+    if !names_position(&cause, position) {
         bail!("position {position} is not in the branch's own words, which are: {cause}");
     }
     let found = handle.declare_loss(accepting).map_err(anyhow::Error::msg)?;
     branch.close();
     Ok(found)
+}
+
+/// Whether a branch's own words name this position. Other numbers in them, such as a branch's, do not count.
+fn names_position(words: &str, position: u64) -> bool {
+    let digits =
+        |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().map(str::parse) == Some(Ok(position));
+    words.split("position ").skip(1).any(digits)
 }
 
 /// The storage of a branch's journal, for commands that need no running bank.
@@ -562,4 +571,19 @@ pub(crate) fn archive(config: &Config, folder: &Folder, number: u16, before: Bef
     let done = Hosted::new(branch.handle()).archive(before);
     branch.close();
     done.map_err(anyhow::Error::msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_position_proves_that_the_words_were_read() {
+        let words = "journal_rewound: branch 2 has payments of this branch up to 3 that the journal, which ends at position 57 and \
+                     has them up to 1, does not have";
+        assert!(names_position(words, 57));
+        for other in [1, 2, 3, 5, 7, 570] {
+            assert!(!names_position(words, other), "{other}");
+        }
+    }
 }

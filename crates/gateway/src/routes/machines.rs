@@ -8,9 +8,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use skerry_directory::Map;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::surroundings;
 use crate::catalogue;
 use crate::config::SMALL_BODY;
 use crate::gateway::{Gateway, Shared};
@@ -88,10 +90,11 @@ async fn readyz(State(gateway): State<Shared>) -> Response {
     (status = 200, description = "All metrics", body = String, content_type = "text/plain"),
 ))]
 async fn metrics(State(gateway): State<Shared>) -> Response {
-    typed("text/plain; version=0.0.4; charset=utf-8", exposition(&gateway))
+    let map = surroundings::map(&gateway).await;
+    typed("text/plain; version=0.0.4; charset=utf-8", exposition(&gateway, map.as_ref()))
 }
 
-fn exposition(gateway: &Shared) -> String {
+fn exposition(gateway: &Shared, map: Option<&Map>) -> String {
     let mut out = Exposition::default();
     out.metric("skerry_build_info", "gauge", "The release.");
     out.line(format_args!("skerry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
@@ -103,6 +106,7 @@ fn exposition(gateway: &Shared) -> String {
     );
     gateway.meters.write(&mut out);
     write_bounds(gateway, &mut out);
+    surroundings::write(gateway, map, &mut out);
     let seats = gateway.bank.seats();
     let health: Vec<(u16, Health)> = seats.iter().map(|(number, seat)| (*number, seat.health())).collect();
     write_branches(&health, &mut out);

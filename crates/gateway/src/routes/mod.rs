@@ -19,6 +19,7 @@ pub mod payments;
 pub mod payouts;
 pub mod reports;
 pub mod statements;
+mod surroundings;
 pub mod tokens;
 pub mod transfers;
 pub mod webhooks;
