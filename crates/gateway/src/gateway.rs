@@ -11,6 +11,7 @@ use crate::bank::Bank;
 use crate::body::Room;
 use crate::config::Limits;
 use crate::digests::Digests;
+use crate::events::outlet::{Begin, Outlet, Running};
 use crate::events::stream::Open;
 use crate::meters::Meters;
 use crate::newcomers::Newcomers;
@@ -60,6 +61,8 @@ pub struct Gateway {
     pub(crate) open_streams: Open,
     /// Who is called with events, once that was begun.
     pub(crate) webhooks: OnceLock<Arc<Webhooks>>,
+    /// Where all events go, if that was begun.
+    pub(crate) outlet: OnceLock<Running>,
 }
 
 /// How handlers hold it.
@@ -91,6 +94,7 @@ impl Gateway {
             note_keys: NoteKeys::default(),
             open_streams: Open::default(),
             webhooks: OnceLock::new(),
+            outlet: OnceLock::new(),
         })
     }
 
@@ -107,8 +111,22 @@ impl Gateway {
         Ok(())
     }
 
-    /// Lets webhooks finish what is under way and writes how far they are: the last word before the bank ends.
-    pub async fn end_webhooks(self: &Arc<Self>) {
+    /// Begins to put all events into a log outside of the bank. Needs a runtime. To be said once.
+    ///
+    /// # Errors
+    ///
+    /// The file that says how far it was cannot be read.
+    pub fn begin_outlet(self: &Arc<Self>, outlet: Arc<dyn Outlet>, begin: Begin) -> std::io::Result<()> {
+        let _began_before = self.outlet.set(Running::begin(self, outlet, begin)?);
+        Ok(())
+    }
+
+    /// Lets webhooks and the log outside finish what is under way and writes how far they are: the last word before the bank
+    /// ends.
+    pub async fn end_events(self: &Arc<Self>) {
+        if let Some(outlet) = self.outlet.get() {
+            outlet.end().await;
+        }
         if let Some(webhooks) = self.webhooks.get() {
             webhooks.end(self).await;
         }

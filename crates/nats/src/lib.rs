@@ -13,13 +13,17 @@
 //! Stored messages of one subject are sent one after the other, each until the server has acknowledged it, so that a
 //! lost server neither loses nor reorders them.
 //!
-//! **Invariant:** tokio never leaves the driver's thread.
+//! [`EventLog`] is no part of the seam: domain events for others, in a stream that keeps them by age.
+//!
+//! **Invariant:** tokio never leaves this crate.
 
 mod driver;
 mod endpoint;
+mod events;
 mod options;
 mod streams;
 mod wire;
 
 pub use endpoint::NatsBus;
+pub use events::{EventLog, EventLogError, EventLogOptions, Logged};
 pub use options::{NatsConnector, NatsOptions, NatsTls};

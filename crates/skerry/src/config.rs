@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Settings;
 use crate::oidc::Oidc;
+use crate::outlet::Outlet;
 use crate::stores::Store;
 use crate::traces::Traces;
 use crate::webhooks::Webhooks;
@@ -37,6 +38,9 @@ pub(crate) struct Config {
     /// Absent: only the bank's own tokens are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oidc: Option<Oidc>,
+    /// A log in NATS that all events go to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outlet: Option<Outlet>,
     /// PostgreSQL servers that journals may be kept in, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) stores: BTreeMap<String, Store>,
@@ -330,6 +334,7 @@ impl Config {
         range("quota.in_flight", u64::from(self.quota.in_flight), 1, 1 << 20)?;
         self.log_filter()?;
         self.webhooks.check()?;
+        self.outlet.as_ref().map_or(Ok(()), Outlet::check)?;
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
         }

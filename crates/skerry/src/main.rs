@@ -12,6 +12,7 @@ mod keys;
 mod offline;
 mod oidc;
 mod operating;
+mod outlet;
 mod output;
 mod remote;
 mod sample;

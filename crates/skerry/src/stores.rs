@@ -101,7 +101,7 @@ fn built_for(stores: &std::collections::BTreeMap<String, Store>) -> anyhow::Resu
 }
 
 #[cfg(not(feature = "cluster"))]
-const LEAN: &str =
+pub(crate) const LEAN: &str =
     "this binary was built without them; build it with 'cargo build --release --features cluster'";
 
 #[cfg(feature = "cluster")]

@@ -188,6 +188,7 @@ impl Bank {
         {
             let _within = runtime.enter();
             gateway.begin_webhooks(config.webhooks.settings(config.server.insecure))?;
+            config.outlet.as_ref().map_or(Ok(()), |outlet| outlet.start(&gateway))?;
         }
         let (stop, stopped) = oneshot::channel();
         let served = runtime.spawn(listening.serve(front, async {
@@ -234,7 +235,7 @@ impl Bank {
         // The receiver is gone only if the server has ended by itself.
         let _ended = self.stop.send(());
         self.runtime.block_on(self.served).context("the server died")?;
-        self.runtime.block_on(self.gateway.end_webhooks());
+        self.runtime.block_on(self.gateway.end_events());
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         for branch in self.branches {
             branch.close();

@@ -47,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-journal",
             "skerry-ledger",
             "skerry-money",
+            "skerry-nats",
             "skerry-postgres",
             "skerry-proof",
             "skerry-signers",

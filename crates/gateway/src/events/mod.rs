@@ -19,6 +19,7 @@
 pub mod cursor;
 mod domain;
 pub(crate) mod news;
+pub mod outlet;
 pub(crate) mod reader;
 pub(crate) mod stream;
 

@@ -112,6 +112,7 @@ fn exposition(gateway: &Shared, map: Option<&Map>) -> String {
     write_branches(&health, &mut out);
     write_costs(&health, &mut out);
     write_webhooks(gateway, &mut out);
+    write_outlet(gateway, &mut out);
     out.finish()
 }
 
@@ -248,6 +249,31 @@ fn write_webhooks(gateway: &Shared, out: &mut Exposition) {
             let id = &one.record.id;
             out.line(format_args!("skerry_webhook_{name}{{webhook=\"{id}\"}} {}", read(one, gateway)));
         }
+    }
+}
+
+fn write_outlet(gateway: &Shared, out: &mut Exposition) {
+    let Some(outlet) = gateway.outlet.get() else { return };
+    let flow = &outlet.flow;
+    let figures = [
+        ("events_total", "counter", "Events put into the log outside.", flow.put.load(Ordering::Relaxed)),
+        ("failures_total", "counter", "Attempts that failed.", flow.failures.load(Ordering::Relaxed)),
+        (
+            "failing",
+            "gauge",
+            "1 if the last attempt failed.",
+            u64::from(flow.failing.load(Ordering::Relaxed)),
+        ),
+        (
+            "lag_records",
+            "gauge",
+            "Records between how far it is and the ends of the branches.",
+            flow.lag(gateway),
+        ),
+    ];
+    for (name, kind, help, value) in figures {
+        out.metric(&format!("skerry_outlet_{name}"), kind, help);
+        out.line(format_args!("skerry_outlet_{name} {value}"));
     }
 }
 
