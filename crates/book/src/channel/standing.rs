@@ -50,6 +50,15 @@ impl Channel {
             || known.is_some_and(|known| known != peer.received_hash)
     }
 
+    /// Whether the peer, which says where it stands, may have lost a part of its journal: it says less than it once said, or
+    /// something else. It may also have been said long ago.
+    #[must_use]
+    pub fn shows_loss_of(&self, peer: &Standing) -> bool {
+        let (outgoing, incoming) = (&self.outgoing, &self.incoming);
+        let other = |n: u64, hash: u128| n == incoming.received && hash != incoming.hash;
+        peer.sent < incoming.received || peer.received < outgoing.done || other(peer.sent, peer.sent_hash)
+    }
+
     /// Whether there is something to take back from the peer: what [was lost](Self::has_lost), or how payments ended that
     /// the peer has forgotten.
     #[must_use]

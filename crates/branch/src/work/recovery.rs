@@ -173,6 +173,11 @@ impl<J: Journal> Work<J> {
         let standing = &stands.standing;
         if !channel.resuming {
             let lost = channel.has_lost(standing) && !channel.is_stopped();
+            if met == Met::Agreed && channel.shows_loss_of(standing) {
+                // Only it can see that: where this branch stands shows it.
+                let line = self.talk.lines.entry(peer).or_default();
+                line.stands = Some(header.incarnation);
+            }
             let (sent, received) = (channel.outgoing.sent, channel.incoming.received);
             return match met {
                 Met::Agreed if lost && standing.done > received => {

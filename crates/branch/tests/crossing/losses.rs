@@ -5,6 +5,7 @@ use skerry_branch::Condition;
 use skerry_branch::OpenFailure;
 use skerry_branch::api::{Body, PaymentState, Reply};
 use skerry_branch::channels::coverage::{self, Mark};
+use skerry_branch::channels::message::{Header, Said};
 use skerry_journal::storage::{read_whole, replace_whole};
 use skerry_journal::{FaultStorage, LocalStore, Mode, Storage};
 use skerry_ledger::{AccountRef, Flags, Transfer};
@@ -187,6 +188,23 @@ fn a_branch_put_back_unnoticed_is_shown_its_loss_and_does_not_open_until_it_is_d
     banks[0].open().unwrap();
     banks[0].branch.know(&[1, 2]);
     come_to_rest(&mut banks);
+}
+
+#[test]
+fn a_branch_that_is_greeted_before_it_greets_is_shown_its_loss_too() {
+    let (mut banks, backup) = paired();
+    pay(&mut banks, 0, of(1, 1), of(2, 1), 30);
+    carry(&mut banks);
+    move_to_empty(&mut banks, &backup);
+    banks[0].open().unwrap();
+    banks[0].branch.know(&[1, 2]);
+    // It asks nobody then: it says where it stands, and the other sees that this is less than it once was.
+    let header = Header { from: 2, to: 1, incarnation: 1, to_incarnation: 1 };
+    let greeting = header.seal(&Said::Hello, &options().gateway);
+    banks[0].branch.deliver(greeting, banks[0].now).unwrap();
+    carry(&mut banks);
+    let condition = banks[0].branch.condition();
+    assert!(matches!(condition, Condition::Sick(why) if why.starts_with("journal_rewound")), "{condition:?}");
 }
 
 #[test]
