@@ -12,6 +12,7 @@ use super::bank::Bank;
 use super::disk::Disk;
 use super::load::{Loaded, Mode, Plan, load};
 use super::machine::{Machine, Watch, lies_in_memory, usage};
+use super::peers::postgres::Kind;
 use super::peers::{Peer, PeerRun, postgres, tigerbeetle};
 use super::picks::Skew;
 use super::report::{DiskUse, Medians, Memory, OurRun, Payments, Report, Work, void};
@@ -81,7 +82,7 @@ pub(crate) struct LedgerArgs {
     /// Turns of ours, and of every peer
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// A peer to measure in turns with ours: tigerbeetle=PATH or postgres; may be repeated
+    /// A peer to measure in turns with ours: tigerbeetle=PATH, postgres or two-phase; may be repeated
     #[arg(long, value_name = "PEER")]
     peer: Vec<Peer>,
     /// Clients of the tigerbeetle peer, if not its own default
@@ -117,6 +118,10 @@ impl LedgerArgs {
         ensure!(
             self.crossing == 0.0 || self.server.is_none(),
             "--crossing measures banks of its own: leave out --server"
+        );
+        ensure!(
+            self.crossing > 0.0 || !self.peer.contains(&Peer::TwoPhase),
+            "the peer two-phase pays between two databases: it needs --crossing"
         );
         ensure!(self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "--rate lies above 0");
         ensure!(
@@ -357,10 +362,10 @@ fn their_turn(args: &LedgerArgs, peer: &Peer) -> anyhow::Result<PeerRun> {
             batch: if single { 1 } else { args.batch as usize },
             clients: args.tigerbeetle_clients,
         }),
-        Peer::Postgres => postgres::run(postgres::Work {
+        Peer::Postgres | Peer::TwoPhase => postgres::run(postgres::Work {
             peers: &args.peers,
             folder: &args.folder,
-            mode: args.mode,
+            kind: if *peer == Peer::TwoPhase { Kind::TwoPhase } else { Kind::at_home(args.mode) },
             accounts: args.accounts,
             seconds: args.postgres_seconds,
             clients: &args.postgres_clients,
@@ -405,6 +410,7 @@ mod tests {
             "--pending 0.6",
             "--rate 0",
             "--crossing 1.5",
+            "--peer two-phase",
             "--server http://x:1 --token-file t --crossing 1",
             "--server http://x:1 --token-file t --rounds 2",
         ] {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Contention, Machine};
 use super::peers::PeerRun;
-use super::peers::postgres::LEAST_PER_SECOND;
+use super::peers::postgres::{LEAST_PER_SECOND, LEAST_TWO_PHASE_PER_SECOND};
 use super::stats::{Latency, median, ratio};
 
 /// A whole measurement: ours and the peers', in turns.
@@ -192,11 +192,14 @@ pub(super) fn void(ours: &[OurRun], peers: &[PeerRun], in_memory: bool) -> Vec<S
         if !run.durable {
             reasons.push(format!("{} is not as durable as ours: {}", run.peer, run.durability));
         }
-        if run.peer == "postgres" && run.transfers_per_second < LEAST_PER_SECOND {
-            reasons.push(format!(
-                "postgres stays under {LEAST_PER_SECOND:.0} transfers a second: {:.0}",
-                run.transfers_per_second
-            ));
+        let least = match run.peer.as_str() {
+            "postgres" => LEAST_PER_SECOND,
+            "two-phase" => LEAST_TWO_PHASE_PER_SECOND,
+            _ => 0.0,
+        };
+        if run.transfers_per_second < least {
+            let (peer, rate) = (&run.peer, run.transfers_per_second);
+            reasons.push(format!("{peer} stays under {least:.0} transfers a second: {rate:.0}"));
         }
     }
     reasons

@@ -20,6 +20,8 @@ pub(crate) enum Peer {
     TigerBeetle(PathBuf),
     /// The conventional ledger of `bench/peers/postgres`, in a cluster of its own.
     Postgres,
+    /// The same over two databases with `PREPARE TRANSACTION`, beside payments between branches.
+    TwoPhase,
 }
 
 impl FromStr for Peer {
@@ -29,7 +31,8 @@ impl FromStr for Peer {
         match text.split_once('=') {
             Some(("tigerbeetle", path)) if !path.is_empty() => Ok(Self::TigerBeetle(PathBuf::from(path))),
             None if text == "postgres" => Ok(Self::Postgres),
-            _ => anyhow::bail!("a peer is tigerbeetle=PATH or postgres"),
+            None if text == "two-phase" => Ok(Self::TwoPhase),
+            _ => anyhow::bail!("a peer is tigerbeetle=PATH, postgres or two-phase"),
         }
     }
 }
@@ -40,6 +43,7 @@ impl Peer {
         match self {
             Self::TigerBeetle(_) => "tigerbeetle",
             Self::Postgres => "postgres",
+            Self::TwoPhase => "two-phase",
         }
     }
 }

@@ -13,6 +13,37 @@ use crate::bench::stats::Latency;
 
 /// Below this a PostgreSQL on such a machine is set up wrongly, and beating it proves nothing.
 pub(in crate::bench) const LEAST_PER_SECOND: f64 = 5_000.0;
+/// The same for transfers between two databases.
+pub(in crate::bench) const LEAST_TWO_PHASE_PER_SECOND: f64 = 1_500.0;
+
+/// How it moves money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::bench) enum Kind {
+    /// A transaction a transfer.
+    Single,
+    /// A thousand transfers in one statement.
+    Batch,
+    /// Each transfer between two databases, prepared in both before it commits in either.
+    TwoPhase,
+}
+
+impl Kind {
+    /// What our mode is measured against at home.
+    pub(in crate::bench) const fn at_home(mode: Mode) -> Self {
+        match mode {
+            Mode::Packed => Self::Batch,
+            Mode::Single => Self::Single,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Batch => "batch",
+            Self::TwoPhase => "two-phase",
+        }
+    }
+}
 
 /// The work to give it.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +52,7 @@ pub(in crate::bench) struct Work<'a> {
     pub(in crate::bench) peers: &'a Path,
     /// On the disk that ours was measured on.
     pub(in crate::bench) folder: &'a Path,
-    pub(in crate::bench) mode: Mode,
+    pub(in crate::bench) kind: Kind,
     pub(in crate::bench) accounts: u32,
     pub(in crate::bench) seconds: u32,
     /// Client counts to try, separated by blanks.
@@ -57,7 +88,7 @@ pub(in crate::bench) fn run(work: Work<'_>) -> anyhow::Result<PeerRun> {
     ensure!(script.exists(), "there is no {}: name the peers' folder with --peers", script.display());
     let watch = Watch::start();
     let output = Command::new(&script)
-        .arg(if work.mode == Mode::Packed { "batch" } else { "single" })
+        .arg(work.kind.name())
         .args([&work.seconds.to_string(), work.clients, &work.accounts.to_string()])
         .env("SKERRY_BENCH_DIR", work.folder)
         .stdin(Stdio::null())
@@ -66,10 +97,10 @@ pub(in crate::bench) fn run(work: Work<'_>) -> anyhow::Result<PeerRun> {
         .with_context(|| format!("could not run {}", script.display()))?;
     ensure!(output.status.success(), "{} ended with {}", script.display(), output.status);
     let printed = String::from_utf8(output.stdout).context("the peer's measurements are not text")?;
-    best(&printed, &watch)
+    best(&printed, work.kind, &watch)
 }
 
-fn best(printed: &str, watch: &Watch) -> anyhow::Result<PeerRun> {
+fn best(printed: &str, kind: Kind, watch: &Watch) -> anyhow::Result<PeerRun> {
     let lines = printed
         .lines()
         .map(|line| serde_json::from_str::<Line>(line).context("a measurement of the peer is wrong"));
@@ -84,7 +115,7 @@ fn best(printed: &str, watch: &Watch) -> anyhow::Result<PeerRun> {
         .max_by(|one, other| one.transfers_per_second.total_cmp(&other.transfers_per_second));
     let line = line.context("the peer measured nothing")?;
     Ok(PeerRun {
-        peer: "postgres".to_owned(),
+        peer: if kind == Kind::TwoPhase { "two-phase" } else { "postgres" }.to_owned(),
         variant: format!("{}, {} clients", line.kind, line.clients),
         transfers: line.transfers,
         transfers_per_second: line.transfers_per_second,
@@ -114,15 +145,15 @@ mod tests {
     #[test]
     fn the_best_client_count_is_taken() {
         let printed = [line(8, 5_000), line(16, 6_100), line(32, 5_900)].join("\n");
-        let run = best(&printed, &Watch::start()).unwrap();
+        let run = best(&printed, Kind::Single, &Watch::start()).unwrap();
         assert_eq!((run.variant.as_str(), run.transfers_per_second), ("single, 16 clients", 6_100.0));
         assert!(run.durable && run.counted.contains("8 clients 5000"), "{}", run.counted);
     }
 
     #[test]
     fn what_is_no_measurement_is_refused() {
-        assert!(best("", &Watch::start()).is_err());
-        assert!(best("hello", &Watch::start()).is_err());
-        assert!(best("{\"kind\":\"single\"}", &Watch::start()).is_err());
+        assert!(best("", Kind::Single, &Watch::start()).is_err());
+        assert!(best("hello", Kind::Single, &Watch::start()).is_err());
+        assert!(best("{\"kind\":\"single\"}", Kind::Single, &Watch::start()).is_err());
     }
 }
