@@ -135,7 +135,9 @@ impl Seat for Hosted {
         };
         if let Some(jumped_us) = figures.clock_jumped_us {
             state = "sick";
-            reason = Some(format!("the clock jumped by {jumped_us} us: mend it, or confirm it"));
+            reason = Some(format!(
+                "the clock jumped by {jumped_us} us: set it right, or say that it is right ('skerry branch confirm-clock')"
+            ));
         }
         let status = figures.status.clone();
         let status = status.as_ref();
@@ -160,6 +162,10 @@ impl Seat for Hosted {
 
     fn reopen(&self) -> Result<(), String> {
         self.handle.reopen().map(drop)
+    }
+
+    fn confirm_clock(&self) {
+        self.handle.confirm_clock();
     }
 
     fn archive(&self, before: Before) -> Result<u64, String> {

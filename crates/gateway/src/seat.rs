@@ -56,6 +56,9 @@ pub trait Seat: Send + Sync {
     /// Why it did not open.
     fn reopen(&self) -> Result<(), String>;
 
+    /// Takes the machine's clock's word after a jump; nothing where it has not jumped.
+    fn confirm_clock(&self);
+
     /// Moves old segments of its journal to the cold folder; waits until that is done.
     ///
     /// # Errors

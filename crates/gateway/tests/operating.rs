@@ -337,6 +337,11 @@ async fn reports_and_machines_tell_how_it_is() {
     assert_eq!(bank.post("/v1/branches/1/reopen", Value::Null).await.ok()["state"], "open");
     assert_eq!(bank.balance(&ana).await, "10.00", "a branch opened again remembers");
     assert_eq!(bank.post("/v1/branches/9/reopen", Value::Null).await.problem(), "branch_not_found");
+    assert_eq!(bank.post("/v1/branches/1/confirm-clock", Value::Null).await.ok()["state"], "open");
+    assert_eq!(bank.post("/v1/branches/9/confirm-clock", Value::Null).await.problem(), "branch_not_found");
+    let auditor = bank.role("auditor-1", "auditor");
+    let refused = bank.call_as(&auditor, "POST", "/v1/branches/1/confirm-clock", &Value::Null).await;
+    assert_eq!(refused.problem(), "forbidden");
     assert_eq!(bank.get("/v1/nowhere").await.problem(), "not_found");
     assert_eq!(bank.call("DELETE", "/v1/branches", &Value::Null, &[]).await.problem(), "method_not_allowed");
 }

@@ -81,7 +81,7 @@ fn resting(args: &ArchiveArgs, before: Before) -> anyhow::Result<Value> {
     let folder = Folder::open(&config)?;
     let most = folder.identity.branches;
     ensure!((1..=most).contains(&args.branch), "this bank has branches 1 to {most}");
-    let start = crate::up::archive(&config, &folder, args.branch, before)?;
+    let start = crate::up::branches::archive(&config, &folder, args.branch, before)?;
     Ok(json!({"branch": args.branch, "start": start, "done": true}))
 }
 

@@ -305,6 +305,13 @@ pub(crate) enum BranchCommand {
         /// Branch number
         branch: u16,
     },
+    /// Say that the machine's clock is right although it jumped
+    ConfirmClock {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
     /// Accept that the end of a journal is lost; the branch opens under a new incarnation
     DeclareLoss {
         #[command(flatten)]

@@ -88,6 +88,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 remote::show(&remote, &format!("/v1/branches/{branch}/breaks"), json)?;
             }
             BranchCommand::Reopen { remote, branch } => remote::reopen_branch(&remote, branch, json)?,
+            BranchCommand::ConfirmClock { remote, branch } => remote::confirm_clock(&remote, branch, json)?,
             BranchCommand::DeclareLoss { local, branch, position } => {
                 offline::declare_loss(&local, branch, position, json)?;
             }

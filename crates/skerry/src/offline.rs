@@ -15,7 +15,8 @@ use crate::config::{Config, Overrides};
 use crate::folder::{self, Folder, Identity, parse_hex};
 use crate::output::print;
 use crate::signing::{self, public_history};
-use crate::up::{Bank, cold_storage, journal_storage};
+use crate::up::Bank;
+use crate::up::branches::{cold_storage, journal_storage};
 
 /// Says what an export is and which key signed it.
 const LABEL: &str = "export.json";
@@ -447,7 +448,7 @@ pub(crate) fn declare_loss(local: &Local, branch: u16, position: u64, json: bool
     if !(1..=folder.identity.branches).contains(&branch) {
         bail!("this bank has branches 1 to {}", folder.identity.branches);
     }
-    let found = crate::up::declare_loss(&config, &folder, branch, position)?;
+    let found = crate::up::branches::declare_loss(&config, &folder, branch, position)?;
     print(
         &json!({
             "branch": branch, "position": found.head.position.0, "lost_to": position,

@@ -415,6 +415,11 @@ pub(crate) fn trial_balance(
     show(remote, &path, json)
 }
 
+/// `skerry branch confirm-clock`
+pub(crate) fn confirm_clock(remote: &Remote, branch: u16, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::POST, &format!("/v1/branches/{branch}/confirm-clock"), None, &json!({}), json)
+}
+
 /// `skerry branch reopen`
 pub(crate) fn reopen_branch(remote: &Remote, branch: u16, json: bool) -> anyhow::Result<()> {
     send(remote, Method::POST, &format!("/v1/branches/{branch}/reopen"), None, &json!({}), json)

@@ -15,7 +15,7 @@ use skerry_journal::{LocalOptions, LocalStore, RealStorage};
 
 use crate::config::{Config, range};
 use crate::folder::{self, Folder};
-use crate::up::cold_storage;
+use crate::up::branches::cold_storage;
 
 /// A PostgreSQL server, or several that stand in for each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

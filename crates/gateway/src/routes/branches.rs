@@ -31,6 +31,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(status))
         .routes(routes!(meters))
         .routes(routes!(reopen))
+        .routes(routes!(confirm_clock))
         .routes(routes!(open_day))
         .routes(routes!(go_live))
         .routes(routes!(policy, set_policy))
@@ -224,6 +225,33 @@ async fn reopen(
         }
         Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),
     }
+}
+
+/// Confirm the clock
+///
+/// A branch whose machine's clock has jumped by more than five seconds stamps nothing until the clock is right again, or
+/// somebody says that it is right as it is. Stamps never go back: after a jump back they stand until the clock has caught up.
+/// Nothing happens where the clock has not jumped. For operators.
+#[utoipa::path(
+    post, path = "/v1/branches/{branch}/confirm-clock", tag = "branches",
+    params(("branch" = u16, Path, description = "The branch.")),
+    responses(
+        (status = 200, description = "Taken", body = BranchView),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn confirm_clock(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(branch): Path<String>,
+    Maybe(_posted): Maybe<Empty>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::BranchesControl)?;
+    let seat = gateway.bank.seat(branch_number(&branch)?)?;
+    caller.may_in(seat.number())?;
+    seat.confirm_clock();
+    tracing::warn!(branch = seat.number(), principal = caller.principal().as_str(), "the clock is confirmed");
+    Ok(json(StatusCode::OK, &branch_view(&*seat)))
 }
 
 pub(super) fn branch_number(text: &str) -> Result<u16, Problem> {
