@@ -28,11 +28,13 @@ pub(super) const TABLES: [&str; 7] = [
 
 /// Of the tables above.
 pub(super) const FORMAT: i32 = 1;
+/// Versions and claims begin with the microsecond, in steps of which there is room for 256 changes: tables that are made again
+/// go on above those that were lost, however soon.
 pub(super) const STATE_FOUNDED: &str = "insert into skerry.directory_state select 1, 1, $1, false, 0, \
-     (extract(epoch from clock_timestamp()))::bigint << 20, (extract(epoch from clock_timestamp()))::bigint << 20, 0, 0 \
+     (extract(epoch from clock_timestamp()) * 1000000)::bigint << 8, (extract(epoch from clock_timestamp()) * 1000000)::bigint << 8, 0, 0 \
      on conflict (one) do nothing";
 pub(super) const STATE_MADE_AGAIN: &str = "insert into skerry.directory_state select 1, 1, $1, false, 0, \
-     (extract(epoch from clock_timestamp()))::bigint << 20, (extract(epoch from clock_timestamp()))::bigint << 20, \
+     (extract(epoch from clock_timestamp()) * 1000000)::bigint << 8, (extract(epoch from clock_timestamp()) * 1000000)::bigint << 8, \
      (extract(epoch from clock_timestamp()) * 1000000)::bigint + 120000000, \
      (extract(epoch from clock_timestamp()) * 1000000)::bigint + 60000000 on conflict (one) do nothing";
 pub(super) const WHOSE: &str = "select format, bank from skerry.directory_state where one = 1";
