@@ -137,13 +137,10 @@ pub(crate) async fn run(
 
 async fn connect(options: &NatsOptions, post: &Post) -> Result<Client, async_nats::ConnectError> {
     let (inbox, was_up) = (Arc::clone(&post.inbox), Arc::new(AtomicUsize::new(1)));
-    let mut connect = async_nats::ConnectOptions::new()
-        .name(post.name.as_str())
-        .custom_inbox_prefix(format!("{}.i.{}", post.prefix, post.name))
+    let connect = options
+        .knock(post.name.as_str())
         .client_capacity(CLIENT_CAPACITY)
         .subscription_capacity(65_536)
-        .connection_timeout(Duration::from_secs(2))
-        .ping_interval(Duration::from_secs(2))
         .reconnect_delay_callback(|attempt| Duration::from_millis((20 * attempt as u64).min(500)))
         .event_callback(move |event| {
             let up = match event {
@@ -158,12 +155,6 @@ async fn connect(options: &NatsOptions, post: &Post) -> Result<Client, async_nat
             }
             std::future::ready(())
         });
-    if let Some(tls) = &options.tls {
-        connect = connect
-            .require_tls(true)
-            .add_root_certificates(tls.authority.clone())
-            .add_client_certificate(tls.certificate.clone(), tls.key.clone());
-    }
     connect.connect(options.servers.as_slice()).await
 }
 

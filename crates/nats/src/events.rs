@@ -15,12 +15,12 @@ use std::future::IntoFuture;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream,
 };
-use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
@@ -203,10 +203,11 @@ impl EventLog {
     }
 
     async fn connect(&self) -> Result<Hub, EventLogError> {
-        let connecting = tokio::time::timeout(PATIENCE, connect(&self.options.nats));
+        let nats = &self.options.nats;
+        let connecting =
+            tokio::time::timeout(PATIENCE, nats.knock("event-log").connect(nats.servers.as_slice()));
         let client = connecting.await.map_err(failed("reach"))?.map_err(failed("reach"))?;
         let context = ContextBuilder::new().timeout(PATIENCE).ack_timeout(PATIENCE).build(client);
-        let nats = &self.options.nats;
         let config = Config {
             name: format!("{}-events", nats.prefix),
             subjects: vec![format!("{}.events.>", nats.prefix)],
@@ -232,19 +233,4 @@ impl Drop for EventLog {
             runtime.shutdown_background();
         }
     }
-}
-
-async fn connect(options: &NatsOptions) -> Result<Client, async_nats::ConnectError> {
-    let mut connect = async_nats::ConnectOptions::new()
-        .name("event log")
-        .custom_inbox_prefix(format!("{}.i.event-log", options.prefix))
-        .connection_timeout(Duration::from_secs(2))
-        .ping_interval(Duration::from_secs(2));
-    if let Some(tls) = &options.tls {
-        connect = connect
-            .require_tls(true)
-            .add_root_certificates(tls.authority.clone())
-            .add_client_certificate(tls.certificate.clone(), tls.key.clone());
-    }
-    connect.connect(options.servers.as_slice()).await
 }

@@ -1,6 +1,7 @@
 //! Where NATS is, and how an endpoint gets in.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use skerry_bus::{Connect, ConnectError, Limits, Name};
 
@@ -28,6 +29,24 @@ pub struct NatsOptions {
     pub replicas: usize,
     /// Mutual TLS; none only on the loopback.
     pub tls: Option<NatsTls>,
+}
+
+impl NatsOptions {
+    /// How every connection gets in: `name` says who, and replies come to an inbox of that name.
+    pub(crate) fn knock(&self, name: &str) -> async_nats::ConnectOptions {
+        let knock = async_nats::ConnectOptions::new()
+            .name(name)
+            .custom_inbox_prefix(format!("{}.i.{name}", self.prefix))
+            .connection_timeout(Duration::from_secs(2))
+            .ping_interval(Duration::from_secs(2));
+        match &self.tls {
+            None => knock,
+            Some(tls) => knock
+                .require_tls(true)
+                .add_root_certificates(tls.authority.clone())
+                .add_client_certificate(tls.certificate.clone(), tls.key.clone()),
+        }
+    }
 }
 
 /// Gives endpoints over NATS.

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Group;
@@ -111,22 +112,21 @@ fn killed_under_load_it_sends_nobody_to_two_branches() {
     };
     let (one, other) = (thread(), thread());
     set_up(&one.handle());
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let stop = &stop;
+    let load = &Load::default();
     let told: Vec<BTreeMap<u32, u16>> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..6_u32)
             .map(|client| {
                 let handle = if client % 2 == 0 { one.handle() } else { other.handle() };
-                scope.spawn(move || reserve_all(&handle, client, stop))
+                scope.spawn(move || reserve_all(&handle, client, load))
             })
             .collect();
         for _ in 0..3 {
-            std::thread::sleep(Duration::from_millis(700));
+            load.goes_on();
             group.primary_mut().kill();
             group.primary_mut().start();
         }
-        std::thread::sleep(Duration::from_millis(700));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        load.goes_on();
+        load.stop.store(true, Ordering::Relaxed);
         clients.into_iter().map(|client| client.join().expect("no client panics")).collect()
     });
     let mut branches: BTreeMap<u32, u16> = BTreeMap::new();
@@ -141,15 +141,29 @@ fn killed_under_load_it_sends_nobody_to_two_branches() {
     }
 }
 
+/// What clients have been told, and whether they are to end.
+#[derive(Default)]
+struct Load {
+    told: AtomicU32,
+    stop: AtomicBool,
+}
+
+impl Load {
+    /// Waits until a hundred more have been told.
+    fn goes_on(&self) {
+        let (before, end) = (self.told.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(60));
+        while self.told.load(Ordering::Relaxed) < before + 100 {
+            assert!(Instant::now() < end, "nobody is told any more");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 /// Where each document was sent; all clients come with the same documents, each with a branch of its own in mind.
-fn reserve_all(
-    handle: &skerry_directory::DirectoryHandle,
-    client: u32,
-    stop: &std::sync::atomic::AtomicBool,
-) -> BTreeMap<u32, u16> {
+fn reserve_all(handle: &skerry_directory::DirectoryHandle, client: u32, load: &Load) -> BTreeMap<u32, u16> {
     let mut told = BTreeMap::new();
     for number in 0.. {
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if load.stop.load(Ordering::Relaxed) {
             break;
         }
         let branch = u16::try_from(1 + client % 4).expect("few");
@@ -160,6 +174,7 @@ fn reserve_all(
         while let Err(unknown) = handle.ask_and_wait(Ask::Reserve(wish.clone())).map(|answer| {
             let Told::Reserved { branch, .. } = answer else { panic!("{answer:?}") };
             told.insert(number, branch);
+            load.told.fetch_add(1, Ordering::Relaxed);
         }) {
             assert!(Instant::now() < end, "{unknown}");
             std::thread::sleep(Duration::from_millis(20));

@@ -98,11 +98,6 @@ async fn propose(
     Ok(json_keyed(StatusCode::CREATED, &Done { done: true }, &key, proposed.repeated))
 }
 
-/// An empty body.
-#[derive(Debug, Default, serde::Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
 /// Approve a request
 ///
 /// As another principal than the proposer. The proposer then sends the very same request again.
@@ -118,7 +113,7 @@ async fn approve(
     State(gateway): State<Shared>,
     caller: Caller,
     Path((branch, request)): Path<(u16, String)>,
-    Maybe(posted): Maybe<Empty>,
+    Maybe(posted): Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
     decide(&gateway, &caller, branch, &posted, Command::Approve(request_digest(&request)?)).await
 }
@@ -136,7 +131,7 @@ async fn end(
     State(gateway): State<Shared>,
     caller: Caller,
     Path((branch, request)): Path<(u16, String)>,
-    Maybe(posted): Maybe<Empty>,
+    Maybe(posted): Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
     decide(&gateway, &caller, branch, &posted, Command::EndProposal(request_digest(&request)?)).await
 }
@@ -145,7 +140,7 @@ async fn decide(
     gateway: &Shared,
     caller: &Caller,
     branch: u16,
-    posted: &Posted<Empty>,
+    posted: &Posted<super::Empty>,
     wish: Command,
 ) -> Result<Response, Problem> {
     caller.may(Operation::Approve)?;

@@ -1,5 +1,7 @@
 //! Branches as operators and auditors see and steer them: state, meters, days, policy.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -191,10 +193,13 @@ pub(super) async fn steer<T: serde::de::DeserializeOwned>(
     Ok(json_keyed(StatusCode::OK, &Done { done: true }, &key, steered.repeated))
 }
 
-/// An empty body.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
+/// The branch, if the caller may give it orders that its book knows nothing of.
+fn ordered(gateway: &Shared, caller: &Caller, branch: &str) -> Result<Arc<dyn Seat>, Problem> {
+    caller.may(Operation::BranchesControl)?;
+    let seat = gateway.bank.seat(branch_number(branch)?)?;
+    caller.may_in(seat.number())?;
+    Ok(seat)
+}
 
 /// Open a sick branch again
 ///
@@ -211,12 +216,10 @@ async fn reopen(
     State(gateway): State<Shared>,
     caller: Caller,
     Path(branch): Path<String>,
-    Maybe(_posted): Maybe<Empty>,
+    Maybe(_posted): Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
-    caller.may(Operation::BranchesControl)?;
-    let seat = gateway.bank.seat(branch_number(&branch)?)?;
-    caller.may_in(seat.number())?;
-    let opening = std::sync::Arc::clone(&seat);
+    let seat = ordered(&gateway, &caller, &branch)?;
+    let opening = Arc::clone(&seat);
     gateway.bank.known.forget(seat.number());
     match tokio::task::spawn_blocking(move || opening.reopen()).await {
         Ok(Ok(())) => Ok(json(StatusCode::OK, &branch_view(&*seat))),
@@ -244,11 +247,9 @@ async fn confirm_clock(
     State(gateway): State<Shared>,
     caller: Caller,
     Path(branch): Path<String>,
-    Maybe(_posted): Maybe<Empty>,
+    Maybe(_posted): Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
-    caller.may(Operation::BranchesControl)?;
-    let seat = gateway.bank.seat(branch_number(&branch)?)?;
-    caller.may_in(seat.number())?;
+    let seat = ordered(&gateway, &caller, &branch)?;
     seat.confirm_clock();
     tracing::warn!(branch = seat.number(), principal = caller.principal().as_str(), "the clock is confirmed");
     Ok(json(StatusCode::OK, &branch_view(&*seat)))

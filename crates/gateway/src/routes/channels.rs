@@ -56,11 +56,6 @@ async fn channels(
     Ok(json(StatusCode::OK, &ChannelsView { branch, channels }))
 }
 
-/// An empty body.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
 /// Let a channel that has stopped go on
 ///
 /// Both branches tell each other where they stand; what one of them has lost and the other holds is taken back first, whatever
@@ -81,7 +76,7 @@ async fn resume(
     State(gateway): State<Shared>,
     caller: Caller,
     Path((branch, peer)): Path<(String, String)>,
-    posted: Posted<Empty>,
+    posted: Posted<super::Empty>,
 ) -> Result<Response, Problem> {
     caller.may(Operation::BranchesControl)?;
     let (branch, peer) = (branch_number(&branch)?, branch_number(&peer)?);

@@ -350,11 +350,6 @@ async fn bind_new(gateway: &Gateway, alias: Alias, own: CustomerRef) -> Result<B
     }
 }
 
-/// An empty body.
-#[derive(Debug, Default, serde::Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
 /// Erase a customer
 ///
 /// Destroys the customer's key: name and document are unreadable for ever, in every copy. Refused while accounts are open and
@@ -371,7 +366,7 @@ async fn erase(
     State(gateway): State<Shared>,
     caller: Caller,
     Path(id): Path<String>,
-    Maybe(posted): Maybe<Empty>,
+    Maybe(posted): Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
     caller.may(Operation::CustomersWrite)?;
     if caller.role() != Role::Operator {

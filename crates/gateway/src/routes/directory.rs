@@ -41,11 +41,6 @@ async fn show(State(gateway): State<Shared>, caller: Caller) -> Result<Response,
     Ok(json(StatusCode::OK, &view))
 }
 
-/// An empty body.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
 /// Rebuild the directory
 ///
 /// Takes the customers of all branches in again, and answers when that is done. Until then no customer can be opened; everything else goes
@@ -60,7 +55,7 @@ struct Empty {}
 async fn rebuild(
     State(gateway): State<Shared>,
     caller: Caller,
-    Maybe(_posted): Maybe<Empty>,
+    Maybe(_posted): Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
     caller.may(Operation::BranchesControl)?;
     for branch in gateway.bank.seats().keys() {

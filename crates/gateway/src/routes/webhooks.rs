@@ -55,11 +55,17 @@ fn within(gateway: &Shared, caller: &Caller, control: bool) -> Result<Arc<Webhoo
     gateway.webhooks.get().cloned().ok_or_else(|| Problem::numbered(catalogue::WEBHOOKS_UNAVAILABLE))
 }
 
-/// The webhook `id`, if all of its branches are the caller's.
-fn own(webhooks: &Webhooks, caller: &Caller, id: &str) -> Result<Shown, Problem> {
+/// The webhook `id` among them, if all of its branches are the caller's.
+fn own(
+    gateway: &Shared,
+    caller: &Caller,
+    id: &str,
+    control: bool,
+) -> Result<(Arc<Webhooks>, Shown), Problem> {
+    let webhooks = within(gateway, caller, control)?;
     let shown = webhooks.get(id).ok_or_else(|| refused(Refusal::Unknown))?;
     may_watch(caller, shown.record.branches.as_deref())?;
-    Ok(shown)
+    Ok((webhooks, shown))
 }
 
 fn may_watch(caller: &Caller, branches: Option<&[u16]>) -> Result<(), Problem> {
@@ -196,8 +202,7 @@ async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, false)?;
-    let one = own(&webhooks, &caller, &id)?;
+    let (_, one) = own(&gateway, &caller, &id, false)?;
     Ok(json(StatusCode::OK, &shown(&gateway, &one)))
 }
 
@@ -216,8 +221,7 @@ async fn delete(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, true)?;
-    own(&webhooks, &caller, &id)?;
+    let (webhooks, _) = own(&gateway, &caller, &id, true)?;
     let gone = webhooks.delete(&id).await.map_err(refused)?;
     tracing::info!(by = caller.principal().as_str(), webhook = id, "webhook deleted");
     Ok(json(StatusCode::OK, &shown(&gateway, &gone)))
@@ -239,8 +243,7 @@ async fn enable(
     Path(id): Path<String>,
     _: Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, true)?;
-    own(&webhooks, &caller, &id)?;
+    let (webhooks, _) = own(&gateway, &caller, &id, true)?;
     let changed = webhooks.change(&gateway, &id, |record, progress| {
         record.disabled = None;
         progress.failing = None;
@@ -264,8 +267,7 @@ async fn disable(
     Path(id): Path<String>,
     _: Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, true)?;
-    own(&webhooks, &caller, &id)?;
+    let (webhooks, _) = own(&gateway, &caller, &id, true)?;
     let detail = format!("by {}", caller.principal());
     let changed = webhooks.change(&gateway, &id, |record, _| {
         let at = text::time(text::now_us());
@@ -290,8 +292,7 @@ async fn rotate(
     Path(id): Path<String>,
     _: Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, true)?;
-    own(&webhooks, &caller, &id)?;
+    let (webhooks, _) = own(&gateway, &caller, &id, true)?;
     let (changed, text) = webhooks.rotate(&gateway, &id).await.map_err(refused)?;
     tracing::info!(by = caller.principal().as_str(), webhook = id, "webhook secret rotated");
     Ok(secret(StatusCode::OK, &WebhookDone { secret: text, webhook: shown(&gateway, &changed) }))
@@ -314,8 +315,7 @@ async fn replay(
     Path(id): Path<String>,
     posted: Posted<ReplayIn>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, true)?;
-    let one = own(&webhooks, &caller, &id)?;
+    let (webhooks, one) = own(&gateway, &caller, &id, true)?;
     let cursor = begin(&gateway, one.record.branches.as_deref(), &posted.body.after).await?;
     let changed = webhooks.change(&gateway, &id, |_, progress| {
         progress.cursor = cursor.to_string();
@@ -340,8 +340,7 @@ async fn test(
     Path(id): Path<String>,
     _: Maybe<super::Empty>,
 ) -> Result<Response, Problem> {
-    let webhooks = within(&gateway, &caller, true)?;
-    own(&webhooks, &caller, &id)?;
+    let (webhooks, _) = own(&gateway, &caller, &id, true)?;
     let (delivered, detail, took) = webhooks.test(&id).await.map_err(refused)?;
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     Ok(json(StatusCode::OK, &TestOut { delivered, detail, took_ms }))
