@@ -16,11 +16,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
+use async_nats::jetstream::context::{ContextBuilder, GetStreamError, GetStreamErrorKind, PublishAckFuture};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, Stream,
 };
+use async_nats::jetstream::{Context, ErrorCode};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
@@ -218,12 +218,36 @@ impl EventLog {
             num_replicas: nats.replicas,
             ..Config::default()
         };
-        let name = config.name.clone();
-        context.create_or_update_stream(config).await.map_err(failed("declare"))?;
-        let stream = context.get_stream(name).await.map_err(failed("ask"))?;
+        let stream = declare(&context, config).await?;
         let end = stream.cached_info().state.last_sequence;
         Ok(Hub { context, stream, end })
     }
+}
+
+/// The stream, as the options want it. A change goes through the leader of all servers, so none is asked for without need:
+/// a log that is there goes on as soon as its own leader is elected.
+async fn declare(context: &Context, wanted: Config) -> Result<Stream, EventLogError> {
+    let name = wanted.name.clone();
+    match context.get_stream(&name).await {
+        Ok(stream) if is_as(&stream.cached_info().config, &wanted) => return Ok(stream),
+        Ok(_) => drop(context.update_stream(wanted).await.map_err(failed("declare"))?),
+        Err(error) if is_missing(&error) => {
+            context.create_stream(wanted).await.map_err(failed("declare"))?;
+        }
+        Err(error) => return Err(failed("ask")(error)),
+    }
+    context.get_stream(name).await.map_err(failed("ask"))
+}
+
+/// Whether a stream has what the options decide.
+fn is_as(found: &Config, wanted: &Config) -> bool {
+    (&found.subjects, found.max_age, found.max_bytes, found.num_replicas)
+        == (&wanted.subjects, wanted.max_age, wanted.max_bytes, wanted.num_replicas)
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    let GetStreamErrorKind::JetStream(error) = error.kind() else { return false };
+    error.error_code() == ErrorCode::STREAM_NOT_FOUND
 }
 
 impl Drop for EventLog {

@@ -137,6 +137,7 @@ fn servers_that_are_killed_lose_nothing_and_double_nothing() {
             until_more(&watcher, before);
             servers.all[lost].start();
             until_more(&watcher, before + 100);
+            servers.wait_until_healthy();
         }
         stop.store(true, Ordering::Relaxed);
         writer.join().expect("the writer does not panic")

@@ -188,6 +188,7 @@ fn a_cluster_loses_any_one_and_then_all() {
     let mut traffic = Traffic::new(Servers::new(3, "", None));
     for lost in 0..3 {
         traffic.store(60);
+        traffic.rig.servers.wait_until_healthy();
         traffic.rig.servers.all[lost].kill();
         traffic.store(60);
         traffic.rig.servers.all[lost].start();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 use skerry_book::Command;
 use skerry_book::policy::{Matter, Matters, Policy};
 use skerry_branch::api::{Answer, Read};

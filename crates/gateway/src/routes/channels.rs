@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 use skerry_book::Command;
 use skerry_book::channel::{Sum, Totals};
 use skerry_book::event::{ChannelStopped, Incarnated, StopReason};

@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 use skerry_directory::{Ask, Setting};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

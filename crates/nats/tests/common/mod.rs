@@ -1,5 +1,6 @@
 //! NATS servers for tests: real ones, on free ports, in temporary folders, ended with the test, also when it panics.
 
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,21 +31,41 @@ fn free_port() -> u16 {
 pub(crate) struct Server {
     config: PathBuf,
     pub(crate) port: u16,
+    /// Where it says how it is.
+    health: u16,
     child: Option<Child>,
 }
 
 impl Server {
     pub(crate) fn start(&mut self) {
-        let log = std::fs::File::create(self.config.with_extension("log")).expect("a log");
+        let log = std::fs::File::options().create(true).append(true).open(self.config.with_extension("log"));
         let mut command = Command::new(binary());
-        command.arg("-c").arg(&self.config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .arg("-c")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log"));
         self.child = Some(command.spawn().expect("the server starts"));
         let end = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = || std::fs::read_to_string(self.config.with_extension("log")).unwrap_or_default();
-            assert!(Instant::now() < end, "the server does not listen: {}", log());
+            assert!(Instant::now() < end, "the server does not listen: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.config.with_extension("log")).unwrap_or_default()
+    }
+
+    /// Whether it has all that it must keep, by its own word: <https://docs.nats.io/running-a-nats-service/nats_admin/monitoring>.
+    fn is_healthy(&self) -> bool {
+        let mut said = String::new();
+        let asked = TcpStream::connect(("127.0.0.1", self.health)).and_then(|mut stream| {
+            stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut said)
+        });
+        asked.is_ok() && said.starts_with("HTTP/1.0 200")
     }
 
     /// Ends it as a power cut would.
@@ -78,10 +99,10 @@ impl Servers {
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let routes: Vec<_> = (0..count).map(|_| free_port()).collect();
         let all = routes.iter().enumerate().map(|(index, route)| {
-            let port = free_port();
+            let (port, health) = (free_port(), free_port());
             let store = folder.join(format!("store-{index}"));
             let mut config = format!(
-                "listen: 127.0.0.1:{port}\nserver_name: n{index}\n\
+                "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{health}\nserver_name: n{index}\n\
                  jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 100G, sync_interval: always }}\n{extra}\n"
             );
             if count > 1 {
@@ -93,11 +114,23 @@ impl Servers {
             }
             let path = folder.join(format!("n{index}.conf"));
             std::fs::write(&path, config).expect("a configuration");
-            let mut server = Server { config: path, port, child: None };
+            let mut server = Server { config: path, port, health, child: None };
             server.start();
             server
         });
-        Self { all: all.collect(), folder, tls }
+        let servers = Self { all: all.collect(), folder, tls };
+        servers.wait_until_healthy();
+        servers
+    }
+
+    /// Waits until all are well again, as an operator does before the next one is stopped: a cluster of three stands the loss
+    /// of one that has fallen behind no better than the loss of two.
+    pub(crate) fn wait_until_healthy(&self) {
+        let end = Instant::now() + Duration::from_secs(90);
+        while let Some(sick) = self.all.iter().find(|server| !server.is_healthy()) {
+            assert!(Instant::now() < end, "not healthy within 90 s: {}", sick.config.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn connector(&self) -> NatsConnector {
@@ -113,6 +146,14 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for server in &self.all {
+                let log = server.log();
+                let last: Vec<&str> = log.lines().rev().take(40).collect();
+                eprintln!("the end of {}:", server.config.display());
+                last.iter().rev().for_each(|line| eprintln!("  {line}"));
+            }
+        }
         self.all.clear();
         let _left = std::fs::remove_dir_all(&self.folder);
     }
