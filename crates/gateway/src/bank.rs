@@ -18,10 +18,10 @@ use crate::catalogue;
 use crate::events::News;
 use crate::known::Known;
 use crate::problem::Problem;
-use crate::seat::{Seat, Trouble};
 use crate::text;
 use crate::traces::{self, Kind};
 use crate::wire::scalars::decimal;
+use skerry_node::seat::{Seat, Trouble};
 
 /// Queries over history that run at once: each may hold a page and wait for the disk.
 const QUERIES_MAX: usize = 32;

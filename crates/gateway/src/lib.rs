@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Start with [`app`] for what can be called, [`bank`] for how a branch is asked, [`server`] for how connections are
-//! bounded. It refuses to know journals and books: a [`seat::Seat`] is all it sees of a branch. Who lives in which, it asks the
-//! directory ([`residence`]).
+//! bounded. It refuses to know journals and books: a [`Seat`](skerry_node::Seat) is all it sees of a branch, be it of this
+//! process or of another. Who lives in which, it asks the directory ([`residence`]).
 //!
 //! # Invariants
 //!
@@ -29,9 +29,7 @@ pub mod digests;
 pub mod events;
 mod events_view;
 pub mod extract;
-mod figures;
 pub mod gateway;
-pub mod hosted;
 pub mod iso20022;
 mod join;
 mod known;
@@ -44,7 +42,6 @@ mod random;
 pub mod residence;
 pub mod routes;
 pub mod sealing;
-pub mod seat;
 pub mod server;
 pub mod service;
 mod stamp;
@@ -59,6 +56,5 @@ pub mod wire;
 pub use bank::Bank;
 pub use config::{GatewayConfig, Limits, TlsConfig};
 pub use gateway::{Gateway, Secrets, Shared};
-pub use hosted::Hosted;
 pub use server::{Listening, ServeError};
 pub use tokens::{NewToken, TokenError, TokenRecord, TokenStore};

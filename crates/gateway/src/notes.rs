@@ -24,7 +24,7 @@ use crate::auth::Caller;
 use crate::catalogue;
 use crate::gateway::Shared;
 use crate::problem::Problem;
-use crate::seat::{Seat, Trouble};
+use skerry_node::seat::{Seat, Trouble};
 
 /// The longest note, in characters.
 const CHARS_MAX: usize = 140;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::{Value, json};
-use skerry_gateway::seat::Before;
 use skerry_money::Date;
+use skerry_node::seat::Before;
 
 use crate::cli::Remote;
 use crate::config::{Config, Overrides};

@@ -20,12 +20,12 @@ use skerry_directory::DirectoryThread;
 use skerry_gateway::bank::Bank as Seats;
 use skerry_gateway::config::{GatewayConfig, Limits, TlsConfig};
 use skerry_gateway::gateway::{Gateway, Secrets, Shared};
-use skerry_gateway::hosted::Hosted;
 use skerry_gateway::oidc::Oidc;
 use skerry_gateway::sealing::DocumentSecret;
-use skerry_gateway::seat::Seat;
 use skerry_gateway::server::Listening;
 use skerry_gateway::tokens::{NewToken, TokenStore};
+use skerry_node::hosted::Hosted;
+use skerry_node::seat::Seat;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-postgres", &["skerry-directory", "skerry-journal", "skerry-proof"]),
     ("skerry-signers", &["skerry-proof"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    ("skerry-node", &["skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
     (
         "skerry-gateway",
         &[
@@ -27,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-directory",
             "skerry-ledger",
             "skerry-money",
+            "skerry-node",
             "skerry-proof",
         ],
     ),
@@ -48,6 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-ledger",
             "skerry-money",
             "skerry-nats",
+            "skerry-node",
             "skerry-postgres",
             "skerry-proof",
             "skerry-signers",

@@ -91,7 +91,7 @@ impl Flow {
     /// Records of the branches that were not looked at yet.
     pub(crate) fn lag(&self, gateway: &Shared) -> u64 {
         let cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = |(branch, seat): (&u16, &Arc<dyn crate::seat::Seat>)| {
+        let left = |(branch, seat): (&u16, &Arc<dyn skerry_node::seat::Seat>)| {
             seat.durable().saturating_sub(cursor.place(*branch).next)
         };
         gateway.bank.seats().iter().map(left).sum()

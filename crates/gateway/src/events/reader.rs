@@ -18,7 +18,7 @@ use crate::catalogue;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::routes::audit::{Wanted, is_wanted, wanted};
-use crate::seat::{Seat, Trouble};
+use skerry_node::seat::{Seat, Trouble};
 
 /// Records that one page looks at in all: some tens of milliseconds of reading.
 const LOOKED_AT_MAX: usize = 50_000;

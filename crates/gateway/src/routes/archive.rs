@@ -17,8 +17,8 @@ use crate::catalogue;
 use crate::extract::Posted;
 use crate::gateway::Shared;
 use crate::problem::Problem;
-use crate::seat::Before;
 use crate::wire::reports::{ArchiveIn, ArchivedView};
+use skerry_node::seat::Before;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(archive))

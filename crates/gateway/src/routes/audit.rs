@@ -18,9 +18,9 @@ use crate::events_view::{about, act};
 use crate::extract::Parameters;
 use crate::gateway::Shared;
 use crate::problem::Problem;
-use crate::seat::{Seat, Trouble};
 use crate::wire::reports::{Act, AuditPage};
 use crate::wire::scalars::Instant;
+use skerry_node::seat::{Seat, Trouble};
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(audit))

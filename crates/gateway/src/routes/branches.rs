@@ -18,13 +18,13 @@ use crate::catalogue;
 use crate::extract::{Maybe, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
-use crate::seat::Seat;
 use crate::usage;
 use crate::wire::reports::{
     BranchMeters, BranchView, BranchesView, DateIn, Done, MeterView, MetersTotals, MetersView, PolicyIn,
     StatusView,
 };
 use crate::wire::scalars::Day;
+use skerry_node::seat::Seat;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()

@@ -22,9 +22,9 @@ use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::residence::{self, Bound};
 use crate::sealing::Personal;
-use crate::seat::Trouble;
 use crate::wire::customers::{CustomerChange, CustomerDone, CustomerIn, CustomerView, check_personal};
 use crate::wire::scalars::{AccountText, Customer, Day};
+use skerry_node::seat::Trouble;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(open)).routes(routes!(get, change, erase))

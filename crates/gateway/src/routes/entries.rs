@@ -21,10 +21,10 @@ use crate::extract::Parameters;
 use crate::gateway::{Gateway, Shared};
 use crate::notes::{self, Texts};
 use crate::problem::Problem;
-use crate::seat::{Seat, Trouble};
 use crate::wire::accounts::{BalanceView, DayBalance, DaysView, EntriesPage, Entry};
 use crate::wire::scalars::{AccountText, CurrencyText, Day, Id, Instant, Money};
 use crate::wire::transfers::{Side, TransfersPage};
+use skerry_node::seat::{Seat, Trouble};
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()

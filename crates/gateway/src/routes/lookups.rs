@@ -16,11 +16,11 @@ use crate::catalogue;
 use crate::gateway::Shared;
 use crate::notes::{self, Texts};
 use crate::problem::Problem;
-use crate::seat::Seat;
 use crate::text;
 use crate::wire::reports::ReceiptView;
 use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
 use crate::wire::transfers::{Ended, EndedAs, Status, TransferView};
+use skerry_node::seat::Seat;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(by_account)).routes(routes!(by_id)).routes(routes!(receipt))

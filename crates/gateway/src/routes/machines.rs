@@ -19,8 +19,8 @@ use crate::gateway::{Gateway, Shared};
 use crate::known::ACCOUNTS_MAX;
 use crate::meters::{Exposition, seconds};
 use crate::problem::Problem;
-use crate::seat::Health;
 use crate::webhooks::Shown;
+use skerry_node::seat::Health;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))

@@ -19,9 +19,9 @@ use crate::iso20022::statement::{Line, Statement};
 use crate::iso20022::{MEDIA_TYPE, message};
 use crate::notes;
 use crate::problem::Problem;
-use crate::seat::{Seat, Trouble};
 use crate::text;
 use crate::wire::scalars::{AccountText, CurrencyText, Day};
+use skerry_node::seat::{Seat, Trouble};
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(statement))

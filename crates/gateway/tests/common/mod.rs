@@ -28,11 +28,11 @@ use skerry_directory::{
 };
 use skerry_gateway::oidc::Oidc;
 use skerry_gateway::sealing::DocumentSecret;
-use skerry_gateway::seat::Seat;
 use skerry_gateway::service::Front;
-use skerry_gateway::{Bank, Gateway, Hosted, Limits, NewToken, Secrets, Shared, TokenStore, app};
+use skerry_gateway::{Bank, Gateway, Limits, NewToken, Secrets, Shared, TokenStore, app};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage, Storage};
 use skerry_money::{Currency, Date};
+use skerry_node::{Hosted, Seat};
 use skerry_proof::Ed25519Signer;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -11,10 +11,10 @@ use skerry_book::{Actor, Cause, Seed};
 use skerry_branch::api::{Body, GatewayKey, Reply, Request, Scope};
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchHandle, BranchThread, Condition, Found, Options, Parts};
-use skerry_gateway::hosted::Hosted;
-use skerry_gateway::seat::{Before, Seat};
 use skerry_journal::{JournalStore, RealStorage};
 use skerry_money::{Currency, Date};
+use skerry_node::hosted::Hosted;
+use skerry_node::seat::{Before, Seat};
 
 use crate::config::Config;
 use crate::erasures::Listed;

@@ -1,4 +1,4 @@
-//! One branch as the gateway uses it: requests in, queries beside, and how it is doing.
+//! One branch as a gateway uses it: requests in, queries beside, and how it is doing.
 //!
 //! The trait is narrow so that handlers can be tested on a branch that only pretends; in a bank it is the
 //! `branch` crate's handle, see [`hosted`](crate::hosted). Everything but `submit` and `health` may block on files
@@ -182,7 +182,6 @@ impl Health {
 
 /// Why a query has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Trouble {
     /// Not yet: behind the journal, being rebuilt, or no checkpoint so far.
     #[error("not yet: {0}")]
