@@ -1,23 +1,17 @@
 //! A branch may be opened under an idempotency key like anything else; orders about its journal are the operator's.
 
 use skerry_book::command::OpenBranch;
-use skerry_book::event::{ArchiveBefore, FormatRaised, Terms};
+use skerry_book::event::{ArchiveBefore, FormatRaised};
 use skerry_book::{ARCHIVE_LEVEL, Book, Command, Context, Done, Event, Rejection, Role, Seed};
 use skerry_ledger::Stamp;
-use skerry_money::{Currency, Date};
+use skerry_money::Date;
 
-use super::world::{World, operator, person};
+use super::world::{World, operator, person, terms};
 
 #[test]
 fn a_branch_opens_with_a_key_and_answers_the_retry() {
     let mut book = Book::new(1, Seed::new([42; 32]));
-    let terms = Terms {
-        institution: [1; 16],
-        currencies: vec![Currency::CNY],
-        offset_minutes: 0,
-        cutoff_minutes: 0,
-        capacity: 10,
-    };
+    let terms = terms(1, 10);
     let open = Command::OpenBranch(OpenBranch { terms, date: Date(20_000) });
     let stamp = Stamp { time_us: 1, business_date: Date(20_000) };
     let context = Context { stamp, actor: operator("one"), key: Some(7) };
@@ -36,13 +30,7 @@ fn a_branch_opens_with_a_key_and_answers_the_retry() {
 #[test]
 fn an_order_to_archive_is_an_operator_s_and_waits_for_its_level() {
     let mut world = World::new();
-    let terms = Terms {
-        institution: [1; 16],
-        currencies: vec![Currency::CNY],
-        offset_minutes: 0,
-        cutoff_minutes: 0,
-        capacity: 10,
-    };
+    let terms = terms(1, 10);
     world.command(&Command::OpenBranch(OpenBranch { terms, date: Date(20_000) })).unwrap();
     let order = Command::OrderArchive(ArchiveBefore::Position(9));
     for role in [Role::Service, Role::Auditor, Role::Customer] {

@@ -1,6 +1,6 @@
 //! Lives of a branch that leave behind every kind of record, of every level of the format.
 
-use crate::world::{World, at, operator};
+use crate::world::{World, at, operator, terms};
 use skerry_book::actor::Cause;
 use skerry_book::command::{
     ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenChannel, OpenCustomer, Propose,
@@ -169,13 +169,7 @@ fn people(world: &mut World, day: Date) {
 fn a_branch_that_met_another() -> World {
     let mut world = World::new();
     let day = first_day();
-    let terms = Terms {
-        institution: [9; 16],
-        currencies: vec![Currency::CNY],
-        offset_minutes: 0,
-        cutoff_minutes: 0,
-        capacity: 10,
-    };
+    let terms = terms(9, 10);
     world.command(&Command::OpenBranch(OpenBranch { terms, date: day })).unwrap();
     world.command(&customer(1)).unwrap();
     let (currency, daily_limit) = (Currency::CNY, UNLIMITED);
@@ -249,13 +243,7 @@ pub(crate) fn a_crossing_life() -> World {
 pub(crate) fn an_archived_life() -> World {
     let mut world = World::new();
     let day = first_day();
-    let terms = Terms {
-        institution: [9; 16],
-        currencies: vec![Currency::CNY],
-        offset_minutes: 0,
-        cutoff_minutes: 0,
-        capacity: 10,
-    };
+    let terms = terms(9, 10);
     world.command(&Command::OpenBranch(OpenBranch { terms, date: day })).unwrap();
     for before in [ArchiveBefore::Position(7), ArchiveBefore::Position(u64::MAX), ArchiveBefore::Day(day)] {
         world.command(&Command::OrderArchive(before)).unwrap();

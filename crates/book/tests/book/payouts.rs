@@ -2,14 +2,14 @@
 
 use skerry_book::channel::WINDOW;
 use skerry_book::command::{Freeze, OpenAccount, OpenBranch, OpenCustomer, StopChannel};
-use skerry_book::event::{Event, StopReason, Terms};
+use skerry_book::event::{Event, StopReason};
 use skerry_book::{Actor, Cause, Command, Rejection};
 use skerry_ledger::{
     AccountRef, Flags, Rejection as LedgerRejection, Sides, Transfer, TransferId, UNLIMITED,
 };
 use skerry_money::{Currency, Date};
 
-use crate::world::{World, at, operator};
+use crate::world::{World, at, operator, terms};
 
 const FIRST: Date = Date(20_458);
 const PAYER: AccountRef = AccountRef::customer(1, 1);
@@ -22,13 +22,7 @@ const CHANGED: Rejection = Rejection::Ledger(LedgerRejection::LinkedChainChanged
 /// Branch 1 with 1,000 on the first of two accounts, and channels to 2 and 3.
 fn begin() -> World {
     let mut world = World::new();
-    let terms = Terms {
-        institution: [0; 16],
-        currencies: vec![Currency::CNY],
-        offset_minutes: 0,
-        cutoff_minutes: 0,
-        capacity: 4,
-    };
+    let terms = terms(0, 4);
     world.command(&Command::OpenBranch(OpenBranch { terms, date: FIRST })).unwrap();
     let sealed = Box::from([1].as_slice());
     let wish = OpenCustomer { document: [1; 32], key_ref: 1, line: 0, opened: None, sealed };

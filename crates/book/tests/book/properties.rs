@@ -11,13 +11,12 @@ use skerry_book::actor::{Cause, Role};
 use skerry_book::command::{
     ChangeCustomer, ChangeLimits, Freeze, OpenAccount, OpenBranch, OpenCustomer, Propose, Unfreeze,
 };
-use skerry_book::event::Terms;
 use skerry_book::policy::{Matter, Matters, Policy};
 use skerry_book::{Command, derive_id};
 use skerry_ledger::{AccountRef, Flags, Imported, Moved, MovedKind, Sides, Transfer, TransferId, UNLIMITED};
 use skerry_money::{Currency, Date};
 
-use crate::world::{SEED, World, at, image, person, restore, same};
+use crate::world::{SEED, World, at, image, person, restore, same, terms};
 
 const FIRST: i32 = 20_458;
 
@@ -160,13 +159,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn begin() -> World {
     let mut world = World::new();
-    let terms = Terms {
-        institution: [0; 16],
-        currencies: vec![Currency::CNY],
-        offset_minutes: 0,
-        cutoff_minutes: 0,
-        capacity: 4,
-    };
+    let terms = terms(0, 4);
     world.command(&Command::OpenBranch(OpenBranch { terms, date: Date(FIRST) })).unwrap();
     world
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use skerry_book::actor::{Actor, Cause, Principal, Role};
 use skerry_book::channel::received_id;
 use skerry_book::command::OpenChannel;
+use skerry_book::event::Terms;
 use skerry_book::record::{self, RECORD_LENGTH, Record};
 use skerry_book::{Book, Command, Context, Crossing, Decision, Event, Payment, Rejection, Seed, invariants};
 use skerry_ledger::{AccountRef, Earlier, Flags, Moved, MovedKind, Past, Transfer, TransferId};
-use skerry_money::Date;
+use skerry_money::{Currency, Date};
 
 /// One stored record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,17 @@ pub(crate) fn person(name: &str, role: Role) -> Actor {
 /// Microseconds since 1970 of a day and a minute of it, in UTC.
 pub(crate) fn at(date: Date, minute: u64) -> u64 {
     (u64::try_from(date.0).unwrap() * 1_440 + minute) * 60_000_000
+}
+
+/// Terms of a branch that keeps its books in yuan and in UTC.
+pub(crate) fn terms(institution: u8, capacity: u32) -> Terms {
+    Terms {
+        institution: [institution; 16],
+        currencies: vec![Currency::CNY],
+        offset_minutes: 0,
+        cutoff_minutes: 0,
+        capacity,
+    }
 }
 
 impl World {
