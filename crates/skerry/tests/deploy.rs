@@ -144,6 +144,8 @@ fn figures() -> String {
     let (_, account) = block_on(open_account(&client, "Customer 1"));
     let wish = transfer(&uuid7(), "gl:1001", &account, "1.00");
     let _paid: Value = block_on(client.post("/v1/transfers", &wish)).unwrap();
+    let hook = serde_json::json!({"url": "http://127.0.0.1:9/hooks"});
+    let _made: Value = block_on(client.post("/v1/webhooks", &hook)).unwrap();
     place.metrics()
 }
 

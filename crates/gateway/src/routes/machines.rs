@@ -15,11 +15,13 @@ use utoipa_axum::routes;
 use super::surroundings;
 use crate::catalogue;
 use crate::config::SMALL_BODY;
+use crate::events::outlet::Flow;
 use crate::gateway::{Gateway, Shared};
 use crate::known::ACCOUNTS_MAX;
 use crate::meters::{Exposition, seconds};
 use crate::problem::Problem;
 use crate::webhooks::Shown;
+use crate::webhooks::store::Disabled;
 use skerry_node::seat::Health;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
@@ -230,8 +232,11 @@ fn write_webhooks(gateway: &Shared, out: &mut Exposition) {
     let Some(webhooks) = gateway.webhooks.get() else { return };
     let all = webhooks.list();
     type Read = fn(&Shown, &Shared) -> u64;
-    let figures: [(&str, &str, &str, Read); 7] = [
+    let figures: [(&str, &str, &str, Read); 8] = [
         ("enabled", "gauge", "1 if it is called.", |one, _| u64::from(one.record.disabled.is_none())),
+        ("gave_up", "gauge", "1 if it is called no more, and not because an operator said so.", |one, _| {
+            u64::from(one.record.disabled.as_ref().is_some_and(Disabled::is_the_receivers))
+        }),
         ("failing", "gauge", "1 if a delivery fails and is tried again.", |one, _| {
             u64::from(one.progress.failing.is_some())
         }),
@@ -253,8 +258,10 @@ fn write_webhooks(gateway: &Shared, out: &mut Exposition) {
 }
 
 fn write_outlet(gateway: &Shared, out: &mut Exposition) {
-    let Some(outlet) = gateway.outlet.get() else { return };
-    let flow = &outlet.flow;
+    // Without one there is nothing to tell, and rules about it find zeros.
+    let outlet = gateway.outlet.get();
+    let none = Flow::default();
+    let flow = outlet.map_or(&none, |outlet| &outlet.flow);
     let figures = [
         ("events_total", "counter", "Events put into the log outside.", flow.put.load(Ordering::Relaxed)),
         ("failures_total", "counter", "Attempts that failed.", flow.failures.load(Ordering::Relaxed)),
@@ -268,7 +275,7 @@ fn write_outlet(gateway: &Shared, out: &mut Exposition) {
             "lag_records",
             "gauge",
             "Records between how far it is and the ends of the branches.",
-            flow.lag(gateway),
+            outlet.map_or(0, |outlet| outlet.flow.lag(gateway)),
         ),
     ];
     for (name, kind, help, value) in figures {

@@ -18,7 +18,7 @@ use crate::extract::{Maybe, Posted};
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::text;
-use crate::webhooks::store::Disabled;
+use crate::webhooks::store::{Disabled, OPERATOR};
 use crate::webhooks::{Delivered, Refusal, Shown, Webhooks, Wish};
 use crate::wire::scalars::Instant;
 use crate::wire::webhooks::{
@@ -271,7 +271,7 @@ async fn disable(
     let detail = format!("by {}", caller.principal());
     let changed = webhooks.change(&gateway, &id, |record, _| {
         let at = text::time(text::now_us());
-        record.disabled.get_or_insert(Disabled { reason: "operator".to_owned(), detail, at });
+        record.disabled.get_or_insert(Disabled { reason: OPERATOR.to_owned(), detail, at });
     });
     Ok(json(StatusCode::OK, &shown(&gateway, &changed.await.map_err(refused)?)))
 }

@@ -97,6 +97,9 @@ pub(crate) struct Sealed {
     pub(crate) until_s: Option<u64>,
 }
 
+/// The reason of a webhook that an operator has switched off.
+pub(crate) const OPERATOR: &str = "operator";
+
 /// Why a webhook is called no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +111,13 @@ pub struct Disabled {
     pub detail: String,
     /// When (RFC 3339).
     pub at: String,
+}
+
+impl Disabled {
+    /// Whether nobody said so: the receiver failed or is gone, or its cursor leads nowhere.
+    pub(crate) fn is_the_receivers(&self) -> bool {
+        self.reason != OPERATOR
+    }
 }
 
 /// How far a webhook is.
