@@ -87,9 +87,12 @@ pub fn signers(bytes: &[u8]) {
 /// What one branch says to another: as it comes, and as if its seal were good.
 pub fn channel(bytes: &[u8]) {
     assert!(message::open(bytes, &GatewayKey::new([7; 32])).is_err(), "nobody sealed this");
+    assert!(message::head(bytes, &GatewayKey::new([7; 32])).is_err(), "and nobody carries it");
     assert!(message::weight(bytes) > 0, "whatever it is, it takes room in the queue");
     if let Ok((header, said)) = message::read(bytes) {
         assert_eq!(header.write(&said), bytes, "a message that is read is written the same");
+        let key = GatewayKey::new([7; 32]);
+        assert_eq!(message::head(&header.seal(&said, &key), &key), Ok(header), "and carried as it says");
     }
 }
 

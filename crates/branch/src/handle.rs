@@ -17,7 +17,7 @@ use skerry_proof::checkpoint::SignedCheckpoint;
 
 use crate::api::{Busy, GatewayKey, Request};
 use crate::branch::{ArchiveReply, Condition, ask_of, spoken};
-use crate::channels::exchange::Courier;
+use crate::channels::Courier;
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
 use crate::history::{HistoryError, HistoryHandle, HistoryStats};
 use crate::ids::IdsStats;

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use skerry_journal::{Journal, JournalStore, Storage};
 
 use crate::branch::{Branch, Condition, Parts, ReaderOf, chain};
-use crate::channels::exchange::Courier;
+use crate::channels::Courier;
 use crate::clock::Now;
 use crate::evidence::receipts::Desk;
 use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, Watcher, monotonic_us, wake};

@@ -15,6 +15,7 @@ use skerry_proof::{HashAlgorithm, PublicKey, SignatureAlgorithm};
 
 use tracing_subscriber::EnvFilter;
 
+use crate::buses::{Bus, Choice};
 use crate::cli::Settings;
 use crate::oidc::Oidc;
 use crate::outlet::Outlet;
@@ -41,6 +42,11 @@ pub(crate) struct Config {
     /// A log in NATS that all events go to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outlet: Option<Outlet>,
+    /// What carries messages between branches.
+    pub(crate) bus: Choice,
+    /// Buses that messages between branches may go over, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) buses: BTreeMap<String, Bus>,
     /// PostgreSQL servers that journals may be kept in, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) stores: BTreeMap<String, Store>,
@@ -335,6 +341,7 @@ impl Config {
         self.log_filter()?;
         self.webhooks.check()?;
         self.outlet.as_ref().map_or(Ok(()), Outlet::check)?;
+        crate::buses::check(self)?;
         if !matches!(self.log.format.as_str(), "text" | "json") {
             bail!("log.format must be \"text\" or \"json\", not {:?}", self.log.format);
         }
@@ -377,8 +384,12 @@ impl Config {
         ];
         for (key, path) in files {
             if let Some(path) = path {
-                std::fs::File::open(path)
-                    .with_context(|| format!("{key}: could not read {}", path.display()))?;
+                readable(key, path)?;
+            }
+        }
+        for (name, bus) in &self.buses {
+            for (key, path) in bus.files() {
+                readable(&format!("buses.{name}.{key}"), path)?;
             }
         }
         if let Some((certificate, key)) = server.tls_certificate.clone().zip(server.tls_key.clone()) {
@@ -496,6 +507,11 @@ impl Config {
             .and_then(|minutes| u16::try_from(minutes).ok())
             .with_context(|| format!("bank.cutoff must look like \"22:30\", not {text:?}"))
     }
+}
+
+fn readable(key: &str, path: &Path) -> anyhow::Result<()> {
+    let opened = std::fs::File::open(path);
+    opened.map(drop).with_context(|| format!("{key}: could not read {}", path.display()))
 }
 
 /// The algorithm whose name this is, in lower case.

@@ -2,6 +2,7 @@
 
 mod archive;
 mod bench;
+mod buses;
 mod cli;
 mod config;
 mod erasures;
@@ -9,6 +10,7 @@ mod events;
 mod folder;
 mod import;
 mod keys;
+mod nats;
 mod offline;
 mod oidc;
 mod operating;

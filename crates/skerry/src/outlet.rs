@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use skerry_gateway::gateway::Shared;
 
 use crate::config::range;
+use crate::nats::{self, Place};
 
 /// See docs/events.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,7 +15,7 @@ pub(crate) struct Outlet {
     /// Addresses of the servers, any of which serves: `nats://host:4222`.
     pub(crate) nats: Vec<String>,
     /// The first word of every subject, and of the stream's name.
-    #[serde(default = "prefix")]
+    #[serde(default = "nats::prefix")]
     pub(crate) prefix: String,
     /// Servers that keep a copy.
     #[serde(default = "replicas")]
@@ -32,10 +33,6 @@ pub(crate) struct Outlet {
     pub(crate) ca: Option<PathBuf>,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
-}
-
-fn prefix() -> String {
-    "skerry".to_owned()
 }
 
 const fn replicas() -> u32 {
@@ -61,13 +58,7 @@ impl Outlet {
     ///
     /// The first key that is wrong.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.nats.is_empty(), "outlet.nats names no server");
-        let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        anyhow::ensure!(
-            (1..=32).contains(&self.prefix.len()) && self.prefix.bytes().all(word),
-            "outlet.prefix has 1 to 32 small letters, digits or hyphens, {:?} is none",
-            self.prefix
-        );
+        self.place().check("outlet")?;
         range("outlet.replicas", u64::from(self.replicas), 1, 5)?;
         range("outlet.days_max", u64::from(self.days_max), 1, 3_650)?;
         range("outlet.bytes_max", self.bytes_max, 1 << 20, 1 << 50)?;
@@ -76,28 +67,12 @@ impl Outlet {
             "outlet.begin must be \"now\" or \"beginning\", not {:?}",
             self.begin
         );
-        let files = [&self.ca, &self.certificate, &self.key];
-        let count = files.iter().filter(|file| file.is_some()).count();
-        anyhow::ensure!(count == 0 || count == 3, "outlet.ca, outlet.certificate and outlet.key go together");
-        for server in self.nats.iter().filter(|_| count == 0) {
-            anyhow::ensure!(
-                is_loopback(server),
-                "outlet.nats: {server} lies beyond the loopback: outlet.ca, outlet.certificate and outlet.key are needed"
-            );
-        }
-        self.built_for()
-    }
-
-    #[cfg(feature = "cluster")]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as without the feature")]
-    const fn built_for(&self) -> anyhow::Result<()> {
         Ok(())
     }
 
-    #[cfg(not(feature = "cluster"))]
-    #[expect(clippy::unused_self, reason = "as with the feature")]
-    fn built_for(&self) -> anyhow::Result<()> {
-        anyhow::bail!("outlet.nats is a NATS server: {}", crate::stores::LEAN)
+    fn place(&self) -> Place<'_> {
+        let files = nats::files(&self.ca, &self.certificate, &self.key);
+        Place { servers: &self.nats, prefix: &self.prefix, files }
     }
 
     /// Begins to put events into it. Needs a runtime.
@@ -122,38 +97,15 @@ impl Outlet {
     /// That this binary does not know it.
     #[cfg(not(feature = "cluster"))]
     pub(crate) fn start(&self, _gateway: &Shared) -> anyhow::Result<()> {
-        self.built_for()
+        self.check()
     }
 
     #[cfg(feature = "cluster")]
     fn options(&self) -> anyhow::Result<skerry_nats::EventLogOptions> {
-        use skerry_nats::{NatsOptions, NatsTls};
-
-        let tls = match (&self.ca, &self.certificate, &self.key) {
-            (Some(authority), Some(certificate), Some(key)) => Some(NatsTls {
-                authority: authority.clone(),
-                certificate: certificate.clone(),
-                key: key.clone(),
-            }),
-            _ => None,
-        };
-        let nats = NatsOptions {
-            servers: self.nats.clone(),
-            prefix: skerry_bus::Name::new(&self.prefix)?,
-            replicas: usize::try_from(self.replicas)?,
-            tls,
-        };
+        let nats = self.place().options(self.replicas)?;
         let age_max = std::time::Duration::from_secs(u64::from(self.days_max) * 86_400);
         Ok(skerry_nats::EventLogOptions { nats, age_max, bytes_max: self.bytes_max })
     }
-}
-
-/// Whether an address is on this machine.
-fn is_loopback(server: &str) -> bool {
-    let host = server.rsplit("://").next().unwrap_or(server);
-    ["127.0.0.1", "localhost", "[::1]"]
-        .iter()
-        .any(|own| host.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
 }
 
 /// The log as the gateway has it.

@@ -14,7 +14,6 @@ use std::time::Duration;
 use anyhow::Context;
 use skerry_book::Seed;
 use skerry_branch::api::GatewayKey;
-use skerry_branch::channels::exchange::Exchange;
 use skerry_branch::{BranchThread, Condition};
 use skerry_directory::DirectoryThread;
 use skerry_gateway::bank::Bank as Seats;
@@ -26,10 +25,12 @@ use skerry_gateway::server::Listening;
 use skerry_gateway::tokens::{NewToken, TokenStore};
 use skerry_node::hosted::Hosted;
 use skerry_node::seat::Seat;
+use skerry_post::PostThread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use self::branches::{found_if_new, open_branch};
+use crate::buses;
 use crate::cli::{Local, UpArgs};
 use crate::config::{Config, Overrides};
 use crate::folder::{self, Folder};
@@ -112,8 +113,8 @@ pub(crate) struct Bank {
     /// Whether this start founded it.
     pub(crate) fresh: bool,
     branches: Vec<BranchThread>,
-    /// Hands messages between them.
-    _exchange: Exchange,
+    /// Carries messages between them.
+    post: PostThread,
     /// Who lives where.
     directory: DirectoryThread,
     gateway: Shared,
@@ -144,10 +145,10 @@ impl Bank {
             seats.push(Arc::new(seat.kept_in(store)));
             branches.push(branch);
         }
-        let exchange = Exchange::default();
+        let post = buses::start(&config, &key)?;
         for branch in &branches {
             found_if_new(&config, &folder, &branch.handle(), &key)?;
-            exchange.add(&branch.handle());
+            post.post().host(&branch.handle());
         }
         let tokens = Arc::new(tokens(&config, &folder)?);
         let fresh = first_token(&folder, &tokens)?;
@@ -196,7 +197,7 @@ impl Bank {
             server,
             fresh,
             branches,
-            _exchange: exchange,
+            post,
             directory,
             gateway,
             runtime,
@@ -235,6 +236,7 @@ impl Bank {
         for branch in self.branches {
             branch.close();
         }
+        drop(self.post);
         drop(self.directory);
         // Last, when all is durable and nobody waits for it.
         if let Some(traces) = self.traces {

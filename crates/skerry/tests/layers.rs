@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-postgres", &["skerry-directory", "skerry-journal", "skerry-proof"]),
     ("skerry-signers", &["skerry-proof"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    ("skerry-post", &["skerry-branch", "skerry-bus"]),
     ("skerry-node", &["skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
     (
         "skerry-gateway",
@@ -29,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-ledger",
             "skerry-money",
             "skerry-node",
+            "skerry-post",
             "skerry-proof",
         ],
     ),
@@ -51,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "skerry-money",
             "skerry-nats",
             "skerry-node",
+            "skerry-post",
             "skerry-postgres",
             "skerry-proof",
             "skerry-signers",

@@ -167,12 +167,25 @@ impl Header {
 ///
 /// [`MessageError`].
 pub fn open(bytes: &[u8], key: &GatewayKey) -> Result<(Header, Said), MessageError> {
+    read(unsealed(bytes, key)?)
+}
+
+/// Who speaks to whom, of a message whose seal holds; not what is said. For whoever carries messages.
+///
+/// # Errors
+///
+/// [`MessageError`].
+pub fn head(bytes: &[u8], key: &GatewayKey) -> Result<Header, MessageError> {
+    Ok(begin(unsealed(bytes, key)?)?.1)
+}
+
+fn unsealed<'a>(bytes: &'a [u8], key: &GatewayKey) -> Result<&'a [u8], MessageError> {
     let (content, seal) = bytes.split_last_chunk::<SEAL_LENGTH>().ok_or(MessageError::Malformed)?;
     let expected = key.seal_message(content);
     if expected.iter().zip(seal).fold(0, |difference, (left, right)| difference | (left ^ right)) != 0 {
         return Err(MessageError::Seal);
     }
-    read(content)
+    Ok(content)
 }
 
 /// Reads a message without its seal: whoever relies on it has checked that.
@@ -181,6 +194,13 @@ pub fn open(bytes: &[u8], key: &GatewayKey) -> Result<(Header, Said), MessageErr
 ///
 /// [`MessageError`].
 pub fn read(content: &[u8]) -> Result<(Header, Said), MessageError> {
+    let (kind, header, mut cursor) = begin(content)?;
+    let said = read_body(kind, &mut cursor).ok_or(MessageError::Malformed)?;
+    if cursor.0.is_empty() { Ok((header, said)) } else { Err(MessageError::Malformed) }
+}
+
+/// The kind, who speaks to whom, and the rest.
+fn begin(content: &[u8]) -> Result<(u8, Header, Cursor<'_>), MessageError> {
     let mut cursor = Cursor(content);
     let head = cursor.take::<8>().ok_or(MessageError::Malformed)?;
     if head[..4] != MAGIC || head[7] != 0 {
@@ -190,8 +210,8 @@ pub fn read(content: &[u8]) -> Result<(Header, Said), MessageError> {
     if version != VERSION {
         return Err(MessageError::Version(version));
     }
-    let read = read_body(head[6], &mut cursor).ok_or(MessageError::Malformed)?;
-    if cursor.0.is_empty() { Ok(read) } else { Err(MessageError::Malformed) }
+    let header = read_header(&mut cursor).ok_or(MessageError::Malformed)?;
+    Ok((head[6], header, cursor))
 }
 
 /// How many records a message may come to, for the queue; without checking it.
@@ -302,14 +322,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn read_body(kind: u8, cursor: &mut Cursor<'_>) -> Option<(Header, Said)> {
-    let header = Header {
+fn read_header(cursor: &mut Cursor<'_>) -> Option<Header> {
+    Some(Header {
         from: u16::from_le_bytes(cursor.take()?),
         to: u16::from_le_bytes(cursor.take()?),
         incarnation: u32::from_le_bytes(cursor.take()?),
         to_incarnation: u32::from_le_bytes(cursor.take()?),
-    };
-    let said = match kind {
+    })
+}
+
+fn read_body(kind: u8, cursor: &mut Cursor<'_>) -> Option<Said> {
+    Some(match kind {
         1 => Said::Hello,
         2 => Said::Welcome,
         3 => Said::Payments(read_run(cursor)?),
@@ -318,8 +341,7 @@ fn read_body(kind: u8, cursor: &mut Cursor<'_>) -> Option<(Header, Said)> {
         6 => Said::Standing(Stands::read(cursor)?),
         7 => Said::Retold(Retold::read(cursor)?),
         _ => return None,
-    };
-    Some((header, said))
+    })
 }
 
 fn read_run(cursor: &mut Cursor<'_>) -> Option<Run> {
@@ -416,11 +438,13 @@ mod tests {
         for said in messages() {
             let bytes = HEADER.seal(&said, &key);
             assert_eq!(open(&bytes, &key), Ok((HEADER, said)));
+            assert_eq!(head(&bytes, &key), Ok(HEADER));
             assert_eq!(open(&bytes, &GatewayKey::new([2; 32])), Err(MessageError::Seal));
+            assert_eq!(head(&bytes, &GatewayKey::new([2; 32])), Err(MessageError::Seal));
             for bit in 0..bytes.len() * 8 {
                 let mut flipped = bytes.to_vec();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                assert!(open(&flipped, &key).is_err(), "bit {bit}");
+                assert!(open(&flipped, &key).is_err() && head(&flipped, &key).is_err(), "bit {bit}");
             }
         }
     }
@@ -444,6 +468,7 @@ mod tests {
             let seal = key.seal_message(&content);
             content.extend_from_slice(&seal);
             if let Ok((header, said)) = open(&content, &key) {
+                prop_assert_eq!(head(&content, &key), Ok(header));
                 prop_assert_eq!(header.seal(&said, &key).to_vec(), content);
             }
         }

@@ -10,18 +10,21 @@
 //! - What waits to be carried is bounded; what finds no room is told later.
 
 pub mod coverage;
-pub mod exchange;
 pub mod message;
 pub mod retell;
 pub(crate) mod rewound;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use skerry_book::record::TransferTailRef;
 use skerry_book::{Book, Payment};
 
 pub use message::Outgoing;
 use retell::Retold;
+
+/// Takes a branch's messages away. It runs on the branch's own thread and must not wait.
+pub type Courier = Arc<dyn Fn(Outgoing) + Send + Sync>;
 
 /// Messages that wait to be carried, at most.
 const OUTBOX_MAX: usize = 64;

@@ -1,5 +1,5 @@
-//! Branches pay each other: what each step does, and what is refused; over a bus that fails (`storm`), and on
-//! threads, as in one process.
+//! Branches pay each other: what each step does, and what is refused; over a bus that fails (`storm`). On
+//! threads and over the bus seam: the crate `post`.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
@@ -8,7 +8,6 @@ mod archive;
 mod common;
 mod losses;
 mod storm;
-mod threads;
 
 use common::*;
 use skerry_book::Command;

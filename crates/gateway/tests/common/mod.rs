@@ -19,7 +19,6 @@ use skerry_book::command::OpenBranch;
 use skerry_book::event::Terms;
 use skerry_book::{Actor, Cause, Command, Seed};
 use skerry_branch::api::{Body as Ask, GatewayKey, Reply, Request as Wish, Scope};
-use skerry_branch::channels::exchange::Exchange;
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchThread, Options, Parts};
 use skerry_directory::{
@@ -33,6 +32,7 @@ use skerry_gateway::{Bank, Gateway, Limits, NewToken, Secrets, Shared, TokenStor
 use skerry_journal::{LocalOptions, LocalStore, RealStorage, Storage};
 use skerry_money::{Currency, Date};
 use skerry_node::{Hosted, Seat};
+use skerry_post::{PostOptions, PostThread};
 use skerry_proof::Ed25519Signer;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -43,7 +43,7 @@ pub(crate) struct TestBank {
     pub(crate) operator: String,
     pub(crate) folder: PathBuf,
     branches: Vec<BranchThread>,
-    exchange: Exchange,
+    post: PostThread,
     pub(crate) directory: DirectoryThread,
 }
 
@@ -99,8 +99,8 @@ impl TestBank {
         std::fs::create_dir_all(&folder).unwrap();
         let key = GatewayKey::new([8; 32]);
         let threads: Vec<BranchThread> = (1..=branches).map(|number| branch(&folder, number, &key)).collect();
-        let exchange = Exchange::default();
-        threads.iter().for_each(|thread| exchange.add(&thread.handle()));
+        let post = PostThread::start(PostOptions::local(key.clone())).unwrap();
+        threads.iter().for_each(|thread| post.post().host(&thread.handle()));
         let seats =
             threads.iter().map(|thread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>).collect();
         let tokens = TokenStore::open(&folder.join("tokens.json")).unwrap();
@@ -115,7 +115,7 @@ impl TestBank {
         let bank = Bank::new(seats, key, limits.request);
         let gateway = Gateway::new(bank, directory.handle(), tokens, secrets, limits);
         let front = app::front(&gateway);
-        Self { gateway, front, operator, folder, branches: threads, exchange, directory }
+        Self { gateway, front, operator, folder, branches: threads, post, directory }
     }
 
     pub(crate) fn token(&self, new: &NewToken) -> String {

@@ -70,6 +70,9 @@ pub(crate) struct LedgerArgs {
     /// transfers stay at home, and one of a bank of two or more; the second ends when every payment has
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     crossing: f64,
+    /// A NATS server that payments between branches go over, also within the bank's one process, instead of straight
+    #[arg(long, value_name = "URL", conflicts_with = "server")]
+    bus: Option<String>,
     /// How transfers travel
     #[arg(long, value_enum, default_value_t = Mode::Packed)]
     mode: Mode,
@@ -123,6 +126,10 @@ impl LedgerArgs {
             self.crossing > 0.0 || !self.peer.contains(&Peer::TwoPhase),
             "the peer two-phase pays between two databases: it needs --crossing"
         );
+        ensure!(
+            self.crossing > 0.0 || self.bus.is_none(),
+            "--bus carries payments between branches: it needs --crossing"
+        );
         ensure!(self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "--rate lies above 0");
         ensure!(
             self.server.is_none() || self.rounds == 1,
@@ -147,7 +154,7 @@ pub(crate) fn run(args: LedgerArgs, json: bool) -> anyhow::Result<()> {
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
         if args.crossing > 0.0 {
-            let home = LedgerArgs { crossing: 0.0, branches: 1, ..args.clone() };
+            let home = LedgerArgs { crossing: 0.0, branches: 1, bus: None, ..args.clone() };
             at_home.push(runtime.block_on(our_turn(&home))?.0);
         }
         let (run, seen) = runtime.block_on(our_turn(&args))?;
@@ -185,16 +192,27 @@ fn work(args: &LedgerArgs, branches: usize) -> Work {
         skew: args.skew.to_string(),
         pending_share: args.pending,
         crossing_share: args.crossing,
+        bus: args.bus.clone(),
         rate: args.rate,
         seed: args.seed,
     }
+}
+
+/// A bank's configuration in which every message between branches goes over this server.
+fn over_a_bus(server: &str) -> String {
+    format!(
+        "[bus]\nuse = \"bench\"\nstraight = false\n[buses.bench]\nnats = [{server:?}]\nprefix = \"bench\"\n"
+    )
 }
 
 /// One turn of ours, and the number of branches it ran over.
 async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     let bank = match (&args.server, &args.token_file) {
         (Some(server), Some(token)) => Bank::attach(server, token, args.data.as_deref())?,
-        _ => Bank::start(&args.folder, branches_of(args), args.keep).await?,
+        _ => {
+            let configuration = args.bus.as_deref().map(over_a_bus);
+            Bank::start_with(&args.folder, branches_of(args), args.keep, configuration.as_deref()).await?
+        }
     };
     let empty = bank.usage();
     let wanted = Wanted {

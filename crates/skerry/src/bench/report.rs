@@ -44,6 +44,9 @@ pub(super) struct Work {
     pub(super) pending_share: f64,
     #[serde(default)]
     pub(super) crossing_share: f64,
+    /// The server that payments between branches went over; none: straight.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) bus: Option<String>,
     pub(super) rate: Option<f64>,
     pub(super) seed: u64,
 }
@@ -245,9 +248,10 @@ impl Report {
         }
         if self.work.crossing_share > 0.0 {
             line(format!(
-                "ratio       one branch: {} the throughput, {:.0} % of ours pay another branch (medians)",
+                "ratio       one branch: {} the throughput, {:.0} % of ours pay another branch, {} (medians)",
                 times(self.medians.crossing_ratio),
-                self.work.crossing_share * 100.0
+                self.work.crossing_share * 100.0,
+                if self.work.bus.is_some() { "over NATS" } else { "straight" }
             ));
         }
         for against in &self.medians.peers {

@@ -96,6 +96,7 @@ fn the_text_names_durability_contention_and_ratio() {
             skew: "uniform".to_owned(),
             pending_share: 0.0,
             crossing_share: 0.0,
+            bus: None,
             rate: None,
             seed: 1,
         },
