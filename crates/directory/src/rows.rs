@@ -11,12 +11,15 @@ pub enum TextError {
     /// Not a place.
     #[error("a place is 1 to 200 visible characters of ASCII")]
     Place,
+    /// Not somebody's name.
+    #[error("a principal is 1 to 32 bytes without control characters")]
+    Who,
     /// A secret was about to be written down.
     #[error("a place holds no secret: no password, and no user:password@")]
     Secret,
 }
 
-/// The name of a store or node.
+/// The name of a store, a node or a bus.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
@@ -80,6 +83,31 @@ impl Where {
     }
 }
 
+/// Who did something: a principal, as the book names it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who(Box<str>);
+
+impl Who {
+    /// The longest, in bytes.
+    pub const LENGTH_MAX: usize = 32;
+
+    /// A principal.
+    ///
+    /// # Errors
+    ///
+    /// [`TextError::Who`].
+    pub fn new(text: &str) -> Result<Self, TextError> {
+        let fits = !text.is_empty() && text.len() <= Self::LENGTH_MAX;
+        if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(TextError::Who) }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 macro_rules! shown {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
@@ -96,7 +124,7 @@ macro_rules! shown {
     )*};
 }
 
-shown!(Name Where);
+shown!(Name Where Who);
 
 /// By what a customer is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -328,10 +356,21 @@ pub struct NodeEntry {
     pub silent_us: u64,
 }
 
+/// The bus that messages between branches go over, as an operator has chosen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusRow {
+    /// Its name in the configuration of every process.
+    pub name: Name,
+    /// Who chose it.
+    pub by: Who,
+    /// When, on the directory's wall clock, microseconds.
+    pub at_us: u64,
+}
+
 /// Everything but the aliases, at one version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Map {
-    /// Grows with every change of branches, stores, nodes and holders; not with renewals, beats and reports of room.
+    /// Grows with every change of branches, stores, nodes, holders and the chosen bus; not with renewals, beats and reports of room.
     pub version: u64,
     /// Whether customers are being taken in again from the branches: until that has ended nobody is placed.
     pub rebuilding: bool,
@@ -341,6 +380,8 @@ pub struct Map {
     pub stores: Vec<StoreRow>,
     /// By name.
     pub nodes: Vec<NodeEntry>,
+    /// The bus that an operator has chosen; without, each process takes the one of its configuration.
+    pub bus: Option<BusRow>,
 }
 
 impl Map {

@@ -17,12 +17,12 @@
 //!   another only after it has run its full time from when it was last granted, or was given up.
 //! - **D6, seen**: an ask that is submitted after another was answered sees what that one did.
 //! - **D7, versions**: each change of the map makes its version greater, also over restarts; under the same version there are
-//!   the same branches, stores, nodes and holders, except for leases that ran out.
+//!   the same branches, stores, nodes, holders and chosen bus, except for leases that ran out.
 //! - **D8, bounded**: more asks than it has room for are refused as [`Busy`]; batches and lists have a bound each.
 
 use std::sync::Arc;
 
-use crate::rows::{Alias, BranchRow, CustomerRef, Holder, Map, Name, NodeRow, Room, Setting, StoreRow};
+use crate::rows::{Alias, BranchRow, CustomerRef, Holder, Map, Name, NodeRow, Room, Setting, StoreRow, Who};
 
 /// A claim runs out after this, at most: two minutes, longer than any request lives.
 pub const CLAIM_US_MAX: u64 = 120_000_000;
@@ -161,6 +161,13 @@ pub enum Ask {
     PutStore(StoreRow),
     /// Drops a store that no branch uses.
     DropStore(Name),
+    /// Messages between branches go over this bus from now on. The one that they go over already stays as it was chosen.
+    UseBus {
+        /// Its name.
+        bus: Name,
+        /// Who says so.
+        by: Who,
+    },
     /// A node is there, and this is what it says of itself.
     Beat(NodeRow),
     /// Drops a node that holds no lease.
@@ -476,6 +483,7 @@ impl Ask {
             | Self::Steer { .. }
             | Self::PutStore(_)
             | Self::DropStore(_)
+            | Self::UseBus { .. }
             | Self::Beat(_)
             | Self::DropNode(_) => Ok(()),
         }

@@ -66,6 +66,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::imports::router())
         .merge(routes::branches::router())
         .merge(routes::directory::router())
+        .merge(routes::buses::router())
         .merge(routes::channels::router())
         .merge(routes::archive::router())
         .merge(routes::reports::router())

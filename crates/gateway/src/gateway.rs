@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use skerry_book::Seed;
 use skerry_directory::DirectoryHandle;
+use skerry_post::Post;
 
 use crate::bank::Bank;
 use crate::body::Room;
+use crate::buses;
 use crate::config::Limits;
 use crate::digests::Digests;
 use crate::events::outlet::{Begin, Outlet, Running};
@@ -61,6 +63,8 @@ pub struct Gateway {
     pub(crate) open_streams: Open,
     /// Who is called with events, once that was begun.
     pub(crate) webhooks: OnceLock<Arc<Webhooks>>,
+    /// What carries messages between branches, once that was said.
+    pub(crate) buses: OnceLock<Post>,
     /// Where all events go, if that was begun.
     pub(crate) outlet: OnceLock<Running>,
 }
@@ -94,6 +98,7 @@ impl Gateway {
             note_keys: NoteKeys::default(),
             open_streams: Open::default(),
             webhooks: OnceLock::new(),
+            buses: OnceLock::new(),
             outlet: OnceLock::new(),
         })
     }
@@ -109,6 +114,13 @@ impl Gateway {
             webhooks.start(self);
         }
         Ok(())
+    }
+
+    /// Shows and steers the buses of `post`, and lets it follow what the directory says. Needs a runtime. To be said once.
+    pub fn begin_buses(self: &Arc<Self>, post: Post) {
+        if self.buses.set(post.clone()).is_ok() {
+            tokio::spawn(buses::follow(Shared::clone(self), post));
+        }
     }
 
     /// Begins to put all events into a log outside of the bank. Needs a runtime. To be said once.

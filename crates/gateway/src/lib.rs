@@ -22,6 +22,7 @@ pub mod app;
 pub mod auth;
 pub mod bank;
 pub mod body;
+mod buses;
 pub mod catalogue;
 pub mod config;
 mod derived;

@@ -153,6 +153,16 @@ impl Residence {
         }
     }
 
+    /// The map, if it is another than version `since` and the directory says so at the first attempt.
+    pub(crate) async fn map_since(&self, since: u64) -> Option<Map> {
+        let (send, receive) = oneshot::channel();
+        self.handle.ask(Ask::Map { since }, Box::new(move |told| drop(send.send(told)))).ok()?;
+        match tokio::time::timeout(PATIENCE, receive).await {
+            Ok(Ok(Ok(Told::Map(map)))) => Some(*map),
+            _ => None,
+        }
+    }
+
     /// Asks for what has no other answer than that it is done.
     ///
     /// # Errors

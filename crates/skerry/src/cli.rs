@@ -12,7 +12,7 @@ mod events;
 mod operating;
 
 pub(crate) use events::{EventsArgs, WebhookCommand};
-pub(crate) use operating::{ApprovalCommand, AuditArgs};
+pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand};
 
 pub(crate) use business::{AccountCommand, CustomerCommand, PaymentCommand, TransferCommand};
 
@@ -103,6 +103,13 @@ pub(crate) enum Command {
     Directory {
         #[command(subcommand)]
         command: DirectoryCommand,
+    },
+    /// Buses: what carries messages between branches
+    Bus {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: BusCommand,
     },
     /// Access tokens: through the running bank, or straight in its data folder
     Token {

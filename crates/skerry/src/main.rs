@@ -67,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chart(remote) => remote::show(&remote, "/v1/chart", json)?,
         Command::Audit { remote, asked } => operating::audit(&remote, &asked, json)?,
         Command::Approval { remote, command } => operating::approval(&remote, command, json)?,
+        Command::Bus { remote, command } => operating::bus(&remote, command, json)?,
         Command::Events(args) => events::run(&args, json)?,
         Command::Webhook { remote, command } => events::webhook(&remote, command, json)?,
         Command::Branch { command } => match command {

@@ -1,9 +1,9 @@
-//! The commands of operators and auditors to a running bank: audit, four eyes, a branch's policy and days.
+//! The commands of operators and auditors to a running bank: audit, four eyes, buses, a branch's policy and days.
 
 use hyper::Method;
 use serde_json::json;
 
-use crate::cli::{ApprovalCommand, AuditArgs, Remote};
+use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, Remote};
 use crate::remote::{escape, send, show, with_query};
 
 /// `skerry audit`
@@ -42,6 +42,16 @@ pub(crate) fn approval(remote: &Remote, command: ApprovalCommand, json: bool) ->
         }
         ApprovalCommand::End { branch, request } => {
             send(remote, Method::DELETE, &at(branch, &request), None, &json!({}), json)
+        }
+    }
+}
+
+/// `skerry bus …`
+pub(crate) fn bus(remote: &Remote, command: BusCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        BusCommand::List => show(remote, "/v1/buses", json),
+        BusCommand::Switch { name } => {
+            send(remote, Method::PUT, "/v1/buses/chosen", None, &json!({"bus": name}), json)
         }
     }
 }

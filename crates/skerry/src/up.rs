@@ -183,6 +183,7 @@ impl Bank {
         runtime.spawn(watched.watch());
         {
             let _within = runtime.enter();
+            gateway.begin_buses(post.post());
             gateway.begin_webhooks(config.webhooks.settings(config.server.insecure))?;
             config.outlet.as_ref().map_or(Ok(()), |outlet| outlet.start(&gateway))?;
         }

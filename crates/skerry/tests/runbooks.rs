@@ -62,8 +62,13 @@ fn copy_folder(from: &Path, to: &Path) {
 
 #[test]
 fn every_page_is_run_by_a_test() {
-    let tests =
-        [include_str!("runbooks.rs"), include_str!("standbys.rs"), include_str!("receivers.rs")].concat();
+    let tests = [
+        include_str!("runbooks.rs"),
+        include_str!("standbys.rs"),
+        include_str!("receivers.rs"),
+        include_str!("buses.rs"),
+    ]
+    .concat();
     let mut pages = 0;
     for entry in std::fs::read_dir(place::project().join("docs/runbooks")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -180,7 +180,7 @@ fn a_directory_on_a_server_is_made_again_when_its_tables_are_dropped() {
     }
 
     let tables = "directory_state, skerry.directory_alias, skerry.directory_branch, skerry.directory_store, \
-                  skerry.directory_node, skerry.directory_moved";
+                  skerry.directory_node, skerry.directory_moved, skerry.directory_bus";
     group.primary().sql(&format!("drop table skerry.{tables}"));
     // Its tables are made again, and it says that it knows nobody yet.
     let began = Instant::now();

@@ -15,6 +15,7 @@ pub use scene::{Rig, Scene};
 pub fn check_contract(rig: &mut impl Rig) {
     rows::a_new_directory_places_nobody_until_it_is_rebuilt(rig);
     rows::branches_and_stores_are_kept_and_versioned(rig);
+    rows::the_chosen_bus_is_kept(rig);
     rows::what_makes_no_sense_is_refused(rig);
     rows::moved_customers_are_found(rig);
     rows::a_full_queue_is_busy(rig);

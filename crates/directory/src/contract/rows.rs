@@ -1,7 +1,7 @@
 //! Branches, stores, nodes, moved customers, versions and bounds.
 
 use super::scene::{Rig, Scene, customer, document, holder, name, node, reserve, room, row, store};
-use crate::rows::{BranchState, Mode, Setting};
+use crate::rows::{BranchState, Mode, Setting, Who};
 use crate::seam::{Ask, Choice, Finding, LIST_MAX, Refusal, Told};
 
 pub(super) fn a_new_directory_places_nobody_until_it_is_rebuilt(rig: &mut impl Rig) {
@@ -75,6 +75,27 @@ pub(super) fn branches_and_stores_are_kept_and_versioned(rig: &mut impl Rig) {
     assert_eq!(rows(&after), rows(&before));
     assert_eq!(after.stores, before.stores);
     assert_eq!(after.nodes[0].row, before.nodes[0].row);
+}
+
+pub(super) fn the_chosen_bus_is_kept(rig: &mut impl Rig) {
+    let mut scene = Scene::with_branches(rig, &[1]);
+    assert_eq!(scene.map().bus, None, "nobody has chosen");
+    let choose = |bus: &str, by: &str| Ask::UseBus { bus: name(bus), by: Who::new(by).expect("plain") };
+    scene.done(choose("main", "chief"));
+    let first = scene.map();
+    let row = first.bus.clone().expect("it is chosen");
+    assert_eq!((row.name.as_str(), row.by.as_str()), ("main", "chief"));
+    scene.done(choose("main", "deputy"));
+    let again = scene.map();
+    assert_eq!((again.version, again.bus), (first.version, first.bus), "the same again changes nothing");
+    scene.done(choose("local", "行长"));
+    let second = scene.map();
+    assert!(second.version > first.version);
+    let row = second.bus.clone().expect("it is chosen");
+    assert_eq!((row.name.as_str(), row.by.as_str()), ("local", "行长"));
+    scene.rebuild(&[]);
+    scene.restart();
+    assert_eq!(scene.map().bus, second.bus, "over a restart, and customers that are taken in again");
 }
 
 pub(super) fn what_makes_no_sense_is_refused(rig: &mut impl Rig) {

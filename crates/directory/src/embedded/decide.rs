@@ -7,8 +7,8 @@ use super::record::Record;
 use super::state::{Broken, Lease, Pending, confirmed};
 use crate::assign::{choose, takes};
 use crate::rows::{
-    Alias, BranchEntry, BranchRow, BranchState, CustomerRef, Holder, LeaseView, Map, Name, NodeEntry,
-    NodeRow, Room, Setting, StoreRow,
+    Alias, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, Holder, LeaseView, Map, Name, NodeEntry,
+    NodeRow, Room, Setting, StoreRow, Who,
 };
 use crate::seam::{Ask, Choice, Finding, Now, Rebuild, Refusal, Reserve, Told};
 
@@ -42,6 +42,7 @@ impl<S: Storage> Open<S> {
             Ask::Report(rooms) => self.report(&rooms),
             Ask::PutStore(row) => self.put_store(row),
             Ask::DropStore(name) => self.drop_store(&name),
+            Ask::UseBus { bus, by } => self.use_bus(bus, by, now),
             Ask::Beat(row) => self.beat(row, now),
             Ask::DropNode(name) => self.drop_node(&name, now),
             Ask::Acquire { branch, holder, lease_us } => self.acquire(branch, &holder, lease_us, now),
@@ -70,6 +71,7 @@ impl<S: Storage> Open<S> {
             branches: branches.collect(),
             stores: state.stores.values().cloned().collect(),
             nodes: nodes.collect(),
+            bus: state.bus.clone(),
         }
     }
 
@@ -320,6 +322,13 @@ impl<S: Storage> Open<S> {
             Some(row) => no(Refusal::StoreInUse { store: name.clone(), branch: row.number }),
             None => self.keep_changed(Record::StoreGone(name.clone())),
         }
+    }
+
+    fn use_bus(&mut self, bus: Name, by: Who, now: Now) -> Ruled {
+        if self.state.bus.as_ref().is_some_and(|row| row.name == bus) {
+            return Ok(Told::Done);
+        }
+        self.keep_changed(Record::Bus(BusRow { name: bus, by, at_us: now.wall_us }))
     }
 
     // Nodes and leases.

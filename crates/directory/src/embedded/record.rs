@@ -8,7 +8,7 @@
 //! be read is damage, never a guess.
 
 use crate::rows::{
-    Alias, AliasKind, BranchRow, BranchState, CustomerRef, Mode, Name, NodeRow, StoreRow, Where,
+    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, Mode, Name, NodeRow, StoreRow, Where, Who,
 };
 
 /// Records begin at multiples of this.
@@ -43,6 +43,8 @@ pub enum Record {
     Complete,
     /// The directory was opened for this time.
     Opened(u64),
+    /// This bus was chosen.
+    Bus(BusRow),
 }
 
 mod kind {
@@ -58,6 +60,7 @@ mod kind {
     pub(super) const BEGUN: u8 = 10;
     pub(super) const COMPLETE: u8 = 11;
     pub(super) const OPENED: u8 = 12;
+    pub(super) const BUS: u8 = 13;
 }
 
 /// Puts `record` at the end of `out`, and says how many bytes it took.
@@ -139,6 +142,12 @@ fn body(record: &Record, out: &mut Vec<u8>) -> (u8, u8) {
         Record::Opened(times) => {
             out.extend_from_slice(&times.to_le_bytes());
             (kind::OPENED, 0)
+        }
+        Record::Bus(row) => {
+            put_text(row.name.as_str(), out);
+            put_text(row.by.as_str(), out);
+            out.extend_from_slice(&row.at_us.to_le_bytes());
+            (kind::BUS, 0)
         }
     }
 }
@@ -225,6 +234,10 @@ fn read(kind: u8, detail: u8, reader: &mut Reader<'_>) -> Option<Record> {
         kind::BEGUN => plain(Record::Begun),
         kind::COMPLETE => plain(Record::Complete),
         kind::OPENED => plain(Record::Opened(reader.u64()?)),
+        kind::BUS => {
+            let (name, by) = (reader.name()?, Who::new(reader.text()?).ok()?);
+            plain(Record::Bus(BusRow { name, by, at_us: reader.u64()? }))
+        }
         _ => None,
     }
 }
@@ -337,6 +350,7 @@ mod tests {
             Record::Begun,
             Record::Complete,
             Record::Opened(u64::MAX),
+            Record::Bus(BusRow { name: name("main"), by: Who::new("行长 1").unwrap(), at_us: 77 }),
         ]
     }
 

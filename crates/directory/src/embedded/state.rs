@@ -10,7 +10,7 @@ use super::index::Index;
 use super::log::Log;
 use super::record::{HEAD, Record, UNIT, decode, encode};
 use crate::assign::Placed;
-use crate::rows::{Alias, BranchRow, CustomerRef, Holder, Name, NodeRow, StoreRow};
+use crate::rows::{Alias, BranchRow, BusRow, CustomerRef, Holder, Name, NodeRow, StoreRow};
 
 /// A reservation.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,7 @@ pub(super) struct State {
     pub(super) branches: BTreeMap<u16, BranchRow>,
     pub(super) stores: BTreeMap<Name, StoreRow>,
     pub(super) nodes: BTreeMap<Name, NodeRow>,
+    pub(super) bus: Option<BusRow>,
     pub(super) moved: BTreeMap<CustomerRef, u16>,
     pub(super) pending: BTreeMap<Alias, Pending>,
     pub(super) index: Index,
@@ -95,6 +96,7 @@ impl State {
             }
             Record::Complete => self.complete = true,
             Record::Opened(times) => self.opened = times,
+            Record::Bus(row) => self.bus = Some(row),
         }
     }
 
@@ -107,6 +109,7 @@ impl State {
         rows.extend(self.moved.iter().map(|(customer, branch)| Record::Moved(*customer, Some(*branch))));
         rows.extend(self.pending.iter().map(|(alias, p)| Record::Reserved(*alias, p.branch, p.first)));
         rows.extend(self.complete.then_some(Record::Complete));
+        rows.extend(self.bus.clone().map(Record::Bus));
         rows
     }
 }

@@ -371,7 +371,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The other branch is not known here",
         "未找到收款分行",
         Nothing,
-        "The payee's account number names a branch to which this branch has no channel; `figures.need` is its number. Right after a branch is founded that lasts for a moment.",
+        "The payee's account number names a branch to which this branch has no channel; `figures.need` is its number. Right after a branch is founded that lasts for a moment, and as long as no bus carries messages between the two.",
         "Check the account number. If the branch exists, send the same request again with the same id.",
     )),
     of((

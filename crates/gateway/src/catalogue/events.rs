@@ -1,4 +1,4 @@
-//! 52xx: events and webhooks.
+//! 52xx: events, webhooks and buses.
 
 use super::Effect::Nothing;
 use super::{Entry, of};
@@ -13,6 +13,10 @@ pub const WEBHOOK_INVALID: u16 = 5210;
 pub const WEBHOOKS_FULL: u16 = 5211;
 /// Their file cannot be written.
 pub const WEBHOOKS_UNAVAILABLE: u16 = 5212;
+/// No bus has this name.
+pub const BUS_NOT_FOUND: u16 = 5220;
+/// The bus cannot be reached.
+pub const BUS_AWAY: u16 = 5221;
 
 pub(super) const ENTRIES: &[Entry] = &[
     of((
@@ -67,5 +71,27 @@ pub(super) const ENTRIES: &[Entry] = &[
         Nothing,
         "The file of the webhooks could not be read or written; the bank's log says why.",
         "See to the data folder (space, rights), then send the request again.",
+    )),
+    of((
+        BUS_NOT_FOUND,
+        "bus_not_found",
+        404,
+        "There is no such bus",
+        "没有该消息总线",
+        Nothing,
+        "The name is neither `local` nor one of `[buses]` in the configuration of the process that answers; the detail lists those \
+         that are.",
+        "Correct the name, or add the bus to the configuration of every process and start each again, then switch.",
+    )),
+    of((
+        BUS_AWAY,
+        "bus_away",
+        503,
+        "The bus cannot be reached",
+        "无法连接该消息总线",
+        Nothing,
+        "The process that answers has no link to this bus, so payments between branches would wait on it. Messages go on over the bus \
+         that is chosen now.",
+        "See to the bus's servers (docs/runbooks/switch-bus.md); `skerry bus list` shows when the link is up. Then switch again.",
     )),
 ];

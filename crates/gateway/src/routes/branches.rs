@@ -19,6 +19,7 @@ use crate::extract::{Maybe, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::usage;
+use crate::wire::buses::BusView;
 use crate::wire::reports::{
     BranchMeters, BranchView, BranchesView, DateIn, Done, MeterView, MetersTotals, MetersView, PolicyIn,
     StatusView,
@@ -107,15 +108,18 @@ async fn status(State(gateway): State<Shared>, caller: Caller) -> Result<Respons
     may_read(&caller)?;
     let branches = views(&gateway, &caller);
     let all_open = branches.iter().all(|branch| branch.state == "open");
+    let buses = gateway.buses.get().map(BusView::all).unwrap_or_default();
+    let well = all_open && buses.iter().all(|bus| !bus.chosen || bus.link == "up");
     let view = StatusView {
-        status: if all_open { "ok" } else { "degraded" },
-        healthy: all_open,
+        status: if well { "ok" } else { "degraded" },
+        healthy: well,
         machine: usage::machine(),
         process: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: gateway.begun.elapsed().as_secs(),
         connections: gateway.meters.connections.get(),
         branches,
+        buses,
     };
     Ok(json(StatusCode::OK, &view))
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use skerry_directory::Map;
+use skerry_post::Figures;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -114,6 +115,7 @@ fn exposition(gateway: &Shared, map: Option<&Map>) -> String {
     write_branches(&health, &mut out);
     write_costs(&health, &mut out);
     write_webhooks(gateway, &mut out);
+    write_buses(gateway, &mut out);
     write_outlet(gateway, &mut out);
     out.finish()
 }
@@ -253,6 +255,33 @@ fn write_webhooks(gateway: &Shared, out: &mut Exposition) {
         for one in &all {
             let id = &one.record.id;
             out.line(format_args!("skerry_webhook_{name}{{webhook=\"{id}\"}} {}", read(one, gateway)));
+        }
+    }
+}
+
+fn write_buses(gateway: &Shared, out: &mut Exposition) {
+    let Some(post) = gateway.buses.get() else { return };
+    let all = post.figures();
+    let figures: [(&str, &str, &str, Figure<Figures>); 8] = [
+        ("chosen", "gauge", "1 if messages between branches are sent over it.", |bus| u64::from(bus.chosen)),
+        ("link_up", "gauge", "1 if it can be reached.", |bus| u64::from(bus.up)),
+        ("links_lost_total", "counter", "Times it could not be reached any more.", |bus| bus.links_lost),
+        ("sent_total", "counter", "Messages handed to it.", |bus| bus.sent),
+        ("heard_total", "counter", "Messages that came over it.", |bus| bus.heard),
+        ("dropped_busy_total", "counter", "Messages dropped at a full queue; they are said again.", |bus| {
+            bus.dropped_busy
+        }),
+        ("dropped_away_total", "counter", "Messages dropped without a link; they are said again.", |bus| {
+            bus.dropped_away
+        }),
+        ("refused_total", "counter", "Messages that no branch of this institution has said.", |bus| {
+            bus.refused
+        }),
+    ];
+    for (name, kind, help, read) in figures {
+        out.metric(&format!("skerry_bus_{name}"), kind, help);
+        for bus in &all {
+            out.line(format_args!("skerry_bus_{name}{{bus=\"{}\"}} {}", bus.name, read(bus)));
         }
     }
 }

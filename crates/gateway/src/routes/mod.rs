@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod archive;
 pub mod audit;
 pub mod branches;
+pub mod buses;
 pub mod channels;
 pub mod customers;
 pub mod directory;

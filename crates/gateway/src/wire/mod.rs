@@ -4,6 +4,7 @@
 //! JSON number. Answers are written straight from the values, without intermediate text.
 
 pub mod accounts;
+pub mod buses;
 pub mod channels;
 pub mod customers;
 pub mod directory;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::buses::BusView;
 use super::scalars::{AccountText, CurrencyText, Customer, Day, Id, Instant, Money};
 use crate::auth::Operation;
 use crate::notes::Unshown;
@@ -52,9 +53,9 @@ pub struct BranchView {
 /// How the bank is doing.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StatusView {
-    /// `ok`, or `degraded` when a branch is not open.
+    /// `ok`, or `degraded` when a branch is not open or the chosen bus cannot be reached.
     pub status: &'static str,
-    /// Whether every branch is open.
+    /// Whether every branch is open and the chosen bus can be reached.
     pub healthy: bool,
     /// The machine's name.
     pub machine: String,
@@ -68,6 +69,8 @@ pub struct StatusView {
     pub connections: u64,
     /// By number.
     pub branches: Vec<BranchView>,
+    /// What carries messages between branches, as this process sees it.
+    pub buses: Vec<BusView>,
 }
 
 /// What a branch has counted for someone or something.

@@ -1,9 +1,9 @@
-//! Branches and stores: rows that operators steer, and what branches report.
+//! Branches, stores and the chosen bus: rows that operators steer, and what branches report.
 
-use skerry_directory::{BranchRow, Mode, Name, Refusal, Room, Setting, StoreRow, Told};
+use skerry_directory::{BranchRow, BusRow, Mode, Name, Refusal, Room, Setting, StoreRow, Told, Who};
 use tokio_postgres::types::Type;
 
-use super::rows::{self, BRANCH_COLUMNS, Branch};
+use super::rows::{self, BRANCH_COLUMNS, Branch, signed};
 use super::turn::{Broken, Given, Ruled, Turn, no, whole};
 
 impl Turn<'_> {
@@ -106,6 +106,23 @@ impl Turn<'_> {
         }
         let sql = "delete from skerry.directory_store where name = $1";
         if self.write(sql, &[(&name.as_str(), Type::TEXT)]).await? > 0 {
+            self.another_map();
+        }
+        Ok(Told::Done)
+    }
+
+    pub(super) async fn bus(&self) -> Result<Option<BusRow>, Broken> {
+        let found =
+            self.query("select name, chosen_by, at_us from skerry.directory_bus where one = 1", &[]).await?;
+        found.first().map(|row| whole(rows::bus(row), "bus")).transpose()
+    }
+
+    pub(super) async fn use_bus(&mut self, bus: &Name, by: &Who) -> Ruled {
+        let sql = "insert into skerry.directory_bus as old (one, name, chosen_by, at_us) values (1, $1, $2, $3) \
+                   on conflict (one) do update set name = $1, chosen_by = $2, at_us = $3 where old.name <> $1";
+        let given: [Given<'_>; 3] =
+            [(&bus.as_str(), Type::TEXT), (&by.as_str(), Type::TEXT), (&signed(self.now_us), Type::INT8)];
+        if self.write(sql, &given).await? > 0 {
             self.another_map();
         }
         Ok(Told::Done)

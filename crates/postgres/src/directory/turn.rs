@@ -116,6 +116,7 @@ impl<'a> Turn<'a> {
             Ask::Report(rooms) => self.report(&rooms).await,
             Ask::PutStore(row) => self.put_store(&row).await,
             Ask::DropStore(name) => self.drop_store(name).await,
+            Ask::UseBus { bus, by } => self.use_bus(&bus, &by).await,
             Ask::Beat(row) => self.beat(&row).await,
             Ask::DropNode(name) => self.drop_node(name).await,
             Ask::Acquire { branch, holder, lease_us } => self.acquire(branch, &holder, lease_us).await,
@@ -151,6 +152,7 @@ impl<'a> Turn<'a> {
             branches: branches.collect(),
             stores,
             nodes: nodes.iter().map(entry).collect::<Result<_, Broken>>()?,
+            bus: self.bus().await?,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What can be said of who did what, and of what takes two to do.
+//! What can be said of who did what, of what takes two to do, and of what carries messages between branches.
 
 use clap::{Args, Subcommand};
 
@@ -66,5 +66,16 @@ pub(crate) enum ApprovalCommand {
         branch: u16,
         /// The digest, as `list` shows it
         request: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BusCommand {
+    /// All that the bank hears on: which is chosen, by whom, and how each is doing
+    List,
+    /// Send messages between branches over another one from now on; payments go on, none is lost or made twice
+    Switch {
+        /// `local`, or the name of one of `[buses]` in the configuration
+        name: String,
     },
 }
