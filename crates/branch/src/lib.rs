@@ -22,6 +22,8 @@
 //!   stands for, and holds nothing that is not durable.
 //! - **B3, one no**: a request of an uncertain batch is answered *unknown*, never refused.
 //! - **B4, alone**: a panic, a corrupt journal or a flood here is felt by no other branch.
+//! - **B5, one owner answers**: under a lease, an answer leaves only if the lease was still good after it was made, or if the journal's
+//!   store confirmed this owner after it was made, by an append or by a check.
 
 pub mod api;
 mod batch;
@@ -35,7 +37,7 @@ mod held;
 pub mod history;
 pub mod ids;
 pub mod jobs;
-pub mod keys;
+mod leash;
 mod look;
 mod mending;
 pub mod meters;
@@ -54,9 +56,12 @@ pub use api::{Body, Reply, Request};
 pub use branch::{ArchiveReply, Branch, Condition, Parts};
 pub use clock::Now;
 pub use handle::{BranchHandle, Figures, Watcher};
+pub use leash::Leash;
 pub use open::{Found, OpenFailure};
 pub use options::Options;
 /// Why something could not be read from a journal or its archive, as the errors of this crate hold it.
 pub use skerry_journal::ReadError;
+/// Customers' keys, as the branch holds them.
+pub use skerry_keys as keys;
 pub use thread::{BranchThread, Entropy};
 pub use work::Fault;

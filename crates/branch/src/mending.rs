@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use skerry_journal::{AppendErrorKind, AppendFaultKind, OpenError};
+use skerry_journal::OpenError;
 
 use crate::clock::Now;
+use crate::keys::KeyError;
 use crate::open::OpenFailure;
 use crate::work::Fault;
 
@@ -32,6 +33,7 @@ impl Mending {
         self.attempts = self.attempts.saturating_add(1);
         self.may_pass = match failure {
             OpenFailure::Journal(error) => matches!(error, OpenError::Away { .. }),
+            OpenFailure::Key(error) => matches!(error, KeyError::Storage(_)),
             OpenFailure::Read(_) | OpenFailure::Side(_) => true,
             _ => false,
         };
@@ -42,8 +44,7 @@ impl Mending {
         self.attempts = if stood { 0 } else { self.attempts.saturating_add(1) };
         // Whoever was fenced must not take the journal back by itself.
         self.may_pass = match fault {
-            Fault::Append(fault) => fault.kind != AppendFaultKind::Fenced,
-            Fault::Refused { source, .. } => *source != AppendErrorKind::Fenced,
+            Fault::Append(_) | Fault::Refused { .. } => !fault.is_fenced(),
             Fault::Read(_) | Fault::Side(_) | Fault::Job(_) => true,
             Fault::Record { .. } | Fault::Rewound { .. } => false,
         };
@@ -61,7 +62,7 @@ impl Mending {
 
 #[cfg(test)]
 mod tests {
-    use skerry_journal::AppendFault;
+    use skerry_journal::{AppendFault, AppendFaultKind};
 
     use super::*;
 

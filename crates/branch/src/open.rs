@@ -275,6 +275,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         must_seal: false,
         waiting: None,
         held: HeldReplies::default(),
+        checks: 0,
         intake: VecDeque::new(),
         recalls,
         entropy: ground.entropy,
@@ -450,12 +451,16 @@ fn replay<R: JournalReader>(
     failed.map_or(Ok(()), Err)
 }
 
+/// Keys that are asked about at once.
+const ASKED_TOGETHER: usize = 4_096;
+
 /// Holds the keys against the book: they may come from an older copy than the snapshot that the book came from.
 fn erase_again(book: &Book, keys: &dyn Keys) -> Result<(), OpenFailure> {
     let customers = (1..=book.customer_count()).filter_map(|serial| book.customer(serial));
-    for customer in customers.filter(|customer| customer.erased) {
-        let key = KeyRef(customer.key_ref);
-        if !matches!(keys.seal(key, &[]), Err(KeyError::Erased)) {
+    let erased: Vec<_> =
+        customers.filter(|customer| customer.erased).map(|customer| KeyRef(customer.key_ref)).collect();
+    for some in erased.chunks(ASKED_TOGETHER) {
+        for key in keys.not_erased(some)? {
             crate::coverage::Mark::ErasedAgain.hit();
             keys.erase(key)?;
         }

@@ -45,7 +45,7 @@ pub enum Unshown {
     Erased,
     /// The caller's role reads no personal data.
     Withheld,
-    /// The key file could not be read just now.
+    /// The customers' keys could not be read just now.
     Unavailable,
 }
 
@@ -180,7 +180,7 @@ fn refused(error: &KeyError) -> Problem {
     if matches!(error, KeyError::Erased) {
         return Problem::numbered(CUSTOMER_ERASED).field("note");
     }
-    tracing::error!(%error, "the key file failed");
+    tracing::error!(%error, "the customers' keys failed");
     Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000)
 }
 
@@ -216,7 +216,7 @@ async fn key_for(gateway: &Shared, caller: &Caller, branch: u16, asked: &Asked) 
 ///
 /// # Errors
 ///
-/// [`Trouble`] if the record cannot be read. A key file that cannot be read leaves the note [`Unshown::Unavailable`].
+/// [`Trouble`] if the record cannot be read. Keys that cannot be read leave the note [`Unshown::Unavailable`].
 pub(crate) fn texts(seat: &dyn Seat, position: u64, flags: Flags, may_read: bool) -> Result<Texts, Trouble> {
     if !flags.has(Flags::TAIL) {
         return Ok(Texts::default());

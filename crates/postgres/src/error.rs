@@ -114,7 +114,12 @@ impl LinkError {
 
     /// Whether somebody else made the same thing at the same time.
     pub(crate) fn is_made_already(&self) -> bool {
-        let made = [&SqlState::DUPLICATE_TABLE, &SqlState::DUPLICATE_SCHEMA, &SqlState::UNIQUE_VIOLATION];
+        let made = [
+            &SqlState::DUPLICATE_TABLE,
+            &SqlState::DUPLICATE_SCHEMA,
+            &SqlState::DUPLICATE_OBJECT,
+            &SqlState::UNIQUE_VIOLATION,
+        ];
         self.code().is_some_and(|code| made.contains(&code))
     }
 

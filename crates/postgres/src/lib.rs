@@ -19,12 +19,15 @@
 //!   statement that wrote it.
 //! - Whoever opens raises the epoch first and reads second; the statement of an older owner then matches no row.
 //! - Nothing here retries an append: what is uncertain ends the journal, and opening anew tells.
+//! - A key's number is given out only after the row under it was committed: the table's own key keeps two owners apart.
 //! - Only tables and plain SQL: no triggers, no procedures, no extensions.
 
 mod check;
 mod directory;
 mod error;
+mod ground;
 mod journal;
+mod keys;
 mod link;
 mod open;
 mod pool;
@@ -39,6 +42,7 @@ mod writer;
 pub use directory::PostgresDirectory;
 pub use error::LinkError;
 pub use journal::{PostgresJournal, PostgresOptions, PostgresStore};
+pub use keys::{PostgresKeys, copy_keys, erased_keys};
 pub use link::Link;
 pub use pool::Pool;
 pub use reader::PostgresReader;

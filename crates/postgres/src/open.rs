@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::check::{self, Checker, Place, Stored, column, hash, number};
 use crate::error::LinkError;
+use crate::ground::Ground;
 use crate::journal::PostgresStore;
 use crate::link::Link;
 use crate::schema::{self, Tables};
@@ -68,7 +69,8 @@ pub(crate) fn open<S: Storage>(store: &PostgresStore<S>, place: &str) -> Result<
     let away = |error: LinkError| error.into_open(place);
     let link = store.pool.server().connect().map_err(away)?;
     let least = marked.map_or(0, |mark| mark.epoch).max(lock(&store.told).epoch);
-    let opening = Opening { store, link: &link };
+    let ground = Ground { server: store.pool.server(), link: &link };
+    let opening = Opening { store, ground };
     let raised = opening.prepare().and_then(|found| opening.raise(found, least));
     let (tables, row) = raised.map_err(|error| {
         store.pool.server().pass_over(link.host());
@@ -107,99 +109,39 @@ pub(crate) fn open<S: Storage>(store: &PostgresStore<S>, place: &str) -> Result<
 /// Changing what is there.
 struct Opening<'a, S> {
     store: &'a PostgresStore<S>,
-    link: &'a Link,
+    ground: Ground<'a>,
 }
 
 impl<S: Storage> Opening<'_, S> {
-    fn run<T: Send + 'static, F>(
-        &self,
-        action: &'static str,
-        work: impl FnOnce(Arc<Client>) -> F,
-    ) -> Result<T, LinkError>
-    where
-        F: Future<Output = Result<T, Failure>> + Send + 'static,
-    {
-        self.link.run(action, self.store.pool.server().options().patience, work)
-    }
-
     /// The branch's row, with whatever of the tables is missing made.
     fn prepare(&self) -> Result<HeadRow, LinkError> {
         let branch = self.store.options.branch;
-        let read = || self.run("read the head of a journal", |client| read_head(client, branch));
+        let read = || self.ground.run("read the head of a journal", |client| read_head(client, branch));
         match read() {
             Err(error) if error.is_missing_table() => self.make_tables()?,
             Err(error) => return Err(error),
             Ok(Some(row)) => {
-                self.check_meta()?;
+                self.ground.check_meta(&self.store.options.bank)?;
                 return Ok(row);
             }
             Ok(None) => (),
         }
-        self.check_meta()?;
+        self.ground.check_meta(&self.store.options.bank)?;
         let span = column(self.store.options.span_records.max(1));
-        self.run("found a journal", |client| async move {
+        self.ground.run("found a journal", |client| async move {
             let none: Hash = [0; 32];
             let values: [(&(dyn ToSql + Sync), Type); 3] =
                 [(&i32::from(branch), Type::INT4), (&&none[..], Type::BYTEA), (&span, Type::INT8)];
             client.execute_typed(schema::HEAD_FOUND, &values).await
         })?;
-        read()?.ok_or_else(|| self.strange("the head of a journal vanished while it was made"))
-    }
-
-    fn strange(&self, what: &str) -> LinkError {
-        LinkError::Configuration { place: self.store.pool.server().place().to_owned(), what: what.to_owned() }
+        read()?.ok_or_else(|| self.ground.strange("the head of a journal vanished while it was made"))
     }
 
     fn make_tables(&self) -> Result<(), LinkError> {
         for statement in schema::TABLES {
-            self.make(statement.to_owned())?;
+            self.ground.make(statement.to_owned())?;
         }
         Ok(())
-    }
-
-    /// Runs a statement that makes something; that somebody else made it first is as good.
-    fn make(&self, statement: String) -> Result<(), LinkError> {
-        match self.run("make a table", |client| async move { client.batch_execute(&statement).await }) {
-            Err(error) if error.is_made_already() => Ok(()),
-            made => made,
-        }
-    }
-
-    /// Whose bank it is, and in which layout.
-    fn check_meta(&self) -> Result<(), LinkError> {
-        for (name, value) in [("format", schema::FORMAT), ("bank", self.store.options.bank.as_str())] {
-            let found = self.meta(name)?;
-            let found = match found {
-                Some(found) => found,
-                None => {
-                    let pair = [name.to_owned(), value.to_owned()];
-                    self.run("sign the tables", |client| async move {
-                        let values: [(&(dyn ToSql + Sync), Type); 2] =
-                            [(&pair[0], Type::TEXT), (&pair[1], Type::TEXT)];
-                        client.execute_typed(schema::META_WRITE, &values).await
-                    })?;
-                    self.meta(name)?.unwrap_or_default()
-                }
-            };
-            if found != value {
-                return Err(self.strange(&format!(
-                    "its tables are of {name} {found:?}, not {value:?}: each bank needs a database of its own"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn meta(&self, name: &'static str) -> Result<Option<String>, LinkError> {
-        self.run("read whose tables they are", |client| async move {
-            let rows = client.query_typed(schema::META_READ, &[]).await?;
-            for row in &rows {
-                if row.try_get::<_, &str>(0)? == name {
-                    return Ok(Some(row.try_get(1)?));
-                }
-            }
-            Ok(None)
-        })
     }
 
     /// Raises the epoch above what the row and what this machine know. The row that comes back is as it was at that moment.
@@ -207,7 +149,7 @@ impl<S: Storage> Opening<'_, S> {
         let branch = self.store.options.branch;
         for _ in 0..RAISES_MAX {
             let (old, new) = (column(found.epoch), column(found.epoch.max(least) + 1));
-            let raised = self.run("raise the epoch", |client| async move {
+            let raised = self.ground.run("raise the epoch", |client| async move {
                 let values: [(&(dyn ToSql + Sync), Type); 3] =
                     [(&i32::from(branch), Type::INT4), (&old, Type::INT8), (&new, Type::INT8)];
                 let rows = client.query_typed(schema::HEAD_RAISE, &values).await?;
@@ -216,18 +158,18 @@ impl<S: Storage> Opening<'_, S> {
             if let Some(row) = raised {
                 return Ok((row.tables(branch), row));
             }
-            let again = self.run("read the head of a journal", |client| read_head(client, branch))?;
-            found = again.ok_or_else(|| self.strange("the head of a journal is gone"))?;
+            let again = self.ground.run("read the head of a journal", |client| read_head(client, branch))?;
+            found = again.ok_or_else(|| self.ground.strange("the head of a journal is gone"))?;
         }
-        Err(self.strange("others raise the epoch as fast as we do"))
+        Err(self.ground.strange("others raise the epoch as fast as we do"))
     }
 
     /// Makes the table of a span, unless it is there.
     fn make_leaf(&self, tables: Tables, span: u64) -> Result<(), LinkError> {
         let look = tables.has_leaf(span);
-        match self.run("look for a span", |client| async move { client.batch_execute(&look).await }) {
+        match self.ground.run("look for a span", |client| async move { client.batch_execute(&look).await }) {
             Err(error) if error.is_missing_table() => {
-                tables.make_leaf(span).into_iter().try_for_each(|statement| self.make(statement))
+                tables.make_leaf(span).into_iter().try_for_each(|statement| self.ground.make(statement))
             }
             other => other,
         }

@@ -1,4 +1,4 @@
-//! Connections for reading, shared by all branches of a store: as many as are needed, up to a bound.
+//! Connections for reading, and for keys, shared by all branches of a store: as many as are needed, up to a bound.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,12 +47,12 @@ impl Pool {
         &self.inner.server
     }
 
-    /// Lends a link to `work`, which only reads: a link that was gone is replaced once and asked again.
+    /// Lends a link to `work`, which may be done twice: a link that was gone is replaced once and asked again.
     ///
     /// # Errors
     ///
     /// [`LinkError`]; [`LinkError::Busy`] if all stay in use for as long as a commit may take.
-    pub fn read<T>(&self, mut work: impl FnMut(&Link) -> Result<T, LinkError>) -> Result<T, LinkError> {
+    pub fn lend<T>(&self, mut work: impl FnMut(&Link) -> Result<T, LinkError>) -> Result<T, LinkError> {
         let (mut lent, was_idle) = self.borrow()?;
         let mut outcome = work(lent.link());
         if was_idle && lent.link().is_closed() && outcome.is_err() {

@@ -90,7 +90,7 @@ impl<S: Storage> PostgresReader<S> {
         for last in [false, true] {
             match self.locate(position)? {
                 Lies::Cold(reader) => return cold(&reader),
-                Lies::Here => match self.shared.pool.read(&here) {
+                Lies::Here => match self.shared.pool.lend(&here) {
                     Err(error) if error.is_missing_table() && !last => self.learn_start()?,
                     outcome => return outcome.map_err(|error| error.into_read(&self.shared.place))?,
                 },
@@ -104,7 +104,7 @@ impl<S: Storage> PostgresReader<S> {
         let branch = self.shared.tables.branch;
         let read =
             |link: &Link| link.run("read the head of a journal", READ, |client| read_head(client, branch));
-        let row = self.shared.pool.read(read).map_err(|error| error.into_read(&self.shared.place))?;
+        let row = self.shared.pool.lend(read).map_err(|error| error.into_read(&self.shared.place))?;
         if let Some(row) = row
             && row.ends.start.position > self.shared.start().position
         {
@@ -411,7 +411,7 @@ impl<S: Storage> PostgresReader<S> {
         // A span into which nothing can be appended any more.
         while copied < most && tables.end_of(span) <= durable.position.0 {
             let range = (from.position.0, tables.end_of(span) - 1);
-            let last = match self.shared.pool.read(|link| last_place(link, tables, range)) {
+            let last = match self.shared.pool.lend(|link| last_place(link, tables, range)) {
                 Err(error) if error.is_missing_table() => return Err(Copying::Gone),
                 last => last.map_err(|error| error.into_read(&self.shared.place))?,
             };

@@ -3,6 +3,7 @@
 //! ```text
 //! skerry.meta           format, and whose bank it is
 //! skerry.journal_head   a row a branch: epoch, where its journal ends, where it begins
+//! skerry.customer_key   a row a customer's key, wrapped by the master key
 //! skerry.journal        a row a batch; partitions skerry.journal_b0001 by branch, in them skerry.journal_b0001_s000000 by span
 //! ```
 //!
@@ -29,6 +30,69 @@ pub(crate) const TABLES: [&str; 5] = [
     // Not compressed, and out of the row: a record is then read without the batch around it.
     "alter table skerry.journal alter column body set storage external",
 ];
+
+/// What is made, besides schema and meta, in a database that has no customers' keys. A row is never taken away: an erased key is
+/// one without its wrapped bytes, and number 0 is the key that the table is known by.
+pub(crate) const KEY_TABLES: [&str; 4] = [
+    TABLES[0],
+    TABLES[1],
+    "create table if not exists skerry.customer_key (branch integer not null, key bigint not null, wrapped bytea, \
+     primary key (branch, key))",
+    "create index if not exists customer_key_erased on skerry.customer_key (branch, key) where wrapped is null",
+];
+
+pub(crate) const KEY_READ: &str = "select wrapped from skerry.customer_key where branch = $1 and key = $2";
+pub(crate) const KEY_LAST: &str = "select max(key) from skerry.customer_key where branch = $1";
+pub(crate) const KEY_HEADER: &str = "insert into skerry.customer_key (branch, key, wrapped) values ($1, 0, $2) \
+     on conflict (branch, key) do nothing";
+/// Those of the numbers that are erased.
+pub(crate) const KEYS_GONE: &str =
+    "select key from skerry.customer_key where branch = $1 and key = any($2) and wrapped is null";
+pub(crate) const KEYS_ERASED: &str = "select key from skerry.customer_key where branch = $1 and key > $2 and wrapped is null \
+     order by key limit 10000";
+/// A page of all there is, for a copy.
+pub(crate) const KEYS_ALL: &str = "select key, wrapped from skerry.customer_key where branch = $1 and key > $2 \
+     order by key limit 10000";
+
+/// A check of the owner. Where commits wait for a standby it is a commit that waits too: a server that was replaced and does not know
+/// it would still read its own row.
+pub(crate) fn check(guarded: bool) -> String {
+    if !guarded {
+        return "select 1 from skerry.journal_head where branch = $1 and epoch = $2".to_owned();
+    }
+    let guard = guard(guarded, 3);
+    format!("update skerry.journal_head set epoch = $2 where branch = $1 and epoch = $2{guard}")
+}
+
+/// The settings under which a commit waits for a standby, compared within the statement that writes.
+fn guard(guarded: bool, first: usize) -> String {
+    if !guarded {
+        return String::new();
+    }
+    format!(
+        " and current_setting('synchronous_standby_names') = ${first} and current_setting('synchronous_commit') = ${} \
+         and current_setting('fsync') = 'on'",
+        first + 1
+    )
+}
+
+/// Adds keys under numbers that nobody has: if one of them is taken, none is added.
+pub(crate) fn keys_made(guarded: bool) -> String {
+    format!(
+        "insert into skerry.customer_key (branch, key, wrapped) select $1, made.key, made.wrapped \
+         from unnest($2, $3) as made (key, wrapped) where true{}",
+        guard(guarded, 4)
+    )
+}
+
+/// Takes a key's wrapped bytes away, or notes that it must never be there.
+pub(crate) fn key_erased(guarded: bool) -> String {
+    format!(
+        "insert into skerry.customer_key (branch, key, wrapped) select $1, $2, null where true{} \
+         on conflict (branch, key) do update set wrapped = null",
+        guard(guarded, 3)
+    )
+}
 
 pub(crate) const META_READ: &str = "select name, value from skerry.meta";
 pub(crate) const META_WRITE: &str =
@@ -106,12 +170,7 @@ impl Tables {
     /// The one statement of an append: it moves the head if epoch, position and hash are what the owner knows, and inserts the
     /// batch only from that. With `guarded` it also compares the settings that make the commit wait for a standby.
     pub(crate) fn append(self, span: u64, guarded: bool) -> String {
-        let guard = if guarded {
-            " and current_setting('synchronous_standby_names') = $10 and current_setting('synchronous_commit') = $11 \
-             and current_setting('fsync') = 'on'"
-        } else {
-            ""
-        };
+        let guard = guard(guarded, 10);
         format!(
             "with moved as (update skerry.journal_head set position = $5, batch = $6 + 1, hash = $7 \
              where branch = $1 and epoch = $2 and position = $3 and batch = $6 and hash = $4{guard} returning branch) \

@@ -14,6 +14,10 @@ use skerry_branch::keys::{KeyError, KeyRef, Keys, SlotKeys, erased_in};
 use skerry_journal::RealStorage;
 use skerry_proof::KeyHistory;
 
+use crate::config::Config;
+use crate::folder;
+use crate::stores;
+
 /// Ends a line, so that a number that was cut off is not taken for another.
 const END: &str = " erased";
 
@@ -22,42 +26,61 @@ pub(crate) type Erasure = (u16, KeyRef);
 
 /// Keys that note every erasure in a list.
 pub(crate) struct Listed {
-    keys: SlotKeys<RealStorage>,
+    keys: Box<dyn Keys>,
     list: PathBuf,
     bank: String,
     branch: u16,
     known: Mutex<BTreeSet<Erasure>>,
+    /// List and keys say the same.
+    agreed: Mutex<bool>,
 }
 
 impl Listed {
-    /// Notes what is erased already and is not in the list yet, and erases what the list has and these keys do not:
-    /// they are from an older copy.
+    /// Keys beside the list in `list`.
     ///
     /// # Errors
     ///
-    /// A list that cannot be read or written, or keys that cannot.
-    pub(crate) fn new(
-        keys: SlotKeys<RealStorage>,
-        list: &Path,
-        bank: &str,
-        branch: u16,
-    ) -> anyhow::Result<Self> {
-        let known = if list.exists() { read_list(list, bank)? } else { BTreeSet::new() };
-        let gone: BTreeSet<KeyRef> = keys.erased()?.into_iter().collect();
-        for (_, key) in known.iter().filter(|(of, key)| *of == branch && !gone.contains(key)) {
-            tracing::warn!(
-                branch,
-                key = key.0,
-                "the list of erasures names a key that was back: it is erased again"
-            );
-            keys.erase(*key)?;
+    /// A list that cannot be read.
+    pub(crate) fn new(keys: Box<dyn Keys>, list: &Path, bank: &str, branch: u16) -> anyhow::Result<Self> {
+        let known = Mutex::new(if list.exists() { read_list(list, bank)? } else { BTreeSet::new() });
+        let (list, bank) = (list.to_owned(), bank.to_owned());
+        Ok(Self { keys, list, bank, branch, known, agreed: Mutex::new(false) })
+    }
+
+    /// The keys, once they and the list agree: what is erased is noted, and what the list has and these keys do not is erased, for
+    /// they are from an older copy. Keys that are away have to come first.
+    ///
+    /// # Errors
+    ///
+    /// Keys that cannot be read or written.
+    pub(crate) fn agreed(&self) -> Result<&dyn Keys, KeyError> {
+        let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*agreed {
+            let gone: BTreeSet<KeyRef> = self.keys.erased()?.into_iter().collect();
+            let back: Vec<KeyRef> = {
+                let known = self.known();
+                let own = known.iter().filter(|(of, _)| *of == self.branch).map(|(_, key)| *key);
+                own.filter(|key| !gone.contains(key)).collect()
+            };
+            for key in back {
+                tracing::warn!(
+                    branch = self.branch,
+                    key = key.0,
+                    "the list of erasures names a key that was back: it is erased again"
+                );
+                self.keys.erase(key)?;
+            }
+            gone.into_iter().for_each(|key| self.note_or_say(key));
+            *agreed = true;
         }
-        let listed =
-            Self { list: list.to_owned(), bank: bank.to_owned(), branch, known: Mutex::new(known), keys };
-        for key in gone {
-            listed.note(key)?;
+        Ok(&*self.keys)
+    }
+
+    /// The key is gone, list or no list; what could not be noted is noted at the next start.
+    fn note_or_say(&self, key: KeyRef) {
+        if let Err(error) = self.note(key) {
+            tracing::error!(branch = self.branch, "an erasure is not in the list yet: {error:#}");
         }
-        Ok(listed)
     }
 
     /// Adds `key` to the list, durably.
@@ -93,49 +116,69 @@ impl Listed {
 
 impl Keys for Listed {
     fn create(&self, count: usize) -> Result<Vec<KeyRef>, KeyError> {
-        self.keys.create(count)
+        self.agreed()?.create(count)
     }
 
     fn seal(&self, key: KeyRef, plain: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.keys.seal(key, plain)
+        self.agreed()?.seal(key, plain)
     }
 
     fn unseal(&self, key: KeyRef, sealed: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.keys.unseal(key, sealed)
+        self.agreed()?.unseal(key, sealed)
     }
 
     fn erase(&self, key: KeyRef) -> Result<(), KeyError> {
-        self.keys.erase(key)?;
-        // The key is gone, list or no list; what could not be noted is noted at the next start.
-        if let Err(error) = self.note(key) {
-            tracing::error!(branch = self.branch, "an erasure is not in the list yet: {error:#}");
-        }
+        self.agreed()?.erase(key)?;
+        self.note_or_say(key);
         Ok(())
+    }
+
+    fn erased(&self) -> Result<Vec<KeyRef>, KeyError> {
+        self.agreed()?.erased()
+    }
+
+    fn not_erased(&self, keys: &[KeyRef]) -> Result<Vec<KeyRef>, KeyError> {
+        self.agreed()?.not_erased(keys)
     }
 }
 
-/// The erasures of the bank that `source` knows: a list, or a data folder with its keys. The latter is only read.
+/// The erasures of the bank that `source` knows: a list, or a data folder with its keys and those in the stores that its branches are in.
+/// The latter are only read.
 ///
 /// # Errors
 ///
-/// A source that is neither, or cannot be read.
-pub(crate) fn read(source: &Path, bank: &str) -> anyhow::Result<BTreeSet<Erasure>> {
-    if source.is_dir() { read_folder(source) } else { read_list(source, bank) }
+/// A source that is neither, or cannot be read; a store that `config` does not name.
+pub(crate) fn read(source: &Path, bank: &str, config: &Config) -> anyhow::Result<BTreeSet<Erasure>> {
+    if source.is_dir() { read_folder(source, config) } else { read_list(source, bank) }
 }
 
-fn read_folder(data: &Path) -> anyhow::Result<BTreeSet<Erasure>> {
+fn read_folder(data: &Path, config: &Config) -> anyhow::Result<BTreeSet<Erasure>> {
     let keys = data.join("keys");
-    let entries = std::fs::read_dir(&keys)
-        .with_context(|| format!("{} is no data folder: it has no keys", data.display()))?;
+    let in_files = numbered(&keys);
+    let in_files =
+        in_files.with_context(|| format!("{} is no data folder: it has no keys", data.display()))?;
     let mut found = BTreeSet::new();
-    for entry in entries {
-        let path = entry?.path();
-        let branch =
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u16>().ok());
-        let Some(branch) = branch else { continue };
+    for (branch, path) in in_files {
         let erased = erased_in(&RealStorage::existing(&path)?)
             .with_context(|| format!("could not read the keys in {}", path.display()))?;
         found.extend(erased.into_iter().map(|key| (branch, key)));
+    }
+    for (branch, path) in numbered(&data.join("branches")).unwrap_or_default() {
+        if let Some(store) = stores::kept_in(&path)? {
+            let erased = stores::erased(config, branch, &store)?;
+            found.extend(erased.into_iter().map(|key| (branch, key)));
+        }
+    }
+    Ok(found)
+}
+
+/// The folders in `path` that are called by a branch's number.
+fn numbered(path: &Path) -> std::io::Result<Vec<(u16, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        found.extend(number.map(|number| (number, path)));
     }
     Ok(found)
 }
@@ -190,7 +233,7 @@ pub(crate) fn apply(data: &Path, master: [u8; 32], erasures: &BTreeSet<Erasure>)
     let mut again = 0;
     let branches: BTreeSet<u16> = erasures.iter().map(|(branch, _)| *branch).collect();
     for branch in branches {
-        let folder = data.join("keys").join(format!("{branch:04}"));
+        let folder = folder::keys_folder(data, branch);
         ensure!(folder.is_dir(), "branch {branch} of the list of erasures is none of this backup's");
         let unused = Box::new(|_: &mut [u8]| ());
         let keys = SlotKeys::open(&RealStorage::existing(&folder)?, master, unused)?;

@@ -165,6 +165,11 @@ impl Folder {
     }
 }
 
+/// The folder of the keys of `branch`'s customers under a data folder, if they are not in a store.
+pub(crate) fn keys_folder(root: &Path, branch: u16) -> PathBuf {
+    root.join("keys").join(format!("{branch:04}"))
+}
+
 /// The folder of `branch` under a data folder.
 pub(crate) fn branch_folder(root: &Path, branch: u16) -> PathBuf {
     root.join("branches").join(format!("{branch:04}"))

@@ -331,8 +331,15 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
         labels.push(copy_branch(&config, branch, &folder::branch_folder(&args.to, branch))?);
         eprintln!("branch {branch} copied");
     }
+    // After the journals: a key that none of them names does no harm.
     for name in ["secrets", "keys"] {
         copy_tree(&data.join(name), &args.to.join(name))?;
+    }
+    for branch in 1..=identity.branches {
+        if let Some(store) = crate::stores::kept_in(&folder::branch_folder(data, branch))? {
+            let keys = RealStorage::open(folder::keys_folder(&args.to, branch))?;
+            crate::stores::copy_keys(&config, branch, &store, &keys)?;
+        }
     }
     for name in [folder::TOKENS_FILE, folder::TOKEN_FILE, signing::HISTORY_FILE] {
         if data.join(name).exists() {
@@ -374,9 +381,10 @@ pub(crate) fn restore(args: &RestoreArgs, json: bool) -> anyhow::Result<()> {
          being replaced; or say --without-erasures"
     );
     let bank = crate::erasures::bank_name(&public_history(&args.from)?);
+    let config = Config::load(args.config.as_deref(), Overrides::default())?;
     let mut erasures = std::collections::BTreeSet::new();
     for source in &args.erasures {
-        erasures.extend(crate::erasures::read(source, &bank)?);
+        erasures.extend(crate::erasures::read(source, &bank, &config)?);
     }
     let drill = std::env::temp_dir().join(format!("skerry-drill-{}", std::process::id()));
     let data: PathBuf = args.data.clone().unwrap_or_else(|| drill.clone());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use skerry_branch::keys::{KeyRef, Keys, SlotKeys};
 use skerry_directory::DirectoryThread;
 use skerry_gateway::residence;
 #[cfg(feature = "cluster")]
@@ -15,7 +16,7 @@ use skerry_journal::{LocalOptions, LocalStore, RealStorage};
 
 use crate::config::{Config, range};
 use crate::folder::{self, Folder};
-use crate::up::branches::cold_storage;
+use crate::up::branches::{cold_storage, fill};
 
 /// A PostgreSQL server, or several that stand in for each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +240,26 @@ impl Stores {
         }
     }
 
+    /// The keys of branch `number`'s customers: beside its journal, so that they are wherever that can be opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`journal`](Self::journal), and key files that cannot be opened.
+    pub(crate) fn keys(
+        &self,
+        folder: &Folder,
+        number: u16,
+        store: Option<&str>,
+    ) -> anyhow::Result<Box<dyn Keys>> {
+        match store {
+            None => {
+                let keys = RealStorage::open(folder::keys_folder(folder.root(), number))?;
+                Ok(Box::new(SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?))
+            }
+            Some(store) => self.keys_in_store(folder, number, store),
+        }
+    }
+
     /// The directory, if a store holds it. Of a bank that `begins` nobody can have been placed before.
     ///
     /// # Errors
@@ -268,6 +289,18 @@ impl Stores {
     #[cfg(not(feature = "cluster"))]
     fn in_store(&self, _: &Config, _: &Folder, number: u16, store: &str) -> anyhow::Result<Journal> {
         bail!("branch {number} keeps its journal in the PostgreSQL store {store:?}: {LEAN}")
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn keys_in_store(&self, _: &Folder, number: u16, store: &str) -> anyhow::Result<Box<dyn Keys>> {
+        bail!("branch {number} keeps its keys in the PostgreSQL store {store:?}: {LEAN}")
+    }
+
+    #[cfg(feature = "cluster")]
+    fn keys_in_store(&self, folder: &Folder, number: u16, store: &str) -> anyhow::Result<Box<dyn Keys>> {
+        let pool = self.pools.get(store).with_context(|| not_configured(number, store))?.clone();
+        let master = folder.secrets.master;
+        Ok(Box::new(skerry_postgres::PostgresKeys::new(pool, number, &self.bank, master, Box::new(fill))))
     }
 
     #[cfg(feature = "cluster")]
@@ -325,6 +358,60 @@ fn check_secret(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A few connections to the store of a branch, for commands that need no running bank.
+#[cfg(feature = "cluster")]
+fn pool_of(config: &Config, branch: u16, store: &str) -> anyhow::Result<skerry_postgres::Pool> {
+    let named = config.stores.get(store).with_context(|| not_configured(branch, store))?;
+    Ok(skerry_postgres::Pool::new(named.server(store)?, 2))
+}
+
+/// Copies the keys of a branch's customers out of its store into key files of `target`. Beside a running bank too.
+///
+/// # Errors
+///
+/// A store that cannot be reached, or holds no such keys.
+#[cfg(feature = "cluster")]
+pub(crate) fn copy_keys(
+    config: &Config,
+    branch: u16,
+    store: &str,
+    target: &RealStorage,
+) -> anyhow::Result<()> {
+    skerry_postgres::copy_keys(&pool_of(config, branch, store)?, branch, target)
+        .with_context(|| format!("could not copy the customers' keys of branch {branch}"))
+}
+
+/// Without stores there are no keys in any.
+///
+/// # Errors
+///
+/// Always.
+#[cfg(not(feature = "cluster"))]
+pub(crate) fn copy_keys(_: &Config, branch: u16, store: &str, _: &RealStorage) -> anyhow::Result<()> {
+    bail!("branch {branch} keeps its keys in the PostgreSQL store {store:?}: {LEAN}")
+}
+
+/// The keys of a branch that are erased in its store.
+///
+/// # Errors
+///
+/// A store that cannot be reached.
+#[cfg(feature = "cluster")]
+pub(crate) fn erased(config: &Config, branch: u16, store: &str) -> anyhow::Result<Vec<KeyRef>> {
+    skerry_postgres::erased_keys(&pool_of(config, branch, store)?, branch)
+        .with_context(|| format!("could not read the erasures of branch {branch}"))
+}
+
+/// Without stores there are no keys in any.
+///
+/// # Errors
+///
+/// Always.
+#[cfg(not(feature = "cluster"))]
+pub(crate) fn erased(_: &Config, branch: u16, store: &str) -> anyhow::Result<Vec<KeyRef>> {
+    bail!("branch {branch} keeps its keys in the PostgreSQL store {store:?}: {LEAN}")
+}
+
 /// Copies the journal of a branch out of its store, checked, into segments of `target`. Beside a running bank too.
 ///
 /// # Errors
@@ -337,8 +424,7 @@ pub(crate) fn export(
     store: &str,
     target: &RealStorage,
 ) -> anyhow::Result<skerry_journal::Head> {
-    let named = config.stores.get(store).with_context(|| not_configured(branch, store))?;
-    let pool = skerry_postgres::Pool::new(named.server(store)?, 2);
+    let pool = pool_of(config, branch, store)?;
     let options = skerry_postgres::PostgresOptions::new(branch, "");
     let cold = cold_storage(config, branch);
     let reader = skerry_postgres::PostgresStore::new(pool, options, None, cold).look()?;

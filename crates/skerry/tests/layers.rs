@@ -14,13 +14,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-proof", &[]),
     ("skerry-journal", &["skerry-proof"]),
     ("skerry-directory", &["skerry-journal"]),
+    ("skerry-keys", &["skerry-journal"]),
     ("skerry-bus", &[]),
     ("skerry-nats", &["skerry-bus"]),
-    ("skerry-postgres", &["skerry-directory", "skerry-journal", "skerry-proof"]),
+    ("skerry-postgres", &["skerry-directory", "skerry-journal", "skerry-keys", "skerry-proof"]),
     ("skerry-signers", &["skerry-proof"]),
-    ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    (
+        "skerry-branch",
+        &["skerry-book", "skerry-journal", "skerry-keys", "skerry-ledger", "skerry-money", "skerry-proof"],
+    ),
     ("skerry-post", &["skerry-branch", "skerry-bus"]),
-    ("skerry-node", &["skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    ("skerry-node", &["skerry-branch", "skerry-directory", "skerry-ledger", "skerry-money", "skerry-proof"]),
     (
         "skerry-gateway",
         &[

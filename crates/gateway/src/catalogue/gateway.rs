@@ -388,7 +388,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Personal data cannot be reached",
         "个人数据暂不可用",
         Nothing,
-        "The file of customers' keys could not be read or written.",
+        "The customers' keys, in the data folder or in the branch's store, could not be read or written.",
         "`skerry status` and the log name the file; mend it, then try again.",
     )),
     of((

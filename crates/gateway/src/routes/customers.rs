@@ -180,7 +180,7 @@ async fn blocking<T: Send + 'static>(
         Ok(Ok(made)) => Ok(made),
         Ok(Err(KeyError::Erased)) => Err(Problem::numbered(CUSTOMER_ERASED)),
         Ok(Err(error)) => {
-            tracing::error!(error = %error, "the key file failed");
+            tracing::error!(error = %error, "the customers' keys failed");
             Err(Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000))
         }
         Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),

@@ -9,7 +9,7 @@ use skerry_book::command::{Command, OpenBranch};
 use skerry_book::event::Terms;
 use skerry_book::{Actor, Cause, Seed};
 use skerry_branch::api::{Body, GatewayKey, Reply, Request, Scope};
-use skerry_branch::keys::{Keys, SlotKeys};
+use skerry_branch::keys::{KeyError, Keys};
 use skerry_branch::{BranchHandle, BranchThread, Condition, Found, Options, Parts};
 use skerry_journal::{JournalStore, RealStorage};
 use skerry_money::{Currency, Date};
@@ -24,23 +24,27 @@ use crate::stores::{Journal, Stores};
 /// A branch that was founded tells its figures within this, also on a disk that is slow for a while.
 const FIGURES: Duration = Duration::from_secs(60);
 
-/// What a branch of this folder is made of, with its journal in `store`.
+/// What a branch of this folder is made of, with its journal in `store` and its customers' keys where that is.
 fn parts<J>(
     config: &Config,
     folder: &Folder,
     number: u16,
     key: &GatewayKey,
-    store: J,
+    (store, keys): (J, Box<dyn Keys>),
 ) -> anyhow::Result<Parts<J, RealStorage>> {
     let derived = RealStorage::open(folder.branch(number).join("derived"))?;
-    let keys = RealStorage::open(folder.root().join("keys").join(format!("{number:04}")))?;
-    let keys = SlotKeys::open(&keys, folder.secrets.master, Box::new(fill))?;
     let keys: Arc<dyn Keys> = match &config.storage.erasures {
         Some(list) => {
             let bank = crate::erasures::bank_name(&folder.signing.history);
-            Arc::new(Listed::new(keys, list, &bank, number)?)
+            let listed = Listed::new(keys, list, &bank, number)?;
+            match listed.agreed() {
+                // They are held against the list as soon as they are there, and before anything else.
+                Err(KeyError::Storage(error)) => tracing::warn!(branch = number, %error, "the keys are away"),
+                other => drop(other?),
+            }
+            Arc::new(listed)
         }
-        None => Arc::new(keys),
+        None => Arc::from(keys),
     };
     let options = branch_options(config, folder, number, key)?;
     let began = Instant::now();
@@ -76,7 +80,7 @@ fn branch_options(
 }
 
 /// Random bytes of the operating system. Without them no key is safe, so their absence ends the process.
-fn fill(bytes: &mut [u8]) {
+pub(crate) fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives random bytes");
 }
 
@@ -91,10 +95,11 @@ pub(super) fn open_branch(
     let store = stores.of(folder, number)?;
     // Founding waits for nobody: a branch that has never been open must open now.
     let never_open = store.is_some() && !folder.branch(number).join("mark/MARK").exists();
+    let keys = stores.keys(folder, number, store.as_deref())?;
     let branch = match stores.journal(config, folder, number, store.as_deref())? {
-        Journal::Local(journal) => spawn(parts(config, folder, number, key, journal)?)?,
+        Journal::Local(journal) => spawn(parts(config, folder, number, key, (journal, keys))?)?,
         #[cfg(feature = "cluster")]
-        Journal::Postgres(journal) => spawn(parts(config, folder, number, key, journal)?)?,
+        Journal::Postgres(journal) => spawn(parts(config, folder, number, key, (journal, keys))?)?,
     };
     if let Condition::Sick(cause) = branch.handle().condition() {
         // The other branches go on; this one says why it is sick, and can be opened again.
@@ -187,16 +192,17 @@ pub(crate) fn declare_loss(
     let key = GatewayKey::new(folder.secrets.gateway);
     let stores = Stores::new(config, folder)?;
     let store = stores.of(folder, number)?;
+    let keys = stores.keys(folder, number, store.as_deref())?;
     match stores.journal(config, folder, number, store.as_deref())? {
         Journal::Local(journal) => {
             let mut accepting = journal.clone();
             accepting.options.accept_loss = true;
-            declare(parts(config, folder, number, &key, journal)?, accepting, position)
+            declare(parts(config, folder, number, &key, (journal, keys))?, accepting, position)
         }
         #[cfg(feature = "cluster")]
         Journal::Postgres(journal) => {
             let accepting = journal.clone().accepting_loss();
-            declare(parts(config, folder, number, &key, journal)?, accepting, position)
+            declare(parts(config, folder, number, &key, (journal, keys))?, accepting, position)
         }
     }
 }
