@@ -204,14 +204,20 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             self.note(found);
         }
         self.mending.stopped(fault, now);
-        self.fail(chain(fault), now)
+        let elsewhere = if fault.is_fenced() { "the branch is open elsewhere: " } else { "" };
+        self.fail(format!("{elsewhere}{}", chain(fault)), now)
     }
 
-    /// How long a sick branch is to wait before it is opened again unasked; `None` if somebody has to order it.
+    /// How long a sick branch is to wait before it is opened again unasked; `None` if somebody has to order it, and while its lease is no
+    /// good: another may be about to have it.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         let sick = matches!(self.condition, Condition::Sick(_));
-        if sick { self.mending.wait(|attempts| self.store.patience(attempts)) } else { None }
+        if sick && self.options.is_held() {
+            self.mending.wait(|attempts| self.store.patience(attempts))
+        } else {
+            None
+        }
     }
 
     fn fail(&mut self, reason: String, now: Now) -> bool {
@@ -362,6 +368,12 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Checks of the owner that were asked of the journal's store since the opening.
+    #[must_use]
+    pub fn owner_checks(&self) -> u64 {
+        self.work.as_ref().map_or(0, |work| work.metrics.owner_checks)
     }
 
     /// The open branch's book, for checks and reports; it may hold what is not durable yet.

@@ -9,25 +9,30 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
-use skerry_book::Status;
+use skerry_book::{Actor, Cause, Status};
 use skerry_journal::{JournalStats, JournalStore};
+use skerry_ledger::AccountRef;
 use skerry_money::Date;
 use skerry_proof::Receipt;
 use skerry_proof::checkpoint::SignedCheckpoint;
 
-use crate::api::{Busy, GatewayKey, Request};
+use crate::api::{Body, Busy, GatewayKey, Read, Reply, Request, Scope};
 use crate::branch::{ArchiveReply, Condition, ask_of, spoken};
 use crate::channels::Courier;
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
 use crate::history::{HistoryError, HistoryHandle, HistoryStats};
 use crate::ids::IdsStats;
 use crate::keys::Keys;
+use crate::leash::Leash;
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::open::Found;
 use crate::queue::TurnedAway;
 use crate::transit::Transit;
 use crate::work::{SharedQueue, lock};
+
+/// How long a look at what is durable waits for the word that the branch is still held here.
+const PROOF: Duration = Duration::from_secs(2);
 
 /// An order to the writer thread; the answer says what came of it.
 pub(crate) enum Order<J> {
@@ -91,6 +96,7 @@ pub(crate) struct Shared {
     pub(crate) open: RwLock<Option<OpenParts>>,
     pub(crate) orders: Sender<OrderBox>,
     pub(crate) gateway: GatewayKey,
+    pub(crate) leash: Option<Arc<dyn Leash>>,
 }
 
 /// What an opening brings for readers.
@@ -185,10 +191,14 @@ impl BranchHandle {
     ///
     /// # Errors
     ///
-    /// [`HistoryError::Behind`] if it is not there within `patience`: after an opening or a repair it may take long.
+    /// [`HistoryError::Behind`] if it is not there within `patience`: after an opening or a repair it may take long;
+    /// [`HistoryError::Unconfirmed`] if nobody confirmed in that time that the branch is still held here.
     pub fn history_answered(&self, patience: Duration) -> Result<Option<(HistoryHandle, u64)>, HistoryError> {
         let Ok(parts) = self.parts() else { return Ok(None) };
         let answered = parts.answered.load(Ordering::Acquire);
+        if !self.is_owner(patience) {
+            return Err(HistoryError::Unconfirmed);
+        }
         if parts.history.position() < answered {
             (parts.help)();
             parts.history.wait_for(answered, patience)?;
@@ -214,7 +224,7 @@ impl BranchHandle {
     ///
     /// [`EvidenceError`]; after [`EvidenceError::NotYet`] order a checkpoint by [`mark`](Self::mark) and ask again.
     pub fn receipt(&self, position: u64) -> Result<Receipt, EvidenceError> {
-        self.parts()?.evidence.receipt(position)
+        self.owned_parts()?.evidence.receipt(position)
     }
 
     /// At most `most` durable records from `from` on, with their actors. Reads files.
@@ -223,7 +233,7 @@ impl BranchHandle {
     ///
     /// [`EvidenceError`].
     pub fn recorded(&self, from: u64, most: usize) -> Result<Vec<Recorded>, EvidenceError> {
-        self.parts()?.evidence.recorded(from, most)
+        self.owned_parts()?.evidence.recorded(from, most)
     }
 
     /// Orders a checkpoint, and a snapshot too if `snapshot`.
@@ -256,7 +266,7 @@ impl BranchHandle {
     ///
     /// [`EvidenceError`].
     pub fn position_on(&self, date: Date) -> Result<u64, EvidenceError> {
-        self.parts()?.evidence.position_on(date)
+        self.owned_parts()?.evidence.position_on(date)
     }
 
     /// Says that the wall clock is right although it jumped.
@@ -289,6 +299,31 @@ impl BranchHandle {
 
     fn parts(&self) -> Result<OpenParts, EvidenceError> {
         self.0.open.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(EvidenceError::Closed)
+    }
+
+    /// The same for those who answer somebody from it.
+    fn owned_parts(&self) -> Result<OpenParts, EvidenceError> {
+        let parts = self.parts()?;
+        if self.is_owner(PROOF) { Ok(parts) } else { Err(EvidenceError::Unconfirmed) }
+    }
+
+    /// Whether the branch was held here at a moment after this was asked. Beyond the lease a look at nothing goes to the writer: like every
+    /// answer it leaves only once the journal's store has confirmed the owner.
+    fn is_owner(&self, patience: Duration) -> bool {
+        if self.0.leash.as_ref().is_none_or(|leash| leash.holds()) {
+            return true;
+        }
+        let (answer, told) = bounded(1);
+        let (actor, scope) = (Actor::bank(Cause::Channel), Scope::default());
+        let request = Request {
+            actor,
+            scope,
+            deadline_us: 0,
+            mac: self.0.gateway.authenticate(&actor, scope, 0),
+            body: Body::Read(Read::Account(AccountRef(0))),
+            reply: Box::new(move |reply| drop(answer.send(reply))),
+        };
+        self.submit(request).is_ok() && matches!(told.recv_timeout(patience), Ok(Reply::Answer(_)))
     }
 
     pub(crate) fn order(&self, order: OrderBox) {

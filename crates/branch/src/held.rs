@@ -3,6 +3,8 @@
 //! # Invariants
 //!
 //! - A reply leaves only when as many batches are durable as there were, filled or filling, when it was made.
+//! - Under a lease that is no good any more, it leaves only when the store has confirmed the owner since: by a batch that was sealed
+//!   after it was made, or by a check that was asked for after it was made.
 //! - Every reply leaves exactly once: with its answer, or as *unknown* when the journal failed before.
 
 use std::collections::VecDeque;
@@ -13,6 +15,10 @@ use crate::api::{Principal, Reply, ReplyTo};
 pub(crate) struct Held {
     /// How many batches must be durable.
     pub(crate) needs: u64,
+    /// So many durable batches confirm that nobody else had the branch when it was made.
+    pub(crate) proof: u64,
+    /// So does the check of this number.
+    pub(crate) check: u64,
     /// Whose request it answers.
     pub(crate) principal: Principal,
     /// When the request was taken: monotonic microseconds.
@@ -21,6 +27,21 @@ pub(crate) struct Held {
     pub(crate) value: Reply,
     /// Where it goes.
     pub(crate) reply: ReplyTo,
+}
+
+/// What is known of the owner at a moment after all held replies were made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    /// The lease is good, or there is none.
+    pub(crate) is_held: bool,
+    /// The last check that came out well.
+    pub(crate) confirmed: u64,
+}
+
+impl Owner {
+    const fn may_tell(&self, held: &Held, durable: u64) -> bool {
+        self.is_held || durable >= held.proof || self.confirmed >= held.check
+    }
 }
 
 /// Held replies, in the order in which they become free.
@@ -43,9 +64,16 @@ impl HeldReplies {
         self.waiting.push_back(held);
     }
 
-    /// The next reply that `durable` batches set free.
-    pub(crate) fn pop_free(&mut self, durable: u64) -> Option<Held> {
-        if self.waiting.front()?.needs <= durable { self.waiting.pop_front() } else { None }
+    /// The next reply that `durable` batches set free, if `owner` says that this is the branch's owner.
+    pub(crate) fn pop_free(&mut self, durable: u64, owner: &Owner) -> Option<Held> {
+        let first = self.waiting.front()?;
+        let free = first.needs <= durable && owner.may_tell(first, durable);
+        if free { self.waiting.pop_front() } else { None }
+    }
+
+    /// The first reply that waits for nothing but a word about the owner, if that is so.
+    pub(crate) fn unproven(&self, durable: u64, owner: &Owner) -> Option<&Held> {
+        self.waiting.front().filter(|first| first.needs <= durable && !owner.may_tell(first, durable))
     }
 
     /// Any reply at all: the journal has failed, and so the answer is no longer true.
@@ -72,7 +100,24 @@ mod tests {
 
     fn held(needs: u64) -> Held {
         let principal = Principal::new("p").unwrap();
-        Held { needs, principal, taken_us: 0, value: Reply::Expired, reply: Box::new(|_| {}) }
+        let value = Reply::Expired;
+        Held { needs, proof: needs + 1, check: 1, principal, taken_us: 0, value, reply: Box::new(|_| {}) }
+    }
+
+    const HELD: Owner = Owner { is_held: true, confirmed: 0 };
+
+    #[test]
+    fn without_a_lease_a_later_batch_or_a_later_check_sets_a_reply_free() {
+        let mut replies = HeldReplies::default();
+        let lost = Owner { is_held: false, confirmed: 0 };
+        for needs in [4, 4] {
+            replies.push(held(needs));
+        }
+        assert!(replies.pop_free(4, &lost).is_none());
+        assert!(replies.unproven(4, &lost).is_some() && replies.unproven(3, &lost).is_none());
+        assert!(replies.pop_free(5, &lost).is_some(), "a batch that was sealed after it was made");
+        assert!(replies.pop_free(4, &Owner { confirmed: 1, ..lost }).is_some());
+        assert!(replies.unproven(4, &lost).is_none());
     }
 
     #[test]
@@ -81,7 +126,7 @@ mod tests {
         for needs in [0, 1, 1, 3] {
             replies.push(held(needs));
         }
-        let mut free = |durable| std::iter::from_fn(|| replies.pop_free(durable)).count();
+        let mut free = |durable| std::iter::from_fn(|| replies.pop_free(durable, &HELD)).count();
         assert_eq!(free(0), 1);
         assert_eq!(free(2), 2);
         assert_eq!(free(2), 0);

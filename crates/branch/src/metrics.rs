@@ -39,6 +39,8 @@ pub struct Metrics {
     pub checkpoint_failures: u64,
     /// Why the last attempt failed; `None` once one has succeeded.
     pub checkpoint_fault: Option<String>,
+    /// Checks of the owner asked of the journal's store, because the lease was no good any more.
+    pub owner_checks: u64,
     sealed_us: std::collections::VecDeque<u64>,
 }
 
@@ -61,6 +63,10 @@ impl Metrics {
         if let Some(sealed_us) = self.sealed_us.pop_front() {
             self.durable_us.record(now.monotonic_us.saturating_sub(sealed_us));
         }
+    }
+
+    pub(crate) fn checked(&mut self) {
+        self.owner_checks += 1;
     }
 
     pub(crate) fn replied(&mut self, now: Now, taken_us: u64) {

@@ -1,11 +1,14 @@
 //! What a branch is run with: bounds, intervals and secrets. Nothing here is journaled.
 
+use std::sync::Arc;
+
 use skerry_book::{Purpose, Seed};
 use skerry_proof::HashAlgorithm;
 
 use crate::api::GatewayKey;
 use crate::history::HistoryConfig;
 use crate::ids::IdsConfig;
+use crate::leash::Leash;
 use crate::queue::Limits;
 use crate::sabotage::Sabotage;
 
@@ -42,11 +45,18 @@ pub struct Options {
     pub ids: IdsConfig,
     /// Bounds of the history.
     pub history: HistoryConfig,
+    /// The lease that the branch is held under; without one nobody else can have it (its files are locked, or an operator sees to it).
+    pub leash: Option<Arc<dyn Leash>>,
     /// Deliberate bugs.
     pub sabotage: Sabotage,
 }
 
 impl Options {
+    /// Whether nobody else can have the branch now, as far as its host knows.
+    pub(crate) fn is_held(&self) -> bool {
+        self.leash.as_ref().is_none_or(|leash| leash.holds())
+    }
+
     /// The defaults for `branch`.
     #[must_use]
     pub fn new(branch: u16, institution: &str, seed: Seed, gateway: GatewayKey) -> Self {
@@ -67,6 +77,7 @@ impl Options {
             resend_us: 500_000,
             ids: IdsConfig::new(secret),
             history: HistoryConfig::new(branch, secret),
+            leash: None,
             sabotage: Sabotage::default(),
         }
     }

@@ -72,6 +72,7 @@ impl BranchThread {
             open: RwLock::new(None),
             orders,
             gateway: branch.options().gateway.clone(),
+            leash: branch.options().leash.clone(),
         });
         let (results, done) = unbounded();
         let driver = Driver {

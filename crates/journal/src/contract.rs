@@ -122,6 +122,7 @@ pub fn check_contract<S: JournalStore>(mut fresh: impl FnMut() -> S) {
     refuses_what_does_not_continue(&fresh());
     is_busy_within_bounds(&fresh());
     has_one_writer(&fresh());
+    confirms_an_owner_while_it_is_one(&fresh());
     a_replaced_owner_adds_nothing(&fresh());
     reads_by_position(&fresh());
     readers_go_on_beside_the_writer(&fresh());
@@ -240,6 +241,46 @@ fn has_one_writer<S: JournalStore>(store: &S) {
             assert_eq!(journal.head().batch, 2);
         }
     }
+}
+
+/// Lets the journal work until a check is over; whether it came out well.
+fn check<J: Journal>(journal: &mut J) -> Result<(), AppendFault> {
+    let asked = journal.confirm();
+    loop {
+        journal.step();
+        if journal.confirmed() >= asked {
+            return Ok(());
+        }
+        match journal.poll() {
+            Some(told) => drop(told?),
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+/// A check says well while nobody else opened the journal, and never once somebody has.
+fn confirms_an_owner_while_it_is_one<S: JournalStore>(store: &S) {
+    let mut older = open(store);
+    assert_eq!(older.confirmed(), 0);
+    check(&mut older).expect("it is the owner");
+    append_all(&mut older, &[1, 2]);
+    check(&mut older).expect("it is the owner");
+    assert_eq!(older.confirmed(), 2);
+    // Beside what is in flight too.
+    let batch = sample_batch(BRANCH, older.epoch(), &older.taken(), 3, 1);
+    older.append(batch).expect("there is room");
+    check(&mut older).expect("it is the owner");
+    assert!(settle(&mut older).iter().all(Result::is_ok), "an append failed");
+    // Where an older owner keeps newer ones out, it still is the one.
+    let Ok(Opened { mut journal, .. }) = store.open() else {
+        return check(&mut older).expect("it is the owner");
+    };
+    let refused = check(&mut older).expect_err("two owners may answer");
+    assert_eq!(refused.kind, AppendFaultKind::Fenced);
+    let batch = sample_batch(BRANCH, older.epoch(), &older.taken(), 1, 0);
+    assert!(older.append(batch).is_err(), "after a fault nothing more is taken");
+    check(&mut journal).expect("the newer one is the owner");
+    append_all(&mut journal, &[1]);
 }
 
 /// What an older owner had on its way when it was replaced is found by the newer one, or never comes to be.

@@ -45,6 +45,9 @@ pub struct MemoryJournal {
     waiting: VecDeque<SealedBatch>,
     finished: VecDeque<Result<Appended, AppendFault>>,
     failed: bool,
+    /// Checks asked for, and those that came out well.
+    checks: u64,
+    confirmed: u64,
 }
 
 /// Reads it.
@@ -114,6 +117,8 @@ impl JournalStore for MemoryStore {
             waiting: VecDeque::new(),
             finished: VecDeque::new(),
             failed: false,
+            checks: 0,
+            confirmed: 0,
         };
         Ok(Opened { journal, recovery })
     }
@@ -146,6 +151,23 @@ impl World {
         }
         self.keep(&batch);
         Ok(Appended { head: self.head, batch })
+    }
+}
+
+impl MemoryJournal {
+    /// Carries out a check that was asked for.
+    fn check(&mut self) -> bool {
+        if self.failed || self.checks == self.confirmed {
+            return false;
+        }
+        if self.store.world().epoch == self.epoch {
+            self.confirmed = self.checks;
+        } else {
+            self.failed = true;
+            let (kind, batch) = (AppendFaultKind::Fenced, self.taken.batch);
+            self.finished.push_back(Err(AppendFault { kind, batch, source: None }));
+        }
+        true
     }
 }
 
@@ -196,8 +218,17 @@ impl Journal for MemoryJournal {
         Some(news)
     }
 
+    fn confirm(&mut self) -> u64 {
+        self.checks += 1;
+        self.checks
+    }
+
+    fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
     fn step(&mut self) -> bool {
-        let Some(batch) = self.waiting.pop_front() else { return false };
+        let Some(batch) = self.waiting.pop_front() else { return self.check() };
         let outcome = self.store.world().append(self.epoch, batch);
         if outcome.is_err() {
             self.failed = true;

@@ -16,6 +16,8 @@
 //! - **J5, readers** see durable batches only, and never block or slow the writer for longer than a
 //!   look at a table of segments takes.
 //! - **J6, no silence**: bytes that are not what was written are an error that names the place.
+//! - **J7, still the owner**: a check that came out well says that at some moment after it was asked for, nobody had opened the
+//!   journal under a higher epoch.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -152,11 +154,19 @@ pub trait Journal: Send {
     /// The next thing that happened, in order: a batch has become durable, or the journal has failed.
     fn poll(&mut self) -> Option<Result<Appended, AppendFault>>;
 
+    /// Asks whether this owner still is the one: a *check*, for answers that rest on no append. Returns its number, from 1; ask one
+    /// at a time. What comes of it [`confirmed`](Self::confirmed) tells; that another owner is there, or that nobody knows, is a fault,
+    /// which [`poll`](Self::poll) tells.
+    fn confirm(&mut self) -> u64;
+
+    /// The number of the last check that came out well; 0 before the first.
+    fn confirmed(&self) -> u64;
+
     /// Does one piece of waiting work on the caller's thread, if this implementation has no thread of its own.
     /// `false` if there was none.
     fn step(&mut self) -> bool;
 
-    /// Asks to be woken when `poll` has something new. An implementation without a thread never calls it.
+    /// Asks to be woken when `poll` or `confirmed` has something new. An implementation without a thread never calls it.
     fn on_progress(&mut self, wake: Wake);
 
     /// A reader of the same journal for any thread. What is archived it does not reach: it never waits for the cold folder.

@@ -31,6 +31,12 @@ pub(crate) fn counters(figures: &Figures) -> Vec<Counter> {
             metrics.behind_us_total,
         ),
         ("behind_micros_max", "gauge", "The longest such time.", metrics.behind_us_max),
+        (
+            "owner_checks_total",
+            "counter",
+            "Checks asked of the journal's store because the lease was no good any more.",
+            metrics.owner_checks,
+        ),
         ("replayed_records", "gauge", "Records replayed at the last opening.", metrics.replayed),
         ("snapshots_total", "counter", "Snapshots written since opening.", metrics.snapshots),
         ("snapshot_failures_total", "counter", "Snapshots that failed.", metrics.snapshot_failures),

@@ -62,7 +62,7 @@ impl Hosted {
 
 fn history_trouble(error: HistoryError) -> Trouble {
     match error {
-        HistoryError::Behind { .. } => Trouble::NotYet(error.to_string()),
+        HistoryError::Behind { .. } | HistoryError::Unconfirmed => Trouble::NotYet(error.to_string()),
         HistoryError::Side(away @ (SideError::Archived { .. } | SideError::Away(_))) => {
             Trouble::Archived(chain(&away))
         }
@@ -72,7 +72,9 @@ fn history_trouble(error: HistoryError) -> Trouble {
 
 fn evidence_trouble(error: EvidenceError) -> Trouble {
     match error {
-        EvidenceError::NotYet { .. } | EvidenceError::Closed => Trouble::NotYet(error.to_string()),
+        EvidenceError::NotYet { .. } | EvidenceError::Unconfirmed | EvidenceError::Closed => {
+            Trouble::NotYet(error.to_string())
+        }
         EvidenceError::Read(away @ (ReadError::Archived { .. } | ReadError::ColdAway { .. })) => {
             Trouble::Archived(chain(&away))
         }

@@ -1,5 +1,6 @@
 //! A branch's journal in a store: how it is opened, and the owner's side of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -93,7 +94,7 @@ impl<S: Storage> PostgresStore<S> {
     pub fn look(&self) -> Result<PostgresReader<S>, OpenError> {
         let place = self.place();
         let branch = self.options.branch;
-        let looked = self.pool.read(|link| {
+        let looked = self.pool.lend(|link| {
             link.run("read the head of a journal", open::READ, |client| open::read_head(client, branch))
         });
         let missing = || LinkError::Configuration {
@@ -130,13 +131,14 @@ impl<S: Storage> JournalStore for PostgresStore<S> {
         let opened = (recovery.epoch, ends);
         let shared = Arc::new(Shared::new(known, opened, shelf, Arc::clone(&self.told), mark));
         let (lane, work) = (Arc::new(Lane::default()), Arc::new(Notify::new()));
+        let checks = Arc::<Checks>::default();
         let (ended, end) = mpsc::channel();
         let handle = self.pool.server().handle();
         let writer = Writer::new(
             Arc::clone(&shared),
             Arc::clone(&lane),
             Arc::clone(&work),
-            link,
+            (link, Arc::clone(&checks)),
             self.options.mark_every,
         );
         handle.spawn(writer.run(ended));
@@ -147,6 +149,7 @@ impl<S: Storage> JournalStore for PostgresStore<S> {
             work,
             end,
             in_flight_max: self.options.in_flight_max.max(1),
+            checks,
         };
         Ok(Opened { journal, recovery })
     }
@@ -154,6 +157,13 @@ impl<S: Storage> JournalStore for PostgresStore<S> {
     fn patience(&self, attempts: u32) -> Option<Duration> {
         Some(BACK_OFF.saturating_mul(1 << attempts.min(6)).min(BACK_OFF_MAX))
     }
+}
+
+/// Checks that were asked for, and those that came out well.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) asked: AtomicU64,
+    pub(crate) confirmed: AtomicU64,
 }
 
 /// From a fault to the first attempt at opening again; doubled with each one in vain.
@@ -170,6 +180,7 @@ pub struct PostgresJournal<S: Storage> {
     end: mpsc::Receiver<()>,
     taken: Head,
     in_flight_max: usize,
+    checks: Arc<Checks>,
 }
 
 impl<S: Storage> PostgresJournal<S> {
@@ -236,6 +247,16 @@ impl<S: Storage> Journal for PostgresJournal<S> {
 
     fn poll(&mut self) -> Option<Result<Appended, AppendFault>> {
         self.lane.poll()
+    }
+
+    fn confirm(&mut self) -> u64 {
+        let number = self.checks.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.work.notify_one();
+        number
+    }
+
+    fn confirmed(&self) -> u64 {
+        self.checks.confirmed.load(Ordering::Acquire)
     }
 
     fn step(&mut self) -> bool {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
@@ -17,13 +18,15 @@ use skerry_journal::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use crate::check::column;
 use crate::error::LinkError;
+use crate::journal::Checks;
 use crate::link::Link;
 use crate::open::{HeadRow, read_head};
+use crate::schema;
 use crate::server::Durability;
 use crate::shared::Shared;
 
@@ -50,6 +53,16 @@ struct Guard {
     commit: String,
 }
 
+/// A check on its way.
+struct Check {
+    number: u64,
+    working: Pin<Box<dyn Future<Output = Sent> + Send>>,
+    since: Instant,
+}
+
+/// What is late when it is no batch.
+const CHECK: u64 = u64::MAX;
+
 /// Writes for one owner; after a fault it ends.
 pub(crate) struct Writer<S: Storage> {
     shared: Arc<Shared<S>>,
@@ -60,6 +73,9 @@ pub(crate) struct Writer<S: Storage> {
     guard: Option<Guard>,
     span: Option<Span>,
     flights: VecDeque<Flight>,
+    checks: Arc<Checks>,
+    /// The check that is on its way.
+    check: Option<Check>,
     /// A batch of the next span, until all before it are told.
     waiting: Option<SealedBatch>,
     mark_every: u64,
@@ -89,6 +105,8 @@ impl Drop for Unforeseen {
 #[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum News {
     Told(SealedBatch, Sent, Instant),
+    /// The check of this number came back.
+    Checked(u64, Sent),
     Late(u64),
     Gone,
     Work,
@@ -103,7 +121,7 @@ impl<S: Storage> Writer<S> {
         shared: Arc<Shared<S>>,
         lane: Arc<Lane>,
         work: Arc<Notify>,
-        link: Link,
+        (link, checks): (Link, Arc<Checks>),
         mark_every: u64,
     ) -> Self {
         let options = shared.pool.server().options();
@@ -122,6 +140,8 @@ impl<S: Storage> Writer<S> {
             guard,
             span: None,
             flights: VecDeque::new(),
+            checks,
+            check: None,
             waiting: None,
             mark_every,
             since_mark: 0,
@@ -135,7 +155,7 @@ impl<S: Storage> Writer<S> {
         let outcome = self.write_all().await;
         self.mark().await;
         if let Err(fault) = outcome {
-            if !self.flights.is_empty() {
+            if !self.flights.is_empty() || self.check.is_some() {
                 // What is on its way may still hold the branch's row there.
                 let (cancel, tls) = (self.link.client().cancel_token(), self.shared.pool.server().tls());
                 let _asked = tokio::time::timeout(CANCEL, cancel.cancel_query(tls)).await;
@@ -148,12 +168,14 @@ impl<S: Storage> Writer<S> {
     async fn write_all(&mut self) -> Result<(), AppendFault> {
         loop {
             self.send_what_waits().await?;
+            self.begin_check();
             if self.flights.is_empty() && self.waiting.is_none() && self.lane.is_stopping() {
                 return Ok(());
             }
             match self.news().await {
                 News::Work => (),
                 News::Idle => self.mark().await,
+                News::Checked(number, sent) => self.checked(number, sent).await?,
                 News::Told(batch, sent, since) => self.told(batch, sent, since).await?,
                 News::Gone => {
                     let gone = LinkError::Gone { place: self.shared.place.clone() };
@@ -161,8 +183,8 @@ impl<S: Storage> Writer<S> {
                     return Err(self.fault(AppendFaultKind::Uncertain, next, gone));
                 }
                 News::Late(batch) => {
-                    let place = self.shared.place.clone();
-                    let late = LinkError::Late { action: "commit a batch", place, patience: self.patience };
+                    let late = self.late(if batch == CHECK { "confirm its owner" } else { "commit a batch" });
+                    let batch = batch.min(self.shared.durable().batch);
                     return Err(self.fault(AppendFaultKind::Uncertain, batch, late));
                 }
             }
@@ -172,7 +194,9 @@ impl<S: Storage> Writer<S> {
     /// Waits for the next thing to do.
     async fn news(&mut self) -> News {
         let work = Arc::clone(&self.work);
-        let Some(first) = self.flights.front() else {
+        let waits = self.flights.front().map(|first| (first.batch, first.since));
+        let waits = waits.or_else(|| self.check.as_ref().map(|check| (CHECK, check.since)));
+        let Some((batch, since)) = waits else {
             let gone = self.link.gone();
             let rest = if self.since_mark == 0 { Duration::MAX } else { MARK_IDLE };
             return tokio::select! {
@@ -182,11 +206,12 @@ impl<S: Storage> Writer<S> {
                 () = tokio::time::sleep(rest) => News::Idle,
             };
         };
-        let (batch, end) = (first.batch, first.since.max(self.told_at) + self.patience);
-        let flights = &mut self.flights;
+        let end = since.max(self.told_at) + self.patience;
+        let (flights, check) = (&mut self.flights, &mut self.check);
         tokio::select! {
             biased;
             (batch, sent, since) = first_told(flights) => News::Told(batch, sent, since),
+            (number, sent) = check_told(check) => News::Checked(number, sent),
             () = work.notified() => News::Work,
             () = tokio::time::sleep_until(end) => News::Late(batch),
         }
@@ -267,9 +292,8 @@ impl<S: Storage> Writer<S> {
         match sent {
             Ok(1) => (),
             Ok(_) => {
-                let looking = read_head(self.link.client(), self.shared.tables.branch);
-                let row = tokio::time::timeout(self.patience, looking).await;
-                return Err(self.explain(number, row.unwrap_or(Ok(None))));
+                let row = self.look_again().await;
+                return Err(self.explain(number, row));
             }
             Err(source) => {
                 let error = self.refused("append a batch", source);
@@ -288,6 +312,49 @@ impl<S: Storage> Writer<S> {
             self.mark().await;
         }
         Ok(())
+    }
+
+    /// Sends the check that was asked for last, unless one is on its way: its answer stands for all before it.
+    fn begin_check(&mut self) {
+        let asked = self.checks.asked.load(Ordering::Acquire);
+        if self.check.is_some() || asked == self.checks.confirmed.load(Ordering::Acquire) {
+            return;
+        }
+        let of = (self.shared.tables.branch, self.shared.epoch);
+        let working = check(self.link.client(), self.guard.clone(), of);
+        self.check = Some(Check { number: asked, working: Box::pin(working), since: Instant::now() });
+    }
+
+    /// A check came back: the owner is who it was, or its journal ends.
+    async fn checked(&mut self, number: u64, sent: Sent) -> Result<(), AppendFault> {
+        self.check = None;
+        let next = self.shared.durable().batch;
+        if let Some(warning) = self.link.warned().take() {
+            let warned = LinkError::Warned { place: self.shared.place.clone(), warning };
+            return Err(self.fault(AppendFaultKind::Uncertain, next, warned));
+        }
+        match sent {
+            Ok(1) => {
+                self.checks.confirmed.store(number, Ordering::Release);
+                self.lane.wake();
+                Ok(())
+            }
+            Ok(_) => {
+                let row = self.look_again().await;
+                Err(self.explain(next, row))
+            }
+            Err(source) => {
+                let error = self.refused("confirm its owner", source);
+                Err(self.fault(AppendFaultKind::Uncertain, next, error))
+            }
+        }
+    }
+
+    /// The branch's row as it is now, if it can be had in time.
+    fn look_again(&self) -> impl Future<Output = Result<Option<HeadRow>, tokio_postgres::Error>> + use<S> {
+        let looking = read_head(self.link.client(), self.shared.tables.branch);
+        let patience = self.patience;
+        async move { tokio::time::timeout(patience, looking).await.unwrap_or(Ok(None)) }
     }
 
     /// No row matched: somebody raised the epoch, or the server is not what it was.
@@ -350,6 +417,25 @@ async fn first_told(flights: &mut VecDeque<Flight>) -> (SealedBatch, Sent, Insta
         }
     })
     .await
+}
+
+/// Lets the check that is on its way go on; never ready if there is none.
+async fn check_told(check: &mut Option<Check>) -> (u64, Sent) {
+    match check {
+        Some(check) => (check.number, check.working.as_mut().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// One check: how many rows were those of this owner.
+async fn check(client: Arc<Client>, guard: Option<Guard>, (branch, epoch): (u16, u64)) -> Sent {
+    let (branch, epoch) = (i32::from(branch), column(epoch));
+    let mut values: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&branch, Type::INT4), (&epoch, Type::INT8)];
+    if let Some(guard) = &guard {
+        values.push((&guard.names, Type::TEXT));
+        values.push((&guard.commit, Type::TEXT));
+    }
+    client.execute_typed(&schema::check(guard.is_some()), &values).await
 }
 
 /// One append: see [`Tables::append`](crate::schema::Tables::append) for the order of the values.

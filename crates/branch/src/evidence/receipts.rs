@@ -27,6 +27,9 @@ pub enum EvidenceError {
         /// What is covered.
         signed: u64,
     },
+    /// The lease is no good any more, and the journal's store did not confirm in time that this still is the branch's owner.
+    #[error("the branch's lease has run out, and its store does not say in time who owns it")]
+    Unconfirmed,
     /// The branch is not open.
     #[error("the branch is not open")]
     Closed,

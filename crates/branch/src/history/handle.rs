@@ -30,6 +30,9 @@ pub enum HistoryError {
         /// How far it should have come.
         wanted: u64,
     },
+    /// The lease is no good any more, and the journal's store did not confirm in time that this still is the branch's owner.
+    #[error("the branch's lease has run out, and its store does not say in time who owns it")]
+    Unconfirmed,
     /// A side file or the journal could not be read. A damaged side file is rebuilt by [`History::repair`].
     ///
     /// [`History::repair`]: super::History::repair

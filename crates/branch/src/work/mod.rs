@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skerry_book::Book;
 use skerry_book::record::RecordError;
-use skerry_journal::{AppendErrorKind, AppendFault, Head, Journal, ReadError, SealedBatch};
+use skerry_journal::{AppendErrorKind, AppendFault, AppendFaultKind, Head, Journal, ReadError, SealedBatch};
 use skerry_ledger::{Moved, Stamp, Transfer};
 use skerry_proof::Hash;
 use skerry_proof::mmr::Mmr;
@@ -38,7 +38,7 @@ use crate::batch::{Builder, Writer};
 use crate::channels::Talk;
 use crate::channels::rewound::Rewound;
 use crate::clock::{Clock, Jumped, Now};
-use crate::held::HeldReplies;
+use crate::held::{HeldReplies, Owner};
 use crate::history::SideError;
 use crate::ids::Ids;
 use crate::jobs::{Job, JobDone, Progress, Tray};
@@ -100,6 +100,18 @@ pub enum Fault {
     Job(String),
 }
 
+impl Fault {
+    /// Whether another owner has opened the journal.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Append(fault) => fault.kind == AppendFaultKind::Fenced,
+            Self::Refused { source, .. } => *source == AppendErrorKind::Fenced,
+            _ => false,
+        }
+    }
+}
+
 /// An open branch.
 pub(crate) struct Work<J: Journal> {
     pub(crate) options: Arc<Options>,
@@ -130,6 +142,8 @@ pub(crate) struct Work<J: Journal> {
     /// A sealed batch that the journal has no room for yet.
     pub(crate) waiting: Option<SealedBatch>,
     pub(crate) held: HeldReplies,
+    /// Checks of the owner that were asked for.
+    pub(crate) checks: u64,
     pub(crate) intake: VecDeque<(Ask, Request)>,
     /// Requests that ask for what lies in the archive.
     pub(crate) recalls: Recalls,
@@ -203,6 +217,7 @@ impl<J: Journal> Work<J> {
         done |= self.freeze();
         self.mark_idle(now);
         done |= self.release(now, queue);
+        self.check_owner();
         done |= self.speak(now)?;
         self.find_work();
         Ok(done)
@@ -254,13 +269,36 @@ impl<J: Journal> Work<J> {
         let durable = if early { u64::MAX } else { self.polled.batch };
         self.answered.store(self.polled.position.0, Ordering::Release);
         let mut done = false;
-        while let Some(held) = self.held.pop_free(durable) {
+        if self.held.is_empty() {
+            return done;
+        }
+        // Read now, after everything that is held was decided: a process may have stood still for any time before.
+        let owner = self.owner();
+        while let Some(held) = self.held.pop_free(durable, &owner) {
             self.metrics.replied(now, held.taken_us);
             lock(queue).done(&held.principal, now.monotonic_us);
             (held.reply)(held.value);
             done = true;
         }
         done
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { is_held: self.options.is_held(), confirmed: self.journal.confirmed() }
+    }
+
+    /// Asks the store who the owner is, if a reply waits for nothing else: one check at a time, for all that wait when it is asked.
+    fn check_owner(&mut self) {
+        let under_way = self.checks > self.journal.confirmed();
+        if under_way || self.held.is_empty() {
+            return;
+        }
+        let unproven = self.held.unproven(self.polled.batch, &self.owner());
+        // A batch that will tell as much may be on its way.
+        if unproven.is_some_and(|held| held.proof > self.sealed.batch) {
+            self.checks = self.journal.confirm();
+            self.metrics.checked();
+        }
     }
 
     /// How many batches must be durable before what is seen now may be told.

@@ -117,7 +117,14 @@ impl<J: Journal> Work<J> {
 
     /// Holds the answer to a request until everything it may have seen is durable.
     pub(super) fn hold(&mut self, request: Request, value: Reply, now: Now) {
-        let (needs, principal) = (self.needs(), request.actor.principal);
-        self.held.push(Held { needs, principal, taken_us: now.monotonic_us, value, reply: request.reply });
+        self.held.push(Held {
+            needs: self.needs(),
+            proof: self.sealed.batch + 1,
+            check: self.checks + 1,
+            principal: request.actor.principal,
+            taken_us: now.monotonic_us,
+            value,
+            reply: request.reply,
+        });
     }
 }

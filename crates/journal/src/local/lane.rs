@@ -108,6 +108,12 @@ impl Lane {
         }
     }
 
+    /// Wakes the owner: there is something new that is no outcome of a batch.
+    pub fn wake(&self) {
+        let wake = self.state().wake.clone();
+        wake.into_iter().for_each(|wake| wake());
+    }
+
     /// Lets [`Lane::run`] end once nothing is waiting.
     pub fn stop(&self) {
         self.state().stop = true;

@@ -112,6 +112,7 @@ pub struct LocalJournal<S: Storage> {
     epoch: u64,
     taken: Head,
     options: LocalOptions,
+    checks: u64,
     _lock: S::Lock,
 }
 
@@ -152,6 +153,7 @@ impl<S: Storage> LocalJournal<S> {
             epoch: ready.recovery.epoch,
             taken: ready.recovery.head,
             options,
+            checks: 0,
             _lock: ready.lock,
         };
         Ok(Opened { journal, recovery: ready.recovery })
@@ -229,6 +231,16 @@ impl<S: Storage> Journal for LocalJournal<S> {
 
     fn poll(&mut self) -> Option<Result<Appended, AppendFault>> {
         self.lane.poll()
+    }
+
+    /// The folder's lock is held by the owner: while it is one, nobody else can be.
+    fn confirm(&mut self) -> u64 {
+        self.checks += 1;
+        self.checks
+    }
+
+    fn confirmed(&self) -> u64 {
+        self.checks
     }
 
     fn step(&mut self) -> bool {
