@@ -4,7 +4,10 @@
 //! refuses to know HTTP and JSON.
 
 mod figures;
+pub mod host;
 pub mod hosted;
+pub mod lease;
+pub mod plan;
 pub mod seat;
 
 pub use hosted::Hosted;
