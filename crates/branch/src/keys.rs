@@ -21,6 +21,7 @@ use skerry_journal::{Storage, StorageError, StorageErrorKind, StorageFile};
 use zeroize::Zeroizing;
 
 /// Names a key. Dense from 1; 0 names none.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyRef(pub u64);
 
@@ -46,6 +47,9 @@ pub enum KeyError {
     /// The key file has another format.
     #[error("the key file has an unknown format")]
     Format,
+    /// They are kept in another process, which did not answer.
+    #[error("could not reach the keys: {0}")]
+    Away(String),
     /// The machine let us down.
     #[error("could not reach the key file")]
     Storage(#[from] StorageError),
