@@ -20,7 +20,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-signers", &["skerry-proof"]),
     ("skerry-branch", &["skerry-book", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"]),
     ("skerry-post", &["skerry-branch", "skerry-bus"]),
-    ("skerry-node", &["skerry-branch", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    (
+        "skerry-node",
+        &["skerry-book", "skerry-branch", "skerry-bus", "skerry-ledger", "skerry-money", "skerry-proof"],
+    ),
     (
         "skerry-gateway",
         &[
