@@ -11,6 +11,7 @@ use skerry_gateway::oidc::{ClaimNames, OidcSettings, claims, jwt, keys};
 use skerry_gateway::problem::{Language, Problem};
 use skerry_gateway::wire::transfers::TransferIn;
 use skerry_money::{AccountNumber, Amount, Balance, Currency, CustomerNumber, Date};
+use skerry_node::remote::wire::{self, AskFrame, Here, Told, ToldFrame, Word};
 use skerry_proof::Rotation;
 use skerry_proof::batch::{BatchHeader, HEADER_LENGTH};
 use skerry_signers::answer::{parse_request, request};
@@ -30,6 +31,7 @@ pub const EDGES: &[(&str, fn(&[u8]))] = &[
     ("directory", directory),
     ("iso20022", iso20022),
     ("cursor", cursor),
+    ("seat", seat),
 ];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
@@ -248,4 +250,31 @@ pub fn bus(bytes: &[u8]) {
         }
     }
     assert_eq!(extra.bytes(), extra.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>());
+}
+
+/// What gateways and the processes that hold branches say to each other. The seal is left out: the engine would never find it.
+pub fn seat(bytes: &[u8]) {
+    let key = GatewayKey::new([7; 32]);
+    let _refused = wire::decode::<AskFrame>(bytes, &key).is_ok();
+    let Some((kind, body)) = bytes.split_first() else { return };
+    match kind {
+        1 => drop(said_the_same::<AskFrame>(body, &key)),
+        2 => {
+            let Some(frame) = said_the_same::<ToldFrame>(body, &key) else { return };
+            match frame.told {
+                Told::Records(records) => records.into_iter().for_each(|record| drop(record.read())),
+                Told::SigningKeys(Some(keys)) => drop(keys.read()),
+                _ => (),
+            }
+        }
+        _ => drop(said_the_same::<Here>(body, &key)),
+    }
+}
+
+fn said_the_same<W: Word>(body: &[u8], key: &GatewayKey) -> Option<W> {
+    let word = wire::read_body::<W>(body).ok()?;
+    let said = wire::encode(&word, key);
+    let again = wire::decode::<W>(&said, key).expect("what is said can be read");
+    assert_eq!(wire::encode(&again, key), said, "what is read is said the same");
+    Some(word)
 }

@@ -75,7 +75,23 @@ impl core::fmt::Display for Principal {
     }
 }
 
+#[cfg(feature = "wire")]
+impl serde::Serialize for Principal {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(feature = "wire")]
+impl<'de> serde::Deserialize<'de> for Principal {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let name = <alloc::string::String as serde::Deserialize>::deserialize(input)?;
+        Self::new(&name).ok_or_else(|| serde::de::Error::custom("no principal has this name"))
+    }
+}
+
 /// What a principal may do at most; scopes narrow it in the gateway.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Runs the bank: heads, limits, days, imports.
@@ -131,6 +147,7 @@ impl Role {
 }
 
 /// Why the event happened.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// A client asked.
@@ -201,6 +218,7 @@ impl Cause {
 }
 
 /// An entry of a batch's actor table.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actor {
     /// Who.

@@ -214,6 +214,7 @@ pub struct Open {
 }
 
 /// How many, and how much.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum {
     /// Payments.
@@ -235,6 +236,7 @@ impl Sum {
 }
 
 /// What went over a channel in one currency, in both directions, since it was opened.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// To the peer.

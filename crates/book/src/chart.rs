@@ -11,6 +11,7 @@ use crate::rejection::{ChartFault, Rejection};
 use crate::wire::{Reader, Short, put_count, put_short_text};
 
 /// What a head counts.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// What the bank has; grows by debits.
@@ -69,6 +70,7 @@ impl Class {
 }
 
 /// A general-ledger head.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// 1…16 777 215; four digits in the default chart.
@@ -82,6 +84,7 @@ pub struct Head {
 }
 
 /// A kind of customer account.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     /// Its number in records.
@@ -98,6 +101,7 @@ pub struct Product {
 }
 
 /// Heads and products, each sorted by number.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Chart {
     /// Grows with each adoption.

@@ -14,6 +14,7 @@ use crate::event::{StopReason, Terms};
 use crate::policy::{Matter, Policy};
 
 /// A wish, with everything needed to decide it.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
@@ -134,6 +135,7 @@ pub struct Decision {
 }
 
 /// The answer to a command that was accepted.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     /// It is so.
@@ -165,6 +167,7 @@ impl Done {
 }
 
 /// See [`Command::OpenBranch`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenBranch {
     /// Fixed for the branch's life.
@@ -174,6 +177,7 @@ pub struct OpenBranch {
 }
 
 /// See [`Command::Incarnate`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Incarnate {
     /// The number of the new life.
@@ -185,6 +189,7 @@ pub struct Incarnate {
 }
 
 /// See [`Command::OpenCustomer`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenCustomer {
     /// HMAC of the document under the institution's secret; one customer per line and document.
@@ -197,6 +202,7 @@ pub struct OpenCustomer {
     pub opened: Option<Date>,
     /// Ciphertext of name, document and contacts under the customer's key; at most
     /// [`SEALED_MAX`] bytes.
+    #[cfg_attr(feature = "wire", serde(with = "serde_bytes"))]
     pub sealed: Box<[u8]>,
 }
 
@@ -204,6 +210,7 @@ pub struct OpenCustomer {
 pub const SEALED_MAX: usize = 16 * 1024;
 
 /// See [`Command::ChangeCustomer`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeCustomer {
     /// Who.
@@ -211,10 +218,12 @@ pub struct ChangeCustomer {
     /// A new document.
     pub document: Option<[u8; 32]>,
     /// The whole new ciphertext.
+    #[cfg_attr(feature = "wire", serde(with = "serde_bytes"))]
     pub sealed: Box<[u8]>,
 }
 
 /// See [`Command::OpenAccount`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenAccount {
     /// Whose.
@@ -232,6 +241,7 @@ pub struct OpenAccount {
 }
 
 /// See [`Command::ChangeLimits`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeLimits {
     /// Which.
@@ -243,6 +253,7 @@ pub struct ChangeLimits {
 }
 
 /// See [`Command::Freeze`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freeze {
     /// Which.
@@ -254,6 +265,7 @@ pub struct Freeze {
 }
 
 /// See [`Command::Unfreeze`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfreeze {
     /// Which.
@@ -263,6 +275,7 @@ pub struct Unfreeze {
 }
 
 /// See [`Command::Propose`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Propose {
     /// The digest of the request that needs approval, as its [`Actor`] carries it.
@@ -272,6 +285,7 @@ pub struct Propose {
 }
 
 /// See [`Command::OpenChannel`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenChannel {
     /// The other branch.
@@ -281,6 +295,7 @@ pub struct OpenChannel {
 }
 
 /// See [`Command::StopChannel`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopChannel {
     /// The other branch.

@@ -10,6 +10,7 @@ use crate::hash::Seed;
 use crate::paged::Paged;
 
 /// One customer of the branch.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Customer {
     /// HMAC of the document under the institution's secret; zero once erased.

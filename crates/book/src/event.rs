@@ -129,6 +129,7 @@ pub struct BranchOpened {
 }
 
 /// What a branch is opened with; fixed for its life.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// The institution's identity.
@@ -144,6 +145,7 @@ pub struct Terms {
 }
 
 /// See [`Event::Incarnated`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Incarnated {
     /// When.
@@ -222,6 +224,7 @@ pub struct ArchiveOrdered {
 }
 
 /// Up to where to archive.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveBefore {
     /// What lies before this position.

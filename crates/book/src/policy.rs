@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use crate::actor::Principal;
 
 /// What can be put under four eyes.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Matter {
     /// Reversing a transfer.
@@ -124,7 +125,23 @@ impl Matters {
     }
 }
 
+#[cfg(feature = "wire")]
+impl serde::Serialize for Matters {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u32(self.0)
+    }
+}
+
+#[cfg(feature = "wire")]
+impl<'de> serde::Deserialize<'de> for Matters {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let bits = <u32 as serde::Deserialize>::deserialize(input)?;
+        Self::from_bits(bits).ok_or_else(|| serde::de::Error::custom("matters that are not known"))
+    }
+}
+
 /// The rules that an institution sets for its branch.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// What needs a second principal.
@@ -153,6 +170,7 @@ pub const PROPOSAL_LIFE_US: u64 = 24 * 3_600 * 1_000_000;
 pub const PROPOSALS_MAX: usize = 1_024;
 
 /// A request that waits for a second principal, or has one.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proposal {
     /// The digest of the request.

@@ -7,6 +7,7 @@
 use skerry_money::Date;
 
 /// Why something is not done.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -216,6 +217,7 @@ pub enum Rejection {
 }
 
 /// Why a chart is not well formed.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChartFault {
     /// Nothing to post to.
@@ -380,7 +382,7 @@ impl Rejection {
     }
 
     /// One of each of the book's own, with zero figures.
-    const OWN: [Self; 42] = [
+    pub const OWN: [Self; 42] = [
         Self::RoleNotAllowed,
         Self::OperatorsOnly,
         Self::NeedsApproval,

@@ -10,6 +10,7 @@ use crate::channel::channel_head;
 use crate::chart::Class;
 
 /// A branch at a glance.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Its number.
@@ -53,6 +54,7 @@ pub struct Status {
 }
 
 /// A row of the trial balance, with the head's meaning.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialLine {
     /// The head's code.

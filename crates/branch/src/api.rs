@@ -38,6 +38,7 @@ pub struct Request {
 
 /// What a principal may touch in this branch. Operations are the gateway's to check; whose account it is,
 /// only the book knows.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
     /// Only accounts of the customer with this serial may be read or debited.
@@ -45,6 +46,7 @@ pub struct Scope {
 }
 
 /// What is asked.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub enum Body {
     /// Packed transfers, 96 bytes each ([`skerry_book::packed`]).
@@ -57,6 +59,7 @@ pub enum Body {
         command: Box<Command>,
         /// The idempotency key that the client chose, if any; at most 255 bytes. It is the principal's and kept for a
         /// day; under [`Cause::Import`] it is the institution's and kept for ever.
+        #[cfg_attr(feature = "wire", serde(with = "serde_bytes"))]
         key: Option<Box<[u8]>>,
     },
     /// One debit for many payees: plain transfers of one account, all or none of which are debited. What goes to other
@@ -71,6 +74,7 @@ pub enum Body {
 }
 
 /// A transfer and the texts that do not fit its fixed part.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
     /// The transfer; its `digest` is filled in by the branch.
@@ -78,6 +82,7 @@ pub struct Asked {
     /// The whole reference when it is longer than 16 bytes, else empty.
     pub reference: Box<str>,
     /// An encrypted note, or empty.
+    #[cfg_attr(feature = "wire", serde(with = "serde_bytes"))]
     pub note: Box<[u8]>,
     /// A keyed digest of the note's plain text, which only the gateway knows; zeros if there is no note. Ciphertext is another
     /// at every attempt, so this is what tells a retry from another transfer.
@@ -85,6 +90,7 @@ pub struct Asked {
 }
 
 /// What can be read from the book itself.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
     /// One account.
@@ -129,6 +135,7 @@ pub enum Read {
 }
 
 /// The answer.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub enum Reply {
     /// To [`Body::Packed`].
@@ -158,6 +165,7 @@ pub enum Reply {
 }
 
 /// A command that was accepted, now or (a retry under the same key) earlier.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commanded {
     /// The answer.
@@ -167,6 +175,7 @@ pub struct Commanded {
 }
 
 /// Results of a packed batch.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     /// One result record of 32 bytes per transfer, in order ([`skerry_book::packed`]).
@@ -201,6 +210,7 @@ pub enum Malformed {
 pub type Outcome = Result<Accepted, Rejection>;
 
 /// A transfer that was accepted, now or (a retry) earlier.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     /// Position of its record in the journal.
@@ -226,6 +236,7 @@ pub struct Accepted {
 }
 
 /// Answers to reads.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// No such thing.
@@ -267,6 +278,7 @@ pub enum Answer {
 }
 
 /// An account as the book has it.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountView {
     /// Its reference.
@@ -278,6 +290,7 @@ pub struct AccountView {
 }
 
 /// A payment to another branch, as its sender has it.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PaymentView {
     /// What left the payer; the credit is in the other branch.
@@ -291,6 +304,7 @@ pub struct PaymentView {
 }
 
 /// Where the money of a payment is.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaymentState {
     /// In transit: debited, and not yet known to have arrived.
@@ -311,6 +325,7 @@ pub enum PaymentState {
 }
 
 /// A channel at a glance.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelView {
     /// The peer's incarnation.
@@ -335,6 +350,7 @@ pub struct ChannelView {
 pub const CUSTOMERS_MAX: u32 = 1_024;
 
 /// By what a customer is found.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CustomerLine {
     /// Their serial.
@@ -346,6 +362,7 @@ pub struct CustomerLine {
 }
 
 /// A customer as the book has them.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone)]
 pub struct CustomerView {
     /// Their serial.
@@ -360,6 +377,7 @@ pub struct CustomerView {
 }
 
 /// Why the branch refuses to look at a request.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The MAC is not the gateway's.
@@ -381,12 +399,24 @@ impl GatewayKey {
     /// The seal of a message between branches: keyed BLAKE3, cut to 16 bytes.
     #[must_use]
     pub fn seal_message(&self, content: &[u8]) -> [u8; 16] {
+        self.seal(&[b"skerry channel v1", content])
+    }
+
+    fn seal(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(b"skerry channel v1");
-        hasher.update(content);
+        for part in parts {
+            hasher.update(part);
+        }
         let mut seal = [0; 16];
         seal.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         seal
+    }
+
+    /// The seal of what gateways and the processes that hold branches say to each other: as
+    /// [`seal_message`](Self::seal_message), for another purpose.
+    #[must_use]
+    pub fn seal_word(&self, kind: &[u8; 2], content: &[u8]) -> [u8; 16] {
+        self.seal(&[b"skerry seat v1", kind, content])
     }
 
     /// A key from 32 secret bytes.

@@ -102,6 +102,7 @@ pub(crate) struct Shared {
 /// What an opening brings for readers.
 #[derive(Clone)]
 pub(crate) struct OpenParts {
+    pub(crate) epoch: u64,
     pub(crate) history: HistoryHandle,
     pub(crate) answered: Arc<AtomicU64>,
     pub(crate) help: Arc<dyn Fn() + Send + Sync>,
@@ -171,6 +172,12 @@ impl BranchHandle {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.parts().map_or(0, |parts| parts.evidence.durable())
+    }
+
+    /// The epoch under which its journal is open; 0 while it is not.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.parts().map_or(0, |parts| parts.epoch)
     }
 
     /// The position before which everything may have been told to somebody: whoever reads its history must see so much.

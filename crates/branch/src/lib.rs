@@ -50,6 +50,8 @@ pub mod sabotage;
 pub mod snapshot;
 mod thread;
 pub mod transit;
+#[cfg(feature = "wire")]
+mod wire;
 mod work;
 
 pub use api::{Body, Reply, Request};

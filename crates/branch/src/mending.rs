@@ -33,7 +33,7 @@ impl Mending {
         self.attempts = self.attempts.saturating_add(1);
         self.may_pass = match failure {
             OpenFailure::Journal(error) => matches!(error, OpenError::Away { .. }),
-            OpenFailure::Key(error) => matches!(error, KeyError::Storage(_)),
+            OpenFailure::Key(error) => matches!(error, KeyError::Storage(_) | KeyError::Away(_)),
             OpenFailure::Read(_) | OpenFailure::Side(_) => true,
             _ => false,
         };

@@ -3,6 +3,7 @@
 //! Counting is by request and by batch, never by transfer. Prices are none of its business: `skerry cost`
 //! multiplies. The number of principals told apart is bounded; the rest are counted together.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::api::Principal;
@@ -43,6 +44,7 @@ impl Kind {
 }
 
 /// One meter: everything counts up for ever.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meter {
     /// Requests served.
@@ -72,12 +74,13 @@ impl Meter {
 }
 
 /// All meters of a branch since it was opened.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Default)]
 pub struct Meters {
     /// By [`Kind`], in the order of [`Kind::ALL`].
     pub kinds: [Meter; Kind::ALL.len()],
     /// Commands, by their names.
-    pub commands: BTreeMap<&'static str, Meter>,
+    pub commands: BTreeMap<Cow<'static, str>, Meter>,
     /// By principal, at most [`PRINCIPALS_MAX`].
     pub principals: BTreeMap<Principal, Meter>,
     /// Principals beyond that bound.
@@ -103,7 +106,7 @@ impl Meters {
 
     /// Counts `cost` for the command with this name; it is counted under its kind besides.
     pub fn count_command(&mut self, name: &'static str, cost: &Meter) {
-        self.commands.entry(name).or_default().add(cost);
+        self.commands.entry(Cow::Borrowed(name)).or_default().add(cost);
     }
 
     /// The meter of `kind`.
@@ -118,9 +121,11 @@ impl Meters {
 }
 
 /// A histogram in powers of two: bucket `i` counts values in `[2^(i-1), 2^i)`, bucket 0 the zeros.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Histogram {
     /// Counts.
+    #[cfg_attr(feature = "wire", serde(with = "crate::wire::buckets"))]
     pub buckets: [u64; 40],
     /// Sum of the values.
     pub sum: u64,

@@ -47,6 +47,7 @@ impl Default for Limits {
 }
 
 /// No room now.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("busy, retry after {retry_after_ms} ms")]
 pub struct Busy {
@@ -57,6 +58,7 @@ pub struct Busy {
 }
 
 /// Which bound was met.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusyReason {
     /// The branch's queue is full.

@@ -254,13 +254,16 @@ where
         if let Some(work) = self.branch.work_mut() {
             work.journal.on_progress(Box::new(move || wake(&waker)));
         }
-        let answered = self.branch.work_mut().map(|work| Arc::clone(&work.answered)).unwrap_or_default();
+        let work = self.branch.work_mut();
+        let (epoch, answered) =
+            work.map(|work| (work.writer.epoch, Arc::clone(&work.answered))).unwrap_or_default();
         if let (Some(workshop), Some(reader)) = (self.branch.workshop(), self.branch.reader()) {
             let generation = self.lanes.as_ref().map_or(0, |(generation, _)| *generation) + 1;
             self.lanes = self.start_lanes(generation, &workshop).map(|lanes| (generation, lanes));
             let history = workshop.followers().history.handle();
             let (latest, helped) = (Arc::clone(&workshop), Arc::clone(&workshop));
             let parts = OpenParts {
+                epoch,
                 history,
                 answered,
                 help: Arc::new(move || helped.help()),

@@ -24,6 +24,7 @@ pub use slots::{FILES, SlotCopy, SlotKeys, erased_in};
 pub use wrapping::{Entropy, Master, Secret, WRAPPED};
 
 /// Names a key. Dense from 1; 0 names none.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyRef(pub u64);
 
@@ -46,6 +47,9 @@ pub enum KeyError {
     /// The place of the keys has another format.
     #[error("the customers' keys have an unknown format")]
     Format,
+    /// They are kept in another process, which did not answer.
+    #[error("could not reach the keys: {0}")]
+    Away(String),
     /// The machine let us down.
     #[error("could not reach the customers' keys")]
     Storage(#[from] StorageError),

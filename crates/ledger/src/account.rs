@@ -12,6 +12,7 @@ use crate::types::{Flags, Moved, MovedKind};
 pub const UNLIMITED: u64 = u64::MAX;
 
 /// Which total of an account may not exceed the other.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum Limit {
@@ -37,6 +38,7 @@ pub(crate) mod bit {
 }
 
 /// One account of the ledger; 128 bytes, on two cache lines that start together.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Account {

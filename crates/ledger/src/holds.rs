@@ -15,6 +15,7 @@ use crate::table::Table;
 use crate::types::{AccountRef, TransferId};
 
 /// An open hold, as read.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hold {
     /// The pending transfer's id.

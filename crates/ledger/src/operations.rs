@@ -13,6 +13,7 @@ use crate::types::{AccountKind, AccountRef};
 pub struct HeadSlot(pub u16);
 
 /// One side of an account, or both.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sides {
     /// Debits: what leaves a deposit.

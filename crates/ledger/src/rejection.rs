@@ -8,6 +8,7 @@ use thiserror::Error;
 /// Why a transfer or an account command was refused.
 ///
 /// The order of the variants, and of their numbers, is the order of [precedence](crate::precedence).
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 #[expect(

@@ -12,6 +12,7 @@ use skerry_money::{Currency, Date};
 /// | branch   | class  | customer: serial (1…9 999 999 999)
 ///                     | head: code (24 bits) · ISO 4217 number (16 bits)
 /// ```
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct AccountRef(pub u64);
 
@@ -88,6 +89,7 @@ impl AccountRef {
 }
 
 /// The id of a transfer: a UUIDv7 chosen by a client, or a UUIDv8 derived by the bank.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TransferId(pub u128);
 
@@ -109,6 +111,7 @@ impl TransferId {
 }
 
 /// What a transfer is and how it wants to be treated; a bit each, the same on the wire and in the journal.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags(pub u32);
 
@@ -158,6 +161,7 @@ impl Flags {
 }
 
 /// A transfer as it is asked for. Fixed size; the text of a long reference or a note travels beside it.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Transfer {
     /// Chosen by the client.
@@ -189,6 +193,7 @@ pub struct Transfer {
 }
 
 /// When the old core booked an imported transfer.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Imported {
     /// Microseconds since 1970-01-01T00:00:00Z.
@@ -198,6 +203,7 @@ pub struct Imported {
 }
 
 /// What the branch stamps on every command of a batch.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Booking time: microseconds since 1970, never backwards.
@@ -209,6 +215,7 @@ pub struct Stamp {
 /// What happened to money: the event of the ledger, whose `evolve` cannot fail.
 ///
 /// `kind` decides how the fields are read; see [`MovedKind`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
     /// What happened.
@@ -246,6 +253,7 @@ pub struct Moved {
 }
 
 /// The kinds of [`Moved`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MovedKind {
     /// Posted on both sides.

@@ -225,6 +225,21 @@ impl fmt::Debug for Currency {
     }
 }
 
+#[cfg(feature = "wire")]
+impl serde::Serialize for Currency {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u16(self.number())
+    }
+}
+
+#[cfg(feature = "wire")]
+impl<'de> serde::Deserialize<'de> for Currency {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let number = <u16 as serde::Deserialize>::deserialize(input)?;
+        Self::from_number(number).ok_or_else(|| serde::de::Error::custom("no currency has this number"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

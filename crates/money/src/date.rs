@@ -10,6 +10,7 @@ use core::str::FromStr;
 /// A calendar date: days since 1970-01-01, negative before.
 ///
 /// Every `i32` is a date (some five million years either way), so decoding one cannot fail.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Date(pub i32);
 

@@ -1,13 +1,8 @@
 //! A branch's figures under the names that `/metrics` gives them.
 
 use skerry_branch::Figures;
-use skerry_branch::meters::Histogram;
 
-/// Name without prefix, kind, help, value.
-pub(crate) type Counter = (&'static str, &'static str, &'static str, u64);
-
-/// Name without prefix, help, values, how many of its units are a second (0: it counts things).
-pub(crate) type Distribution = (&'static str, &'static str, Histogram, u64);
+use crate::seat::{Counter, Distribution};
 
 const MICROS: u64 = 1_000_000;
 
@@ -17,7 +12,7 @@ pub(crate) fn counters(figures: &Figures) -> Vec<Counter> {
     let status = figures.status.as_ref();
     let (moved, refused) = status.map_or((0, 0), |status| (status.moved, status.refused));
     let keys = status.map_or(0, |status| status.keys as u64);
-    vec![
+    let counters = [
         ("transfers_total", "counter", "Transfers posted or held, and holds resolved.", moved),
         ("refusals_journaled_total", "counter", "Refusals that used an id up.", refused),
         ("refusals_total", "counter", "Refusals given.", metrics.refusals),
@@ -102,14 +97,19 @@ pub(crate) fn counters(figures: &Figures) -> Vec<Counter> {
         ("history_memory_bytes", "gauge", "Memory of the history.", history.memory_bytes as u64),
         ("history_file_bytes", "gauge", "Bytes of history files on disk.", history.file_bytes),
         ("idempotency_keys", "gauge", "Idempotency keys kept.", keys),
-    ]
+    ];
+    let owned = |(name, kind, help, value): (&'static str, &'static str, &'static str, u64)| {
+        (name.into(), kind.into(), help.into(), value)
+    };
+    counters.map(owned).into()
 }
 
 pub(crate) fn histograms(figures: &Figures) -> Vec<Distribution> {
     let metrics = &figures.metrics;
-    vec![
+    let histograms = [
         ("batch_records", "Records per batch.", metrics.batch_records, 0),
         ("durable_seconds", "From sealing a batch to its being durable.", metrics.durable_us, MICROS),
         ("reply_seconds", "From taking a request to its reply.", metrics.reply_us, MICROS),
-    ]
+    ];
+    histograms.map(|(name, help, values, unit)| (name.into(), help.into(), values, unit)).into()
 }

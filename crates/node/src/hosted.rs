@@ -83,7 +83,7 @@ fn evidence_trouble(error: EvidenceError) -> Trouble {
 }
 
 /// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -107,6 +107,10 @@ impl Seat for Hosted {
         self.handle.submit(request)
     }
 
+    fn epoch(&self) -> u64 {
+        self.handle.epoch()
+    }
+
     fn durable(&self) -> u64 {
         self.handle.position()
     }
@@ -115,8 +119,8 @@ impl Seat for Hosted {
         self.handle.watch(watcher);
     }
 
-    fn is_covered(&self, position: u64) -> bool {
-        self.handle.checkpoint().is_some_and(|signed| signed.checkpoint.position > position)
+    fn covered(&self) -> u64 {
+        self.handle.checkpoint().map_or(0, |signed| signed.checkpoint.position)
     }
 
     fn room(&self) -> Option<(u64, u64)> {
@@ -144,7 +148,7 @@ impl Seat for Hosted {
         let status = figures.status.clone();
         let status = status.as_ref();
         Health {
-            state,
+            state: state.into(),
             reason,
             store: self.store.clone(),
             checkpoint_fault: figures.metrics.checkpoint_fault.clone(),
@@ -203,11 +207,6 @@ impl Seat for Hosted {
 
     fn records(&self, from: u64, most: usize) -> Result<Vec<Recorded>, Trouble> {
         self.handle.recorded(from, most).map_err(evidence_trouble)
-    }
-
-    fn record(&self, position: u64) -> Result<Recorded, Trouble> {
-        let mut found = self.records(position, 1)?;
-        found.pop().filter(|recorded| recorded.position == position).ok_or(Trouble::NotFound)
     }
 
     fn receipt(&self, position: u64) -> Result<Vec<u8>, Trouble> {

@@ -4,6 +4,7 @@
 //! `branch` crate's handle, see [`hosted`](crate::hosted). Everything but `submit` and `health` may block on files
 //! and is called from a thread that may.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use skerry_branch::Watcher;
@@ -11,7 +12,7 @@ use skerry_branch::api::{Busy, Request};
 use skerry_branch::evidence::receipts::Recorded;
 use skerry_branch::history::{AsOf, Day, DayBy, Found, Page, Query, Totals};
 use skerry_branch::keys::Keys;
-use skerry_branch::meters::Meters;
+use skerry_branch::meters::{Histogram, Meters};
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
 use skerry_proof::KeyHistory;
@@ -33,6 +34,9 @@ pub trait Seat: Send + Sync {
     /// [`Busy`]; nothing was taken.
     fn submit(&self, request: Request) -> Result<(), Busy>;
 
+    /// The epoch under which its journal is open, 0 while it is not. Never blocks.
+    fn epoch(&self) -> u64;
+
     /// Position after the last durable record; never blocks. Queries below answer for at least what was durable when
     /// they were asked.
     fn durable(&self) -> u64;
@@ -40,8 +44,13 @@ pub trait Seat: Send + Sync {
     /// Has `watcher` called when more has become durable; never blocks. Replaces the one of before.
     fn watch(&self, watcher: Watcher);
 
+    /// Position after the last record that a signed checkpoint covers; never blocks.
+    fn covered(&self) -> u64;
+
     /// Whether a signed checkpoint covers the record at `position`; never blocks.
-    fn is_covered(&self, position: u64) -> bool;
+    fn is_covered(&self, position: u64) -> bool {
+        self.covered() > position
+    }
 
     /// Customers it holds and may hold, as of a moment ago; `None` if it is not open. Never blocks.
     fn room(&self) -> Option<(u64, u64)>;
@@ -109,7 +118,10 @@ pub trait Seat: Send + Sync {
     /// # Errors
     ///
     /// [`Trouble`].
-    fn record(&self, position: u64) -> Result<Recorded, Trouble>;
+    fn record(&self, position: u64) -> Result<Recorded, Trouble> {
+        let mut found = self.records(position, 1)?;
+        found.pop().filter(|recorded| recorded.position == position).ok_or(Trouble::NotFound)
+    }
 
     /// The receipt of the record at `position`, encoded as `skerry verify` reads it.
     ///
@@ -123,6 +135,7 @@ pub trait Seat: Send + Sync {
 }
 
 /// Up to where to archive.
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// Segments that end at or before this position.
@@ -131,11 +144,22 @@ pub enum Before {
     Day(Date),
 }
 
+/// A word that is fixed in this release, or came from another process.
+pub type Word = Cow<'static, str>;
+
+/// A figure for `/metrics`: name without prefix, kind, help, value.
+pub type Counter = (Word, Word, Word, u64);
+
+/// A histogram for `/metrics`: name without prefix, help, values in powers of two, how many of its units are a second (0: it
+/// counts things).
+pub type Distribution = (Word, Word, Histogram, u64);
+
 /// How a branch is doing.
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// `open`, `opening`, `sick`, `closed`.
-    pub state: &'static str,
+    /// `open`, `opening`, `sick`, `closed`; `away` if no process is heard of that has it.
+    pub state: Word,
     /// Why it is not open.
     pub reason: Option<String>,
     /// The store that its journal is kept in, by its name in the configuration; `None` for local files.
@@ -160,10 +184,10 @@ pub struct Health {
     pub queue: u64,
     /// What it has counted.
     pub meters: Meters,
-    /// Other figures for `/metrics`, by name without prefix: `(name, kind, help, value)`.
-    pub figures: Vec<(&'static str, &'static str, &'static str, u64)>,
-    /// Histograms for `/metrics`: name, help, values in powers of two, unit divisor to seconds (0: a count).
-    pub histograms: Vec<(&'static str, &'static str, skerry_branch::meters::Histogram, u64)>,
+    /// Other figures for `/metrics`.
+    pub figures: Vec<Counter>,
+    /// Histograms for `/metrics`.
+    pub histograms: Vec<Distribution>,
 }
 
 impl Health {
@@ -181,6 +205,7 @@ impl Health {
 }
 
 /// Why a query has no answer.
+#[cfg_attr(feature = "remote", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// Not yet: behind the journal, being rebuilt, or no checkpoint so far.

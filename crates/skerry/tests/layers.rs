@@ -24,7 +24,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["skerry-book", "skerry-journal", "skerry-keys", "skerry-ledger", "skerry-money", "skerry-proof"],
     ),
     ("skerry-post", &["skerry-branch", "skerry-bus"]),
-    ("skerry-node", &["skerry-branch", "skerry-directory", "skerry-ledger", "skerry-money", "skerry-proof"]),
+    (
+        "skerry-node",
+        &[
+            "skerry-book",
+            "skerry-branch",
+            "skerry-bus",
+            "skerry-directory",
+            "skerry-ledger",
+            "skerry-money",
+            "skerry-proof",
+        ],
+    ),
     (
         "skerry-gateway",
         &[

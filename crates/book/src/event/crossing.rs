@@ -76,6 +76,7 @@ pub struct ChannelOpened {
 }
 
 /// See [`Event::ChannelStopped`].
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelStopped {
     /// When.
@@ -142,6 +143,7 @@ impl ChannelStopped {
 }
 
 /// Why a channel stopped.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// What came does not continue what was received.

@@ -10,6 +10,7 @@ use skerry_ledger::{AccountRef, Moved, TransferId};
 use skerry_money::Date;
 
 /// Which side of a transfer an account is on.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The account is debited.
@@ -19,6 +20,7 @@ pub enum Side {
 }
 
 /// Which kinds of event a query wants.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kinds {
     /// What moved a posted balance: plain transfers and posted holds. The lines of a statement.
@@ -31,6 +33,7 @@ pub enum Kinds {
 }
 
 /// In which order a page lists what it found.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// Journal order.
@@ -55,6 +58,7 @@ impl Order {
 ///
 /// The number is how many records of the journal lie before the place. Its text is sixteen
 /// hexadecimal digits.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(pub u64);
 
@@ -82,6 +86,7 @@ impl FromStr for Cursor {
 }
 
 /// An inclusive range with open ends.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range<T> {
     /// The least value let through.
@@ -111,6 +116,7 @@ impl<T: Copy + PartialOrd> Range<T> {
 }
 
 /// A question for transfers.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query {
     /// Transfers that name this account; entries then carry side and running totals.
@@ -173,6 +179,7 @@ impl Default for Query {
 }
 
 /// Posted totals of an account, both monotonic.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Everything ever debited, minor units.
@@ -214,6 +221,7 @@ impl Totals {
 }
 
 /// One transfer found.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Its record's number in the branch's journal.
@@ -227,6 +235,7 @@ pub struct Entry {
 }
 
 /// A page of what was found.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// In the query's order.
@@ -241,6 +250,7 @@ pub struct Page {
 }
 
 /// Which transfers a balance counts.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AsOf {
     /// Those that posted to this accounting date or an earlier one.
@@ -250,6 +260,7 @@ pub struct AsOf {
 }
 
 /// By which date a list of days counts.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DayBy {
     /// The accounting date.
@@ -259,6 +270,7 @@ pub enum DayBy {
 }
 
 /// One day of an account on which it moved.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day {
     /// The day.
@@ -270,6 +282,7 @@ pub struct Day {
 }
 
 /// A transfer found by its id.
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// Its own record.

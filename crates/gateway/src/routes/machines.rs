@@ -165,18 +165,20 @@ fn write_branches(health: &[(u16, Health)], out: &mut Exposition) {
         }
     }
     let Some((_, first)) = health.first() else { return };
-    for (at, (name, kind, help, _)) in first.figures.iter().enumerate() {
+    // Branches of other processes may be of another release, which tells other figures.
+    for (name, kind, help, _) in &first.figures {
         out.metric(&format!("skerry_branch_{name}"), kind, help);
         for (branch, health) in health {
-            if let Some((_, _, _, value)) = health.figures.get(at) {
+            if let Some((_, _, _, value)) = health.figures.iter().find(|figure| figure.0 == *name) {
                 out.line(format_args!("skerry_branch_{name}{{branch=\"{branch}\"}} {value}"));
             }
         }
     }
-    for (at, (name, help, _, _)) in first.histograms.iter().enumerate() {
+    for (name, help, _, _) in &first.histograms {
         out.metric(&format!("skerry_branch_{name}"), "histogram", help);
         for (branch, health) in health {
-            if let Some((_, _, values, per_second)) = health.histograms.get(at) {
+            let found = health.histograms.iter().find(|histogram| histogram.0 == *name);
+            if let Some((_, _, values, per_second)) = found {
                 write_histogram(out, &format!("skerry_branch_{name}"), *branch, values, *per_second);
             }
         }

@@ -21,8 +21,8 @@ pub struct BranchesView {
 pub struct BranchView {
     /// Its number.
     pub branch: u16,
-    /// `open`, `opening`, `sick` or `closed`.
-    pub state: &'static str,
+    /// `open`, `opening`, `sick` or `closed`; `away` if no process that has it is heard of.
+    pub state: std::borrow::Cow<'static, str>,
     /// Why it is not open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

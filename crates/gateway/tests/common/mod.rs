@@ -21,6 +21,7 @@ use skerry_book::{Actor, Cause, Command, Seed};
 use skerry_branch::api::{Body as Ask, GatewayKey, Reply, Request as Wish, Scope};
 use skerry_branch::keys::{Keys, SlotKeys};
 use skerry_branch::{BranchThread, Options, Parts};
+use skerry_bus::{Connect as _, Limits as BusLimits, LocalExchange};
 use skerry_directory::{
     Ask as Question, BranchRow, DirectoryThread, Embedded, EmbeddedOptions, Name, Rebuild, StoreRow, Told,
     Where,
@@ -31,6 +32,7 @@ use skerry_gateway::service::Front;
 use skerry_gateway::{Bank, Gateway, Limits, NewToken, Secrets, Shared, TokenStore, app};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage, Storage};
 use skerry_money::{Currency, Date};
+use skerry_node::remote::{Holder, HolderOptions, RemoteOptions, RemoteSeats};
 use skerry_node::{Hosted, Seat};
 use skerry_post::{PostOptions, PostThread};
 use skerry_proof::Ed25519Signer;
@@ -45,6 +47,34 @@ pub(crate) struct TestBank {
     branches: Vec<BranchThread>,
     post: PostThread,
     pub(crate) directory: DirectoryThread,
+    /// Where the branches are reached over a bus: both ends of it.
+    _over_the_bus: Option<(RemoteSeats, Holder)>,
+}
+
+/// Whether every branch is behind a bus, as if it were open in another process: so it is where `over_the_bus.rs` runs the
+/// other files' tests.
+fn is_remote() -> bool {
+    module_path!().starts_with("over_the_bus")
+}
+
+/// The seats of `threads`, over a bus of this process; once all of them have been heard of.
+fn remote(threads: &[BranchThread], key: &GatewayKey) -> (Vec<Arc<dyn Seat>>, (RemoteSeats, Holder)) {
+    let exchange = LocalExchange::default();
+    let limits = BusLimits { message_bytes: 8_000_000, ..BusLimits::default() };
+    let bus = |name| exchange.connect(skerry_bus::Name::new(name).unwrap(), limits).unwrap();
+    let seats = RemoteSeats::start(bus("gateway"), RemoteOptions::new(key.clone())).unwrap();
+    let holder = Holder::start(bus("holder"), HolderOptions::new(key.clone())).unwrap();
+    let give = |thread: &BranchThread| {
+        holder.add(Arc::new(Hosted::new(thread.handle())));
+        let seat = seats.seat(thread.handle().number());
+        let until = Instant::now() + Duration::from_secs(10);
+        while seat.room().is_none_or(|(_, capacity)| capacity == 0) || seat.health().figures.is_empty() {
+            assert!(Instant::now() < until, "the branch is heard of: {:?}", seat.health());
+            std::thread::yield_now();
+        }
+        Arc::new(seat) as Arc<dyn Seat>
+    };
+    (threads.iter().map(give).collect(), (seats, holder))
 }
 
 /// An answer, read whole.
@@ -94,15 +124,22 @@ impl TestBank {
 
     fn built(branches: u16, limits: Limits, oidc: impl FnOnce(&std::path::Path) -> Option<Oidc>) -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("skerry-gateway-{}-{count}", std::process::id()));
+        // Under `over_the_bus.rs` this module is there once for each of its files.
+        let place = module_path!().replace("::", "-");
+        let folder = std::env::temp_dir().join(format!("skerry-{place}-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let key = GatewayKey::new([8; 32]);
         let threads: Vec<BranchThread> = (1..=branches).map(|number| branch(&folder, number, &key)).collect();
         let post = PostThread::start(PostOptions::local(key.clone())).unwrap();
         threads.iter().for_each(|thread| post.post().host(&thread.handle()));
-        let seats =
-            threads.iter().map(|thread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>).collect();
+        let hosted = |thread: &BranchThread| Arc::new(Hosted::new(thread.handle())) as Arc<dyn Seat>;
+        let (seats, over_the_bus) = if is_remote() {
+            let (seats, ends) = remote(&threads, &key);
+            (seats, Some(ends))
+        } else {
+            (threads.iter().map(hosted).collect(), None)
+        };
         let tokens = TokenStore::open(&folder.join("tokens.json")).unwrap();
         let tokens = Arc::new(match oidc(&folder) {
             Some(oidc) => tokens.with_oidc(oidc),
@@ -119,7 +156,16 @@ impl TestBank {
             gateway.begin_buses(post.post());
         }
         let front = app::front(&gateway);
-        Self { gateway, front, operator, folder, branches: threads, post, directory }
+        Self {
+            gateway,
+            front,
+            operator,
+            folder,
+            branches: threads,
+            post,
+            directory,
+            _over_the_bus: over_the_bus,
+        }
     }
 
     pub(crate) fn token(&self, new: &NewToken) -> String {

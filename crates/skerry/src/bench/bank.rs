@@ -74,10 +74,10 @@ impl Bank {
         // Always there, so that a file in the working folder is never taken for ours.
         std::fs::write(folder.join(CONFIGURATION), configuration.unwrap_or_default())
             .context("could not write the bank's configuration")?;
-        Self::start_in(folder, branches, keep).await
+        Self::start_in(folder, format!("127.0.0.1:{}", free_port()?), branches, keep).await
     }
 
-    /// Ends a bank of our own and starts it again on the same data. Says how long it took to be ready.
+    /// Ends a bank of our own and starts it again on the same data and address. Says how long it took to be ready.
     ///
     /// # Errors
     ///
@@ -97,13 +97,13 @@ impl Bank {
         own.child.wait().context("could not wait for the bank")?;
         between()?;
         let started = Instant::now();
-        let bank = Self::start_in(folder, branches, keep).await?;
+        let authority = std::mem::take(&mut self.authority);
+        let bank = Self::start_in(folder, authority, branches, keep).await?;
         Ok((bank, started.elapsed()))
     }
 
-    async fn start_in(folder: PathBuf, branches: u16, keep: bool) -> anyhow::Result<Self> {
+    async fn start_in(folder: PathBuf, authority: String, branches: u16, keep: bool) -> anyhow::Result<Self> {
         let data = folder.join("data");
-        let authority = format!("127.0.0.1:{}", free_port()?);
         let said = std::fs::File::create(folder.join("bank.log")).context("could not make the bank's log")?;
         let program = std::env::current_exe().context("could not find this program")?;
         let child = Command::new(program)
@@ -167,6 +167,20 @@ impl Bank {
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let Some(mut own) = self.own.take() else { return Ok(()) };
         end(&mut own).await
+    }
+}
+
+impl Bank {
+    /// Stops a bank of our own, and does `work` on its folder before it is removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub(super) async fn stopped<T>(mut self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
+        if let Some(own) = &mut self.own {
+            end(own).await?;
+        }
+        Ok(work())
     }
 }
 

@@ -22,6 +22,7 @@ mod report;
 mod setup;
 mod stages;
 mod stats;
+mod stress;
 
 use anyhow::Context;
 
@@ -30,6 +31,8 @@ use anyhow::Context;
 pub(crate) enum BenchCommand {
     /// Load a bank with transfers, in turns with its peers, and print what it takes
     Ledger(Box<ledger::LedgerArgs>),
+    /// Press a whole bank from many clients, let things happen to it, and check every promise
+    Bank(Box<stress::BankArgs>),
     /// Measure a branch in this process, stage by stage, beside the bare loop
     Engine(engine::EngineArgs),
     /// Kill banks and see how soon they are back; take snapshots under load
@@ -46,6 +49,7 @@ pub(crate) enum BenchCommand {
 pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<()> {
     match command {
         BenchCommand::Ledger(args) => ledger::run(*args, json),
+        BenchCommand::Bank(args) => stress::run(*args, json),
         BenchCommand::Engine(args) => engine::run(args, json),
         BenchCommand::Open(args) => opening::run(args, json),
         BenchCommand::Query(args) => query::run(args, json),
