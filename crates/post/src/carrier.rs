@@ -36,6 +36,20 @@ struct Wire {
     branches: HashMap<SubscriptionId, u16>,
 }
 
+impl Wire {
+    /// Hears nothing more of branches that have left.
+    fn leave_all_but(&mut self, hosted: &BTreeMap<u16, BranchHandle>) {
+        let left = self.subscriptions.keys().filter(|number| !hosted.contains_key(number));
+        for number in left.copied().collect::<Vec<_>>() {
+            if let Some(id) = self.subscriptions.remove(&number) {
+                self.branches.remove(&id);
+                // A subscription that has ended by itself is what is wanted.
+                let _ended = self.bus.stop(id);
+            }
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Carrier {
     shared: Arc<Shared>,
@@ -108,6 +122,7 @@ impl Carrier {
         (self.hosted, self.version) = (branches.hosted.clone(), branches.version);
         drop(branches);
         for wire in self.wires.iter_mut().flatten() {
+            wire.leave_all_but(&self.hosted);
             for number in self.hosted.keys() {
                 if wire.subscriptions.contains_key(number) {
                     continue;

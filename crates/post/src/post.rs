@@ -197,6 +197,16 @@ impl Post {
         });
     }
 
+    /// A branch is open in this process no more: it is somewhere else in the bank, and what is said to it goes over the bus.
+    pub fn leave(&self, number: u16) {
+        self.change(|branches| {
+            if branches.hosted.remove(&number).is_some() {
+                branches.elsewhere.insert(number);
+                branches.version += 1;
+            }
+        });
+    }
+
     /// These branches are somewhere in the bank, in this process or in another.
     pub fn know(&self, numbers: &[u16]) {
         self.change(|branches| branches.elsewhere.extend(numbers));

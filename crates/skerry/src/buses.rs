@@ -92,6 +92,64 @@ pub(crate) fn start(config: &Config, key: &GatewayKey) -> anyhow::Result<PostThr
     Ok(PostThread::start(options)?)
 }
 
+/// What a seat asks and answers may have so many bytes; the servers' `max_payload` must allow it.
+#[cfg(feature = "cluster")]
+const MESSAGE_BYTES: usize = 8_000_000;
+
+/// The post of one process among several, as this endpoint.
+///
+/// # Errors
+///
+/// As [`start`].
+#[cfg(feature = "cluster")]
+pub(crate) fn start_among(
+    config: &Config,
+    key: &GatewayKey,
+    endpoint: skerry_bus::Name,
+) -> anyhow::Result<PostThread> {
+    let options = PostOptions {
+        endpoint,
+        straight: config.bus.straight,
+        usual: config.bus.usual.clone(),
+        routes: routes(&config.buses)?,
+        ..PostOptions::local(key.clone())
+    };
+    Ok(PostThread::start(options)?)
+}
+
+/// An endpoint on the bus that `bus.use` names; waits until the bus is there.
+///
+/// # Errors
+///
+/// No bus is named, or one that is not configured.
+#[cfg(feature = "cluster")]
+pub(crate) fn endpoint(config: &Config, name: skerry_bus::Name) -> anyhow::Result<skerry_nats::NatsBus> {
+    use skerry_bus::{Connect, Limits};
+
+    let usual = &config.bus.usual;
+    let Some(bus) = config.buses.get(usual) else {
+        bail!("bus.use must name one of [buses.…]: processes of several machines reach each other over it");
+    };
+    let connector = skerry_nats::NatsConnector::new(bus.place().options(1)?);
+    let mut told = false;
+    loop {
+        match connector.connect(name, Limits { message_bytes: MESSAGE_BYTES, ..Limits::default() }) {
+            Ok(bus) => return Ok(bus),
+            Err(error) if !told => {
+                told = true;
+                let error = anyhow::Error::new(error);
+                tracing::warn!(
+                    bus = usual,
+                    error = format!("{error:#}"),
+                    "the bus cannot be reached; it is tried until it can"
+                );
+            }
+            Err(_) => {}
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+}
+
 #[cfg(feature = "cluster")]
 fn routes(buses: &BTreeMap<String, Bus>) -> anyhow::Result<Vec<Route>> {
     let route = |(name, bus): (&String, &Bus)| {

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod business;
+mod cluster;
 mod events;
 mod operating;
 
+pub(crate) use cluster::{GatewayArgs, IdentityCommand, NodeArgs, NodeCommand};
 pub(crate) use events::{EventsArgs, WebhookCommand};
 pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand};
 
@@ -62,6 +64,15 @@ pub(crate) struct Local {
 pub(crate) enum Command {
     /// Run the bank: branches, journals and the HTTP API in one process
     Up(UpArgs),
+    /// Host branches of a bank of several machines; or list the nodes that do
+    Node(NodeArgs),
+    /// Serve the HTTP API in front of branches that nodes host
+    Gateway(GatewayArgs),
+    /// What makes a machine one of a bank's machines: found, export, import
+    Identity {
+        #[command(subcommand)]
+        command: IdentityCommand,
+    },
     /// Stop a bank that runs in the background; what it acknowledged stays
     Down(Local),
     /// Say how branches, node and machine are, and the cause of every fault

@@ -120,6 +120,23 @@ impl Folder {
         Ok(Self { root, fresh, identity, secrets, signing, _lock: lock })
     }
 
+    /// The same, of a bank that was founded before: a machine that joins one must not begin another by mistake.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); no bank is in it.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of_a_bank(config: &Config) -> anyhow::Result<Self> {
+        let path = config.storage.data.join(IDENTITY_FILE);
+        ensure!(
+            path.exists(),
+            "{} is not there: 'skerry identity new' founds a bank for many machines, 'skerry identity import' makes this machine one \
+             of its machines",
+            path.display()
+        );
+        Self::open(config)
+    }
+
     /// The folder itself.
     pub(crate) fn root(&self) -> &Path {
         &self.root

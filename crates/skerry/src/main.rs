@@ -4,10 +4,16 @@ mod archive;
 mod bench;
 mod buses;
 mod cli;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(not(feature = "cluster"))]
+#[path = "cluster/absent.rs"]
+mod cluster;
 mod config;
 mod erasures;
 mod events;
 mod folder;
+mod identity;
 mod import;
 mod keys;
 mod nats;
@@ -31,7 +37,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{BranchCommand, Cli, Command, ConfigCommand, DirectoryCommand};
+use cli::{BranchCommand, Cli, Command, ConfigCommand, DirectoryCommand, NodeCommand};
 
 /// The system's allocator makes a thread that frees a snapshot's pages hold up the one that books payments: its lock was
 /// seen held for 90 ms. This one has no lock between threads, and is faster.
@@ -53,6 +59,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let json = cli.json;
     match cli.command {
         Command::Up(args) => up::run(&args)?,
+        Command::Node(args) => match args.command {
+            Some(NodeCommand::List(remote)) => remote::show(&remote, "/v1/directory", json)?,
+            None => cluster::run_node(&args)?,
+        },
+        Command::Gateway(args) => cluster::run_gateway(&args)?,
+        Command::Identity { command } => identity::run(&command, json)?,
         Command::Down(local) => up::stop(&local)?,
         Command::Status(target) => return status::run(&target, json),
         Command::Customer { remote, command } => remote::customer(&remote, command, json)?,

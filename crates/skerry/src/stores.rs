@@ -142,12 +142,16 @@ pub(crate) fn shown(config: &Config, folder: &Folder) -> Vec<residence::Store> {
         kind: residence::Store::LOCAL,
         place: folder.root().display().to_string(),
     };
-    let named = config.stores.iter().map(|(name, store)| residence::Store {
+    std::iter::once(local).chain(named(config)).collect()
+}
+
+/// All stores of `config` that other machines can use too.
+pub(crate) fn named(config: &Config) -> impl Iterator<Item = residence::Store> {
+    config.stores.iter().map(|(name, store)| residence::Store {
         name: name.clone(),
         kind: "postgres",
         place: store.postgres.clone(),
-    });
-    std::iter::once(local).chain(named).collect()
+    })
 }
 
 /// A branch's journal, to be opened.

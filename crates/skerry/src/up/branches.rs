@@ -111,11 +111,52 @@ pub(super) fn open_branch(
     Ok((branch, store))
 }
 
+/// A branch whose journal is in `store`, open on this machine as long as `leash` holds.
+///
+/// # Errors
+///
+/// A store that is not configured, or whatever keeps the branch from opening.
+#[cfg(feature = "cluster")]
+pub(crate) fn open_leased(
+    config: &Config,
+    folder: &Folder,
+    stores: &Stores,
+    (number, store): (u16, &str),
+    (key, leash): (&GatewayKey, Arc<dyn skerry_branch::Leash>),
+) -> anyhow::Result<BranchThread> {
+    if store == skerry_gateway::residence::Store::LOCAL {
+        bail!(
+            "branch {number} keeps its journal in local files, which no other machine could open: a node hosts only branches whose \
+               journal is in a store"
+        );
+    }
+    let keys = stores.keys(folder, number, Some(store))?;
+    let Journal::Postgres(journal) = stores.journal(config, folder, number, Some(store))? else {
+        bail!("the journal of branch {number} is not in store {store}");
+    };
+    let mut parts = parts(config, folder, number, key, (journal, keys))?;
+    parts.options.leash = Some(leash);
+    let branch = spawn(parts)?;
+    match branch.handle().condition() {
+        Condition::Open => Ok(branch),
+        Condition::Sick(cause) => {
+            branch.close();
+            bail!("branch {number} did not open: {cause}")
+        }
+        Condition::Closed => bail!("branch {number} was closed while it opened"),
+    }
+}
+
 fn spawn<J: JournalStore + 'static>(parts: Parts<J, RealStorage>) -> anyhow::Result<BranchThread> {
     Ok(BranchThread::spawn(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?)
 }
 
-pub(super) fn found_if_new(
+/// Opens the book of a branch that has none.
+///
+/// # Errors
+///
+/// The branch refuses or does not answer.
+pub(crate) fn found_if_new(
     config: &Config,
     folder: &Folder,
     handle: &BranchHandle,

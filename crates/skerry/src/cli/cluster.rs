@@ -1,0 +1,57 @@
+//! What can be said of a bank of several machines.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Local, Remote, Settings};
+
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct NodeArgs {
+    /// The node's name; no two processes of a bank have the same
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) local: Local,
+    /// What to log: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", env = "SKERRY_LOG")]
+    pub(crate) log: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Option<NodeCommand>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes with what they host
+    List(Remote),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GatewayArgs {
+    /// The gateway's name; no two processes of a bank have the same
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Found a bank for several machines: its identity in the data folder, its branches in the directory
+    New(Settings),
+    /// Write the bank's identity and secrets into a file, for another machine
+    Export {
+        #[command(flatten)]
+        local: Local,
+        /// The file; it must not be there yet
+        file: PathBuf,
+    },
+    /// Make a new data folder that of another machine of the bank, from such a file
+    Import {
+        #[command(flatten)]
+        local: Local,
+        /// The file
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,321 @@
+//! The thread around a [`Host`]: carries its orders out and tells it what came of them.
+//!
+//! ```text
+//! directory's answers ─┐                         ┌─► asks to the directory
+//! branches that opened ├─► queue ─► this thread ─┼─► a thread for each opening and closing
+//! branches that closed ┘                Host     └─► leases, post, holder
+//! ```
+//!
+//! # Invariants
+//!
+//! - It waits for nothing but its queue: a lease that is not renewed in time is a branch lost.
+//! - After every word to the host each branch's lease says what the host relies on.
+//! - A branch is answered for only while it is open here; it is taken away from holder and post before it is closed, and its lease
+//!   is given up only after that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use skerry_branch::{BranchThread, Condition};
+use skerry_directory::{Ask, BranchRow, BusRow, Fault, Name, NodeRow, Sent, Told, Where};
+use skerry_node::Hosted;
+use skerry_node::host::{Host, HostOptions, Order, Seen};
+use skerry_node::lease::{Lease, boot_us};
+use skerry_node::remote::Holder;
+use skerry_post::Post;
+
+use super::Process;
+use crate::up::branches::{fill, found_if_new, open_leased};
+
+/// Branches that a node takes at most.
+const CAPACITY: u16 = 1_000;
+/// The thread looks around at least so often.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What the thread is told.
+enum News {
+    Heard(u64, Result<Told, Fault>),
+    Opened(u16, anyhow::Result<BranchThread>),
+    Closed(u16),
+    Stop,
+}
+
+/// A branch that is here, or on its way in or out.
+struct Own {
+    lease: Arc<Lease>,
+    state: State,
+}
+
+enum State {
+    Opening,
+    /// It is to be closed as soon as it has opened.
+    Unwanted,
+    Open(BranchThread),
+    Failed,
+    Closing,
+}
+
+/// The thread.
+pub(super) struct Driver {
+    news: Sender<News>,
+    thread: JoinHandle<()>,
+}
+
+impl Driver {
+    /// Begins to host, as the node `name`.
+    ///
+    /// # Errors
+    ///
+    /// The name; the machine gives no thread.
+    pub(super) fn start(process: Arc<Process>, name: &str, holder: Holder) -> anyhow::Result<Self> {
+        let row = NodeRow {
+            name: Name::new(name)?,
+            address: Where::new(&format!("seat.{name}"))?,
+            capacity: CAPACITY,
+            version: Where::new(env!("CARGO_PKG_VERSION"))?,
+            draining: false,
+        };
+        let mut life = [0; 8];
+        fill(&mut life);
+        // The directory's numbers have a sign.
+        let incarnation = u64::from_le_bytes(life) >> 1;
+        let (news, taken) = channel();
+        let post = process.post.post();
+        let hosting = Hosting {
+            process,
+            post,
+            holder,
+            host: Host::new(HostOptions::new(row, incarnation)),
+            own: BTreeMap::new(),
+            news: news.clone(),
+            version: 0,
+            misled: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("host".to_owned())
+            .spawn(move || hosting.run(&taken))
+            .context("could not start the thread that hosts branches")?;
+        Ok(Self { news, thread })
+    }
+
+    /// Closes all branches and gives their leases up.
+    pub(super) fn stop(self) {
+        // A thread that is gone hosts nothing.
+        let _told = self.news.send(News::Stop);
+        let _panicked = self.thread.join();
+    }
+}
+
+fn now() -> Sent {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Sent { boot_us: boot_us(), wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX) }
+}
+
+struct Hosting {
+    process: Arc<Process>,
+    post: Post,
+    holder: Holder,
+    host: Host,
+    own: BTreeMap<u16, Own>,
+    news: Sender<News>,
+    /// Of the map that post was told of.
+    version: u64,
+    /// The chosen bus that is none of ours, which was said once.
+    misled: Option<BusRow>,
+}
+
+impl Hosting {
+    fn run(mut self, taken: &Receiver<News>) {
+        let mut stopping = false;
+        while !stopping || !self.host.is_empty() {
+            self.host.turn(now());
+            self.settle();
+            match taken.recv_timeout(TICK) {
+                Ok(news) => {
+                    stopping |= self.take(news);
+                    while let Ok(news) = taken.try_recv() {
+                        stopping |= self.take(news);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            self.look();
+        }
+        self.settle();
+    }
+
+    /// After every word to the host: leases first, then its orders.
+    fn settle(&mut self) {
+        let boot_us = boot_us();
+        for (number, own) in &self.own {
+            own.lease.holds_until(self.host.relied_until(*number, boot_us));
+        }
+        while let Some(order) = self.host.poll() {
+            match order {
+                Order::Ask(number, ask) => self.ask(number, ask),
+                Order::Open(row) => self.open(row),
+                Order::Close(number) => self.close(number),
+            }
+        }
+    }
+
+    /// Whether it is to stop.
+    fn take(&mut self, news: News) -> bool {
+        match news {
+            News::Heard(number, outcome) => {
+                self.host.heard(number, outcome, now());
+                self.read();
+            }
+            News::Opened(number, opened) => self.opened(number, opened),
+            News::Closed(number) => self.closed(number),
+            News::Stop => {
+                self.host.stop();
+                self.settle();
+                return true;
+            }
+        }
+        self.settle();
+        false
+    }
+
+    fn ask(&self, number: u64, ask: Ask) {
+        let news = self.news.clone();
+        let answer = Box::new(move |told| drop(news.send(News::Heard(number, told))));
+        // What was not asked is asked again in its time.
+        if let Err(error) = self.process.directory.handle().ask(ask, answer) {
+            tracing::warn!(%error, "the directory was not asked");
+        }
+    }
+
+    /// What the map says beyond leases: who there is to pay, and over which bus.
+    fn read(&mut self) {
+        let map = self.host.map();
+        if map.version == self.version {
+            return;
+        }
+        self.version = map.version;
+        let all: Vec<u16> = map.branches.iter().map(|entry| entry.row.number).collect();
+        self.post.know(&all);
+        let chosen = map.bus.as_ref().map(|row| row.name.as_str());
+        if let Err(error) = self.post.choose(chosen) {
+            if self.misled != map.bus {
+                tracing::error!(%error, usual = self.post.usual(), "the chosen bus is not configured here");
+                self.misled.clone_from(&map.bus);
+            }
+            // The usual one is always there.
+            let _changed = self.post.choose(None);
+        }
+    }
+
+    fn open(&mut self, row: BranchRow) {
+        let lease = Arc::new(Lease::new(boot_us));
+        lease.holds_until(self.host.relied_until(row.number, boot_us()));
+        let number = row.number;
+        self.own.insert(number, Own { lease: Arc::clone(&lease), state: State::Opening });
+        let (process, news) = (Arc::clone(&self.process), self.news.clone());
+        let opening = move || {
+            let opened = opened(&process, &row, lease);
+            drop(news.send(News::Opened(number, opened)));
+        };
+        let thread = std::thread::Builder::new().name(format!("open-{number}")).spawn(opening);
+        if let Err(error) = thread {
+            self.opened(number, Err(anyhow::Error::new(error).context("could not start a thread")));
+        }
+    }
+
+    fn opened(&mut self, number: u16, opened: anyhow::Result<BranchThread>) {
+        let Some(own) = self.own.get_mut(&number) else { return };
+        let unwanted = matches!(own.state, State::Unwanted);
+        match opened {
+            Ok(branch) if unwanted => self.end(number, branch),
+            Err(error) if unwanted => {
+                tracing::warn!(branch = number, error = format!("{error:#}"), "the branch did not open");
+                self.closed(number);
+            }
+            Ok(branch) => {
+                let handle = branch.handle();
+                own.state = State::Open(branch);
+                self.post.host(&handle);
+                let store = self.host.map().branch(number).map(|entry| entry.row.store.to_string());
+                let seat = Hosted::new(handle).signed_with(Arc::clone(&self.process.folder.signing.history));
+                self.holder.add(Arc::new(seat.kept_in(store)));
+                tracing::info!(branch = number, "the branch is open here");
+                self.host.seen(number, Seen::Open, now());
+            }
+            Err(error) => {
+                tracing::error!(branch = number, error = format!("{error:#}"), "the branch did not open");
+                own.state = State::Failed;
+                self.host.seen(number, Seen::Sick, now());
+            }
+        }
+    }
+
+    fn close(&mut self, number: u16) {
+        let Some(own) = self.own.get_mut(&number) else {
+            // Nothing of it is here.
+            return self.host.seen(number, Seen::Closed, now());
+        };
+        match std::mem::replace(&mut own.state, State::Unwanted) {
+            State::Opening | State::Unwanted => {}
+            State::Closing => own.state = State::Closing,
+            State::Failed => self.closed(number),
+            State::Open(branch) => self.end(number, branch),
+        }
+    }
+
+    /// Takes a branch away and closes it.
+    fn end(&mut self, number: u16, branch: BranchThread) {
+        self.holder.remove(number);
+        self.post.leave(number);
+        if let Some(own) = self.own.get_mut(&number) {
+            own.state = State::Closing;
+        }
+        let news = self.news.clone();
+        let closing = move || {
+            branch.close();
+            drop(news.send(News::Closed(number)));
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("close-{number}")).spawn(closing) {
+            // The branch went with the closure, which ends it as well.
+            tracing::error!(branch = number, %error, "could not start a thread to close it");
+            self.closed(number);
+        }
+    }
+
+    fn closed(&mut self, number: u16) {
+        self.own.remove(&number);
+        tracing::info!(branch = number, "the branch is closed here");
+        self.host.seen(number, Seen::Closed, now());
+    }
+
+    /// Tells the host how the branches are.
+    fn look(&mut self) {
+        for (number, own) in &self.own {
+            let State::Open(branch) = &own.state else { continue };
+            let seen = match branch.handle().condition() {
+                Condition::Open => Seen::Open,
+                Condition::Sick(_) | Condition::Closed => Seen::Sick,
+            };
+            self.host.seen(*number, seen, now());
+        }
+        self.settle();
+    }
+}
+
+/// Opens a branch, and its book if it has none.
+fn opened(process: &Process, row: &BranchRow, lease: Arc<Lease>) -> anyhow::Result<BranchThread> {
+    let (config, folder) = (&process.config, &process.folder);
+    let place = (row.number, row.store.as_str());
+    let branch = open_leased(config, folder, &process.stores, place, (&process.key, lease))?;
+    match found_if_new(config, folder, &branch.handle(), &process.key) {
+        Ok(()) => Ok(branch),
+        Err(error) => {
+            branch.close();
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `skerry identity new`: founds a bank for several machines: its identity here, its branches in the directory. Nodes open them.
+
+use anyhow::{Context, bail, ensure};
+use skerry_directory::{Ask, BranchRow, DirectoryHandle, Name, StoreRow, Told, Where};
+
+use crate::cli::Settings;
+use crate::config::Config;
+use crate::folder::{Folder, IDENTITY_FILE, write_new};
+use crate::output::print;
+use crate::stores::{self, Stores};
+
+/// There from before the identity is until the directory knows the branches: a founding that broke off may be said again.
+const UNFINISHED_FILE: &str = "founding";
+/// Asks of the directory before the founding breaks off.
+const ATTEMPTS: u32 = 10;
+
+/// `skerry identity new`
+///
+/// # Errors
+///
+/// A bank is there already; no stores are named; the directory does not answer.
+pub(crate) fn found(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    let config = Config::of(settings)?;
+    super::check(&config)?;
+    ensure!(
+        !config.storage.journals.is_empty(),
+        "storage.journals must name stores: what lies in local files no other machine could open"
+    );
+    let data = &config.storage.data;
+    let unfinished = data.join(UNFINISHED_FILE);
+    ensure!(
+        !data.join(IDENTITY_FILE).exists() || unfinished.exists(),
+        "{} holds a bank already",
+        data.display()
+    );
+    crate::folder::make_dir(data)?;
+    write_new(&unfinished, b"", 0o600)?;
+    let folder = Folder::open(&config)?;
+    let directory = Stores::new(&config, &folder)?.directory(true)?;
+    let directory = directory.context("storage.directory names no store")?;
+    enrol(&config, &directory.handle(), folder.identity.branches)?;
+    std::fs::remove_file(&unfinished)
+        .with_context(|| format!("could not remove {}", unfinished.display()))?;
+    let bank = crate::erasures::bank_name(&folder.signing.history);
+    let (institution, branches) = (&folder.identity.institution, folder.identity.branches);
+    print(&serde_json::json!({"institution": institution, "bank": bank, "branches": branches}), json)
+}
+
+/// Tells the directory the stores, and the branches with a store each, in turn.
+fn enrol(config: &Config, directory: &DirectoryHandle, branches: u16) -> anyhow::Result<()> {
+    for store in stores::named(config) {
+        let (name, kind) = (Name::new(&store.name)?, Name::new(store.kind)?);
+        let place = Where::new(&store.place).or_else(|_| Where::new(&store.name))?;
+        order(directory, &Ask::PutStore(StoreRow { name, kind, place }))?;
+    }
+    for (number, store) in (1..=branches).zip(config.storage.journals.iter().cycle()) {
+        order(directory, &Ask::AddBranch(BranchRow::new(number, Name::new(store)?)))?;
+    }
+    Ok(())
+}
+
+fn order(directory: &DirectoryHandle, ask: &Ask) -> anyhow::Result<()> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match directory.ask_and_wait(ask.clone()) {
+            Ok(Told::Done) => return Ok(()),
+            Ok(Told::No(refusal)) => bail!("the directory refuses: {refusal}"),
+            Ok(other) => bail!("the directory answered something else: {other:?}"),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.context("the directory was not asked")?;
+    Err(anyhow::Error::new(error).context("say it again once the directory can be reached"))
+}
