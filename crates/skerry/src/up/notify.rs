@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// The bank serves, under this address.
-pub(super) fn ready(server: &str) {
+pub(crate) fn ready(server: &str) {
     tell(&format!("READY=1\nSTATUS=serving at {server}"));
 }
 
 /// It has been told to stop.
-pub(super) fn stopping() {
+pub(crate) fn stopping() {
     tell("STOPPING=1\nSTATUS=finishing what runs");
 }
 
