@@ -198,13 +198,15 @@ fn until_open(client: &Client, nodes: &[&str]) -> BTreeMap<u64, String> {
 }
 
 /// What a client that follows the rules for retries may be told while a branch goes from node to node.
-const AGAIN: [&str; 6] = [
+const AGAIN: [&str; 7] = [
     "busy",
     "branch_unavailable",
     "outcome_unknown",
     "deadline_passed",
     "history_unavailable",
     "no_open_branch",
+    // A new bank: its gateway takes in that nobody is there yet.
+    "directory_rebuilding",
 ];
 
 /// Asks until it is done, and collects what was said instead.
