@@ -12,7 +12,7 @@ mod cluster;
 mod events;
 mod operating;
 
-pub(crate) use cluster::{GatewayArgs, IdentityCommand, NodeArgs, NodeCommand};
+pub(crate) use cluster::{DirectoryCommand, GatewayArgs, IdentityCommand, NodeArgs, NodeCommand};
 pub(crate) use events::{EventsArgs, WebhookCommand};
 pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand};
 
@@ -394,14 +394,6 @@ pub(crate) enum BranchCommand {
         #[arg(long)]
         out: PathBuf,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DirectoryCommand {
-    /// Show branches with weight, node and room, stores, nodes
-    Show(Remote),
-    /// Take all customers in again from the branches; meanwhile none can be opened
-    Rebuild(Remote),
 }
 
 #[derive(Debug, Subcommand)]

@@ -60,7 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => up::run(&args)?,
         Command::Node(args) => match args.command {
-            Some(NodeCommand::List(remote)) => remote::show(&remote, "/v1/directory", json)?,
+            Some(NodeCommand::List(remote)) => remote::nodes(&remote, json)?,
             None => cluster::run_node(&args)?,
         },
         Command::Gateway(args) => cluster::run_gateway(&args)?,

@@ -338,10 +338,6 @@ fn right_to_the_cent(client: &Client, accounts: &[String], sums: &BTreeMap<Strin
     block_on(assert_balanced(client));
 }
 
-fn logs(of: &[&Process]) -> String {
-    of.iter().map(|process| format!("== {}\n{}", process.log.display(), process.log())).collect()
-}
-
 #[test]
 fn a_node_is_killed_under_load_and_the_other_answers_for_its_branches() {
     let ground = Ground::new("nodes");
@@ -350,6 +346,18 @@ fn a_node_is_killed_under_load_and_the_other_answers_for_its_branches() {
     let client = gateway.client();
     let at = until_open(&client, &["a", "b"]);
     assert_eq!(at.values().filter(|node| *node == "a").count(), usize::from(BRANCHES) / 2, "{at:?}");
+    let listed = Command::new(SKERRY)
+        .args(["--json", "node", "list"])
+        .env("SKERRY_SERVER", gateway.announced().unwrap())
+        .env("SKERRY_TOKEN_FILE", gateway.data.join("operator.token"))
+        .output()
+        .unwrap();
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    for node in listed["nodes"].as_array().unwrap() {
+        let hosted = node["branches"].as_array().unwrap().iter();
+        assert!(hosted.clone().all(|branch| at[&branch.as_u64().unwrap()] == node["name"]), "{listed}");
+        assert_eq!(hosted.len(), usize::from(BRANCHES) / 2, "{listed}");
+    }
     let accounts = accounts(&client);
     let load = Load::begin(&gateway, &accounts);
     load.until_more(20);
@@ -450,7 +458,7 @@ fn a_node_that_slept_past_its_leases_writes_nothing_and_answers_nothing() {
     until_open(&client, &["a", "b"]);
     right_to_the_cent(&client, &accounts, &sums);
     let posted = block_on(balance(&client, &account)).replace('.', "");
-    assert_eq!(posted.parse::<u64>().unwrap(), told.load(Ordering::SeqCst), "{}", logs(&[&a, &b]));
+    assert_eq!(posted.parse::<u64>().unwrap(), told.load(Ordering::SeqCst), "{}", b.log());
     for process in [gateway, a, b] {
         process.stop();
     }

@@ -1,4 +1,4 @@
-//! What can be said of a bank of several machines.
+//! What can be said of a bank of several machines, and of its directory.
 
 use std::path::PathBuf;
 
@@ -54,4 +54,12 @@ pub(crate) enum IdentityCommand {
         /// The file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DirectoryCommand {
+    /// Show branches with weight, node and room, stores, nodes
+    Show(Remote),
+    /// Take all customers in again from the branches; meanwhile none can be opened
+    Rebuild(Remote),
 }

@@ -27,6 +27,7 @@ use skerry_node::host::{Host, HostOptions, Order, Seen};
 use skerry_node::lease::{Lease, boot_us};
 use skerry_node::remote::Holder;
 use skerry_post::Post;
+use tokio::sync::oneshot;
 
 use super::Process;
 use crate::up::branches::{fill, found_if_new, open_leased};
@@ -63,6 +64,8 @@ enum State {
 pub(super) struct Driver {
     news: Sender<News>,
     thread: JoinHandle<()>,
+    /// Ends with the thread, which ends only when it is told to.
+    pub(super) died: oneshot::Receiver<()>,
 }
 
 impl Driver {
@@ -83,6 +86,7 @@ impl Driver {
         fill(&mut life);
         // The directory's numbers have a sign.
         let incarnation = u64::from_le_bytes(life) >> 1;
+        // Bounded by the host: it remembers so many asks, and has an opening and a closing of each branch.
         let (news, taken) = channel();
         let post = process.post.post();
         let hosting = Hosting {
@@ -95,11 +99,16 @@ impl Driver {
             version: 0,
             misled: None,
         };
+        let (life, died) = oneshot::channel();
+        let work = move || {
+            hosting.run(&taken);
+            drop(life);
+        };
         let thread = std::thread::Builder::new()
             .name("host".to_owned())
-            .spawn(move || hosting.run(&taken))
+            .spawn(work)
             .context("could not start the thread that hosts branches")?;
-        Ok(Self { news, thread })
+        Ok(Self { news, thread, died })
     }
 
     /// Closes all branches and gives their leases up.

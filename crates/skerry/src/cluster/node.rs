@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use skerry_node::remote::{Holder, HolderOptions};
 
 use super::driver::Driver;
@@ -38,11 +38,18 @@ pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
         Signals::catch()?
     };
     let process = Arc::new(process);
-    let driver = Driver::start(Arc::clone(&process), name, holder)?;
+    let mut driver = Driver::start(Arc::clone(&process), name, holder)?;
     process.folder.announce(&format!("node {name}"))?;
     tracing::info!(node = name, "the node is there");
     notify::ready(&format!("node {name}"));
-    runtime.block_on(signals.told_to_stop());
+    let told = runtime.block_on(async {
+        tokio::select! {
+            () = signals.told_to_stop() => true,
+            _ = &mut driver.died => false,
+        }
+    });
+    // Its leases run out, and others take its branches; a service manager starts it again.
+    ensure!(told, "the thread that hosts branches died");
     tracing::info!("stopping: branches are closed and given up");
     notify::stopping();
     driver.stop();
