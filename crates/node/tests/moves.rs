@@ -5,9 +5,8 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{BRANCH, Folder, ask, booked, bus, key, name, open, pay, transfer, wait_until};
+use common::{BRANCH, Folder, Payers, ask, booked, bus, key, moved, name, open, pay, transfer, wait_until};
 use skerry_branch::api::{Body, BusyReason, GatewayKey, Read, Reply};
 use skerry_branch::meters::Kind;
 use skerry_bus::{FaultRates, FaultyBus, LocalExchange, Message, Weather};
@@ -21,35 +20,12 @@ fn a_branch_that_moves_under_load_is_answered_for_without_a_loss() {
     let seats = RemoteSeats::start(bus(&exchange, "gateway"), RemoteOptions::new(key())).unwrap();
     let holders =
         ["one", "two"].map(|node| Holder::start(bus(&exchange, node), HolderOptions::new(key())).unwrap());
-    let mut branch = open(&folder.0);
+    let branch = open(&folder.0);
     holders[0].add(Arc::new(Hosted::new(branch.handle())));
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..3)
-        .map(|_| {
-            let (seat, stop) = (seats.seat(BRANCH), Arc::clone(&stop));
-            std::thread::spawn(move || {
-                let mut paid = 0_u128;
-                while !stop.load(Ordering::SeqCst) {
-                    pay(&seat, transfer());
-                    paid += 1;
-                }
-                paid
-            })
-        })
-        .collect();
+    let payers = Payers::begin(&seats, 3);
     let seat = seats.seat(BRANCH);
-    for round in 1..=6 {
-        let before = seat.durable();
-        wait_until("payments go on", || seat.durable() > before + 50);
-        let epoch = seat.epoch();
-        holders[(round + 1) % 2].remove(BRANCH);
-        branch.close();
-        branch = open(&folder.0);
-        holders[round % 2].add(Arc::new(Hosted::new(branch.handle())));
-        wait_until("the next holder is heard of", || seat.epoch() > epoch);
-    }
-    stop.store(true, Ordering::SeqCst);
-    let paid: u128 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let branch = moved(&folder.0, branch, &holders, &seat, 6);
+    let paid = payers.end();
     assert_eq!(booked(&seat), paid);
     branch.close();
 }

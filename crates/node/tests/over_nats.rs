@@ -7,10 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{BRANCH, Folder, ask, booked, bus, key, name, open, pay, transfer, wait_until};
+use common::{BRANCH, Folder, Payers, ask, booked, bus, key, moved, name, open, transfer, wait_until};
 use skerry_branch::api::{Asked, Body, Reply};
 use skerry_nats::{NatsConnector, NatsOptions};
 use skerry_node::remote::{Holder, HolderOptions, RemoteOptions, RemoteSeats};
@@ -89,43 +88,20 @@ fn payments_go_on_while_the_branch_moves_and_the_server_is_lost() {
     let seats = RemoteSeats::start(bus(&connector, "gateway"), RemoteOptions::new(key())).unwrap();
     let holders =
         ["one", "two"].map(|node| Holder::start(bus(&connector, node), HolderOptions::new(key())).unwrap());
-    let mut branch = open(&folder.0);
+    let branch = open(&folder.0);
     holders[0].add(Arc::new(Hosted::new(branch.handle())));
     let seat = seats.seat(BRANCH);
     wait_until("it is heard of", || seat.health().is_open());
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..3)
-        .map(|_| {
-            let (seat, stop) = (seats.seat(BRANCH), Arc::clone(&stop));
-            std::thread::spawn(move || {
-                let mut paid = 0_u128;
-                while !stop.load(Ordering::SeqCst) {
-                    pay(&seat, transfer());
-                    paid += 1;
-                }
-                paid
-            })
-        })
-        .collect();
-    for round in 1..=2 {
-        let before = seat.durable();
-        wait_until("payments go on", || seat.durable() > before + 50);
-        let epoch = seat.epoch();
-        holders[(round + 1) % 2].remove(BRANCH);
-        branch.close();
-        branch = open(&folder.0);
-        holders[round % 2].add(Arc::new(Hosted::new(branch.handle())));
-        wait_until("the next holder is heard of", || seat.epoch() > epoch);
-    }
+    let payers = Payers::begin(&seats, 3);
+    let branch = moved(&folder.0, branch, &holders, &seat, 2);
     server.kill();
     wait_until("silence is noticed", || seat.health().state == "away");
     server.again();
     wait_until("it is heard of again", || seat.health().is_open());
     let before = seat.durable();
     wait_until("payments go on", || seat.durable() > before + 50);
-    stop.store(true, Ordering::SeqCst);
-    let mut paid: u128 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let mut paid = payers.end();
 
     // As many transfers as a batch holds, with the longest references: beyond NATS' usual message of 1 MiB.
     let long = || Asked { transfer: transfer(), reference: "x".repeat(140).into(), ..Asked::default() };

@@ -58,7 +58,6 @@ impl Outlet {
     ///
     /// The first key that is wrong.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        self.place().check("outlet")?;
         range("outlet.replicas", u64::from(self.replicas), 1, 5)?;
         range("outlet.days_max", u64::from(self.days_max), 1, 3_650)?;
         range("outlet.bytes_max", self.bytes_max, 1 << 20, 1 << 50)?;
@@ -67,7 +66,8 @@ impl Outlet {
             "outlet.begin must be \"now\" or \"beginning\", not {:?}",
             self.begin
         );
-        Ok(())
+        // Last: in a binary that speaks no NATS everything else that is wrong is still named.
+        self.place().check("outlet")
     }
 
     fn place(&self) -> Place<'_> {

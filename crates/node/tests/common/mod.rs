@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,7 +22,8 @@ use skerry_bus::{Connect, Limits, Name};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage, Storage as _};
 use skerry_ledger::{AccountRef, Transfer, TransferId};
 use skerry_money::{Currency, Date};
-use skerry_node::Seat;
+use skerry_node::remote::{Holder, RemoteSeats};
+use skerry_node::{Hosted, Seat};
 use skerry_proof::Ed25519Signer;
 
 pub(crate) const BRANCH: u16 = 7;
@@ -184,4 +185,55 @@ pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Clients who pay until they are told to stop, and count what was booked.
+pub(crate) struct Payers {
+    stop: Arc<AtomicBool>,
+    running: Vec<std::thread::JoinHandle<u128>>,
+}
+
+impl Payers {
+    pub(crate) fn begin(seats: &RemoteSeats, count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let running = (0..count).map(|_| {
+            let (seat, stop) = (seats.seat(BRANCH), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut paid = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    pay(&seat, transfer());
+                    paid += 1;
+                }
+                paid
+            })
+        });
+        Self { running: running.collect(), stop }
+    }
+
+    pub(crate) fn end(self) -> u128 {
+        self.stop.store(true, Ordering::SeqCst);
+        self.running.into_iter().map(|payer| payer.join().unwrap()).sum()
+    }
+}
+
+/// Moves the branch from one of two holders to the other and back, `rounds` times, while payments go on. The branch where it
+/// is then: with the first holder if they are even.
+pub(crate) fn moved(
+    folder: &Path,
+    mut branch: BranchThread,
+    holders: &[Holder; 2],
+    seat: &dyn Seat,
+    rounds: usize,
+) -> BranchThread {
+    for round in 1..=rounds {
+        let before = seat.durable();
+        wait_until("payments go on", || seat.durable() > before + 50);
+        let epoch = seat.epoch();
+        holders[(round + 1) % 2].remove(BRANCH);
+        branch.close();
+        branch = open(folder);
+        holders[round % 2].add(Arc::new(Hosted::new(branch.handle())));
+        wait_until("the next holder is heard of", || seat.epoch() > epoch);
+    }
+    branch
 }

@@ -164,13 +164,10 @@ impl Bank {
     /// # Errors
     ///
     /// It did not end in time or not well.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        let Some(mut own) = self.own.take() else { return Ok(()) };
-        end(&mut own).await
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stopped(|| ()).await
     }
-}
 
-impl Bank {
     /// Stops a bank of our own, and does `work` on its folder before it is removed.
     ///
     /// # Errors

@@ -35,10 +35,10 @@ const FUNDS: u64 = 1_000_000;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BankArgs {
     /// A bank that runs already, http://host:port; left out, one of our own is started and removed after
-    #[arg(long, value_name = "URL", conflicts_with_all = ["chaos", "keep"])]
+    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with_all = ["chaos", "keep"])]
     server: Option<String>,
     /// File with a token of an operator of that bank
-    #[arg(long, value_name = "FILE", requires = "server", required_if_eq("server", ""))]
+    #[arg(long, value_name = "FILE", requires = "server")]
     token_file: Option<PathBuf>,
     /// Folder on the disk for a bank of our own
     #[arg(long, value_name = "DIR", default_value = ".", env = "SKERRY_BENCH_DIR")]
@@ -199,12 +199,9 @@ pub(crate) fn run(args: BankArgs, json: bool) -> anyhow::Result<()> {
 
 async fn press(args: &BankArgs) -> anyhow::Result<Report> {
     let machine = Machine::here(&args.folder)?;
-    let bank = match &args.server {
-        Some(server) => {
-            let token = args.token_file.as_deref().context("--server needs --token-file")?;
-            Bank::attach(server, token, None)?
-        }
-        None => Bank::start(&args.folder, args.branches, args.keep).await?,
+    let bank = match (&args.server, &args.token_file) {
+        (Some(server), Some(token)) => Bank::attach(server, token, None)?,
+        _ => Bank::start(&args.folder, args.branches, args.keep).await?,
     };
     let field = Arc::new(Field::new(patient(&bank)?, args));
     let workers = Worker::all(&field, args.clients, args.seed);
