@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
 
 mod common;
+mod ground;
 #[path = "../../nats/tests/common/mod.rs"]
 #[expect(dead_code, reason = "its rig is for the seam's contract")]
 mod nats;
@@ -48,15 +49,9 @@ struct Ground {
 impl Ground {
     fn new(name: &str) -> Self {
         let (folder, group) = (Folder::new(name), Group::single());
-        let servers = Servers::new(1, "max_payload: 8MB", None);
+        let servers = Servers::new(1, ground::NATS, None);
         let config = folder.0.join("skerry.toml");
-        let text = format!(
-            "[bank]\nbranches = {BRANCHES}\n[storage]\njournals = [\"main\"]\ndirectory = \"main\"\n[stores.main]\n\
-             postgres = {:?}\ndurability = \"single\"\n[bus]\nuse = \"main\"\n[buses.main]\nnats = [\"nats://127.0.0.1:{}\"]\n",
-            group.url("postgres"),
-            servers.all[0].port
-        );
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, ground::configuration(&group, &servers, BRANCHES)).unwrap();
         Self { folder, config, group, _servers: servers }
     }
 

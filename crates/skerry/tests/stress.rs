@@ -61,6 +61,7 @@ fn a_bank_that_runs_already_is_pressed_too_and_never_harmed() {
     for (more, word) in [
         (vec!["--chaos", "kill"], "--chaos"),
         (vec!["--keep"], "--keep"),
+        (vec!["--nodes", "2", "--config", "skerry.toml"], "--nodes"),
         (vec!["--chaos", "flood"], "flood"),
     ] {
         let refused = press(&folder, &[there.as_slice(), &more].concat());
@@ -68,4 +69,17 @@ fn a_bank_that_runs_already_is_pressed_too_and_never_harmed() {
         assert!(!refused.status.success() && said.contains(word), "{said}");
     }
     bank.stop();
+    for (more, word) in [
+        (vec!["--chaos", "gateway"], "--chaos gateway"),
+        (vec!["--nodes", "2"], "--config"),
+        (vec!["--nodes", "1", "--config", "skerry.toml"], "2..=16"),
+        (
+            vec!["--seconds", "2", "--customers", "4", "--chaos-every", "0.1", "--chaos-command", "exit 3"],
+            "exit 3",
+        ),
+    ] {
+        let refused = press(&folder, &more);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(word), "{said}");
+    }
 }

@@ -1,32 +1,22 @@
 //! The bank that is measured: one of our own, started for the run and removed after it, or one that runs already.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, ensure};
 use skerry_client::{Client, Options};
 
 use super::lane::Lane;
 use super::machine::{Usage, usage};
+pub(super) use super::process::Ending;
+use super::process::{Folder, PATIENCE, Process};
 
-/// How long a bank may take to answer after its start, and to end after it was asked to.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two questions whether it is ready.
 const POLL: Duration = Duration::from_millis(5);
 /// Its configuration, within the folder that is made for it.
 const CONFIGURATION: &str = "skerry.toml";
-
-/// How a bank ends before it is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// As an operator stops it.
-    Stop,
-    /// As a crash does.
-    Kill,
-}
 
 /// A bank to measure.
 #[derive(Debug)]
@@ -41,12 +31,12 @@ pub(super) struct Bank {
     own: Option<Own>,
 }
 
-/// A bank of our own: stopped and removed when dropped.
+/// A bank of our own. What is dropped first is the process, then what it lived in.
 #[derive(Debug)]
 struct Own {
-    child: Child,
-    folder: PathBuf,
-    keep: bool,
+    process: Process,
+    /// It goes with the bank.
+    home: Option<Folder>,
 }
 
 impl Bank {
@@ -70,59 +60,76 @@ impl Bank {
         keep: bool,
         configuration: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let folder = fresh_folder(folder, "skerry-bench-bank")?;
+        let folder = Folder::new(folder, "skerry-bench-bank", keep)?;
         // Always there, so that a file in the working folder is never taken for ours.
-        std::fs::write(folder.join(CONFIGURATION), configuration.unwrap_or_default())
+        let config = folder.path().join(CONFIGURATION);
+        std::fs::write(&config, configuration.unwrap_or_default())
             .context("could not write the bank's configuration")?;
-        Self::start_in(folder, format!("127.0.0.1:{}", free_port()?), branches, keep).await
+        let data = folder.path().join("data");
+        let what = ["up".into(), "--branches".into(), branches.to_string().into()];
+        let log = folder.path().join("bank.log");
+        let mut bank = Self::serve(what.into(), &config, data, log).await?;
+        if let Some(own) = &mut bank.own {
+            own.home = Some(folder);
+        }
+        Ok(bank)
     }
 
-    /// Ends a bank of our own and starts it again on the same data and address. Says how long it took to be ready.
+    /// Starts this very program as `what` serves HTTP, with a data folder of its own, on a port that is free.
     ///
     /// # Errors
     ///
-    /// A bank that is not ours, or as [`start`](Self::start) and [`stop`](Self::stop). `between` runs while it is down.
-    pub(super) async fn restart(
-        mut self,
-        branches: u16,
-        ending: Ending,
-        between: impl FnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Self, Duration)> {
-        let mut own = self.own.take().context("only a bank of our own can be restarted")?;
-        let (folder, keep) = (std::mem::take(&mut own.folder), own.keep);
-        match ending {
-            Ending::Stop => end(&mut own).await?,
-            Ending::Kill => own.child.kill().context("could not kill the bank")?,
-        }
-        own.child.wait().context("could not wait for the bank")?;
-        between()?;
-        let started = Instant::now();
-        let authority = std::mem::take(&mut self.authority);
-        let bank = Self::start_in(folder, authority, branches, keep).await?;
-        Ok((bank, started.elapsed()))
+    /// As [`start`](Self::start).
+    pub(super) async fn serve(
+        mut what: Vec<OsString>,
+        config: &Path,
+        data: PathBuf,
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let authority = format!("127.0.0.1:{}", free_port()?);
+        let more: [(&str, OsString); 4] = [
+            ("--config", config.into()),
+            ("--data", data.clone().into()),
+            ("--listen", authority.clone().into()),
+            ("--log", "warn".into()),
+        ];
+        what.extend(more.into_iter().flat_map(|(option, value)| [option.into(), value]));
+        let mut process = Process::start(what, log)?;
+        wait_until_ready(&mut process, &authority).await?;
+        let token = read_token(&data.join(crate::folder::TOKEN_FILE))?;
+        let id = process.id();
+        let own = Some(Own { process, home: None });
+        Ok(Self { authority, token, process: Some(id), data: Some(data), own })
     }
 
-    async fn start_in(folder: PathBuf, authority: String, branches: u16, keep: bool) -> anyhow::Result<Self> {
-        let data = folder.join("data");
-        let said = std::fs::File::create(folder.join("bank.log")).context("could not make the bank's log")?;
-        let program = std::env::current_exe().context("could not find this program")?;
-        let child = Command::new(program)
-            .arg("up")
-            .arg("--config")
-            .arg(folder.join(CONFIGURATION))
-            .arg("--data")
-            .arg(&data)
-            .args(["--listen", &authority, "--branches", &branches.to_string(), "--log", "warn"])
-            .stdin(Stdio::null())
-            .stdout(said.try_clone().context("could not share the bank's log")?)
-            .stderr(said)
-            .spawn()
-            .context("could not start a bank")?;
-        let process = child.id();
-        let mut own = Own { child, folder, keep };
-        own.wait_until_ready(&authority).await?;
-        let token = read_token(&data.join(crate::folder::TOKEN_FILE))?;
-        Ok(Self { authority, token, process: Some(process), data: Some(data), own: Some(own) })
+    /// Ends a bank of our own and starts it again on the same data and address. Says how long it took to be ready; `between` runs
+    /// while it is down.
+    ///
+    /// # Errors
+    ///
+    /// A bank that is not ours, or as [`start`](Self::start) and [`stop`](Self::stop).
+    pub(super) async fn restart(
+        &mut self,
+        ending: Ending,
+        between: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Duration> {
+        let own = self.own.as_mut().context("only a bank of our own can be restarted")?;
+        own.process.end(ending).await?;
+        between()?;
+        let started = Instant::now();
+        own.process.begin_again()?;
+        self.process = Some(own.process.id());
+        wait_until_ready(&mut own.process, &self.authority).await?;
+        Ok(started.elapsed())
+    }
+
+    /// The process of a bank of our own.
+    ///
+    /// # Errors
+    ///
+    /// It is not ours.
+    pub(super) fn own_process(&self) -> anyhow::Result<&Process> {
+        self.own.as_ref().map(|own| &own.process).context("this needs a bank of our own")
     }
 
     /// Speaks to the bank at `server`. With its `data` folder, disk and process are measured too.
@@ -175,80 +182,26 @@ impl Bank {
     /// As [`stop`](Self::stop).
     pub(super) async fn stopped<T>(mut self, work: impl FnOnce() -> T) -> anyhow::Result<T> {
         if let Some(own) = &mut self.own {
-            end(own).await?;
+            own.process.end(Ending::Stop).await?;
         }
         Ok(work())
     }
 }
 
-/// Asks the bank to stop, as an operator would, and waits until it has.
-async fn end(own: &mut Own) -> anyhow::Result<()> {
-    kill_process(Pid::from_child(&own.child), Signal::TERM).context("could not ask the bank to stop")?;
-    let asked = Instant::now();
+/// Asks whoever listens at `authority` until it is ready.
+async fn wait_until_ready(process: &mut Process, authority: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {authority}\r\n\r\n");
     loop {
-        if let Some(status) = own.child.try_wait().context("could not wait for the bank")? {
-            ensure!(status.success(), "the bank ended with {status}: {}", own.last_words());
+        process.still_runs()?;
+        if let Ok(mut lane) = Lane::open(authority).await
+            && lane.exchange(request.as_bytes(), b"").await.is_ok_and(|answer| answer.status == 200)
+        {
             return Ok(());
         }
-        ensure!(asked.elapsed() < PATIENCE, "the bank does not stop: {}", own.last_words());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        ensure!(started.elapsed() < PATIENCE, "the bank is not ready: {}", process.last_words());
+        tokio::time::sleep(POLL).await;
     }
-}
-
-impl Own {
-    async fn wait_until_ready(&mut self, authority: &str) -> anyhow::Result<()> {
-        let started = Instant::now();
-        let request = format!("GET /readyz HTTP/1.1\r\nhost: {authority}\r\n\r\n");
-        loop {
-            if let Some(status) = self.child.try_wait().context("could not look after the bank")? {
-                bail!("the bank ended with {status} before it was ready: {}", self.last_words());
-            }
-            if let Ok(mut lane) = Lane::open(authority).await
-                && lane.exchange(request.as_bytes(), b"").await.is_ok_and(|answer| answer.status == 200)
-            {
-                return Ok(());
-            }
-            ensure!(started.elapsed() < PATIENCE, "the bank is not ready: {}", self.last_words());
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    fn last_words(&self) -> String {
-        let said = std::fs::read_to_string(self.folder.join("bank.log")).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().rev().take(5).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        // After a good end both say "no such thing"; after a bad one this is the best that is left to do.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-        if self.folder.as_os_str().is_empty() {
-            // The folder has gone over to the bank that was started after this one.
-        } else if self.keep {
-            eprintln!("kept {}", self.folder.display());
-        } else {
-            let _removed = std::fs::remove_dir_all(&self.folder);
-        }
-    }
-}
-
-/// A new folder under `parent` that no other run has.
-pub(super) fn fresh_folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let process = std::process::id();
-    for number in 0..1_000 {
-        let folder = parent.join(format!("{name}-{process}-{number}"));
-        match std::fs::create_dir(&folder) {
-            Ok(()) => {
-                return folder.canonicalize().with_context(|| format!("could not find {}", folder.display()));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (),
-            Err(error) => return Err(error).with_context(|| format!("could not make {}", folder.display())),
-        }
-    }
-    bail!("{} is full of folders of earlier runs", parent.display())
 }
 
 /// A port that was free a moment ago.

@@ -155,12 +155,13 @@ const fn serial(reference: u64) -> usize {
 mod tests {
     use super::*;
     use crate::bench::batch::fill_funding;
+    use crate::bench::process::Folder;
     use crate::bench::random::Random;
 
     #[test]
     fn the_loop_keeps_books_and_refuses_a_second_time() {
-        let folder = crate::bench::bank::fresh_folder(&std::env::temp_dir(), "skerry-bench-bare").unwrap();
-        let mut bare = Bare::new(&folder, 4, 100).unwrap();
+        let folder = Folder::new(&std::env::temp_dir(), "skerry-bench-bare", false).unwrap();
+        let mut bare = Bare::new(folder.path(), 4, 100).unwrap();
         let mut packed = Vec::new();
         fill_funding(
             &mut Random::new(1),
@@ -172,13 +173,12 @@ mod tests {
         bare.batch(&packed).unwrap();
         assert!(bare.balances() && bare.transfers() == 3);
         assert_eq!((bare.accounts[1].debits, bare.accounts[2].credits), (150, 100));
-        let written = std::fs::read(folder.join("bare")).unwrap();
+        let written = std::fs::read(folder.path().join("bare")).unwrap();
         assert_eq!(
             u64::from_le_bytes(written[160 + 48..160 + 56].try_into().unwrap()),
             1,
             "links to the one before"
         );
         assert!(bare.batch(&packed).is_err());
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

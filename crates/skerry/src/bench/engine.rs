@@ -8,12 +8,12 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::bank::fresh_folder;
 use super::bare::Bare;
 use super::batch::{Field, Generator, fill_funding};
 use super::founding::{BRANCH, Engine, all_accepted, renminbi};
 use super::machine::{Contention, Machine, Watch, lies_in_memory, usage};
 use super::picks::{Picks, Skew};
+use super::process::Folder;
 use super::random::{Random, now_millis};
 use super::stages::{Stages, measure};
 use super::stats::{median, ratio};
@@ -100,9 +100,9 @@ pub(crate) fn run(args: EngineArgs, json: bool) -> anyhow::Result<()> {
             contention: watch.contention(own),
         });
     }
-    let folder = Folder::new(&args)?;
+    let folder = folder(&args)?;
     let batches = args.transfers.div_ceil(u64::from(args.batch));
-    let stages = measure(&folder.0, args.accounts, generator(&args)?, args.batch as usize, batches)?;
+    let stages = measure(folder.path(), args.accounts, generator(&args)?, args.batch as usize, batches)?;
     let ratio =
         median(rounds.iter().filter_map(|r| ratio(Some(r.engine_per_second), Some(r.bare_per_second))));
     let report = Report {
@@ -128,18 +128,8 @@ pub(crate) fn run(args: EngineArgs, json: bool) -> anyhow::Result<()> {
 }
 
 /// A folder for one turn.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(args: &EngineArgs) -> anyhow::Result<Self> {
-        Ok(Self(fresh_folder(&args.folder, "skerry-bench-engine")?))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _removed = std::fs::remove_dir_all(&self.0);
-    }
+fn folder(args: &EngineArgs) -> anyhow::Result<Folder> {
+    Folder::new(&args.folder, "skerry-bench-engine", false)
 }
 
 fn generator(args: &EngineArgs) -> anyhow::Result<Generator> {
@@ -163,8 +153,8 @@ fn references(accounts: u32) -> Vec<u64> {
 
 /// Transfers a second, and CPU seconds of this process meanwhile.
 fn engine(args: &EngineArgs) -> anyhow::Result<(f64, f64)> {
-    let folder = Folder::new(args)?;
-    let engine = Engine::open(&folder.0)?;
+    let folder = folder(args)?;
+    let engine = Engine::open(folder.path())?;
     engine.found(args.accounts)?;
     fund(&engine, args.accounts)?;
     let mut generator = generator(args)?;
@@ -203,8 +193,8 @@ fn fund(engine: &Engine, accounts: u32) -> anyhow::Result<()> {
 }
 
 fn bare(args: &EngineArgs) -> anyhow::Result<f64> {
-    let folder = Folder::new(args)?;
-    let mut bare = Bare::new(&folder.0, args.accounts, args.transfers)?;
+    let folder = folder(args)?;
+    let mut bare = Bare::new(folder.path(), args.accounts, args.transfers)?;
     let mut generator = generator(args)?;
     let (mut left, mut body) = (args.transfers, Vec::new());
     while left > 0 {
@@ -271,8 +261,8 @@ mod tests {
         };
         let (per_second, _) = engine(&args).unwrap();
         assert!(per_second > 0.0 && bare(&args).unwrap() > 0.0);
-        let folder = Folder::new(&args).unwrap();
-        let stages = measure(&folder.0, args.accounts, generator(&args).unwrap(), 300, 4).unwrap();
+        let folder = folder(&args).unwrap();
+        let stages = measure(folder.path(), args.accounts, generator(&args).unwrap(), 300, 4).unwrap();
         assert!(stages.decide_evolve > 0.0 && stages.leaf_hashes > 0.0 && stages.append > 0.0, "{stages:?}");
     }
 }

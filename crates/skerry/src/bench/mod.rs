@@ -16,6 +16,7 @@ mod machine;
 mod opening;
 mod peers;
 mod picks;
+mod process;
 mod query;
 mod random;
 mod report;

@@ -227,10 +227,10 @@ async fn snapshot(args: &OpenArgs) -> anyhow::Result<(Back, f64)> {
     back(bank).await
 }
 
-async fn back(bank: Bank) -> anyhow::Result<(Back, f64)> {
+async fn back(mut bank: Bank) -> anyhow::Result<(Back, f64)> {
     let spent = bank.usage().unwrap_or_default().cpu_seconds;
     let before = totals(&bank).await?;
-    let (bank, took) = bank.restart(1, Ending::Kill, || Ok(())).await?;
+    let took = bank.restart(Ending::Kill, || Ok(())).await?;
     let cpu_seconds = bank.usage().unwrap_or_default().cpu_seconds;
     let after = totals(&bank).await?;
     ensure!(before == after, "the bank came back with another trial balance: {before} and then {after}");

@@ -2,15 +2,15 @@
 //!
 //! Whether it is durable is not taken on trust: while it runs, the flags of its data file are read from `/proc`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
 use super::PeerRun;
-use crate::bench::bank::fresh_folder;
 use crate::bench::machine::{Watch, free_bytes, usage};
+use crate::bench::process::Folder;
 use crate::bench::stats::Latency;
 
 /// Room that a data file needs before its first transfer, and per transfer, with a margin.
@@ -43,11 +43,12 @@ pub(in crate::bench) fn run(work: Work<'_>) -> anyhow::Result<PeerRun> {
     let needed = EMPTY_BYTES + work.transfers * TRANSFER_BYTES;
     let free = free_bytes(work.folder)?;
     ensure!(free >= needed, "the peer needs {} GiB of disk and {} are free", needed >> 30, free >> 30);
-    let folder = Folder(fresh_folder(work.folder, "skerry-bench-tigerbeetle")?);
-    let file = folder.0.join("0_0.tigerbeetle");
+    let folder = Folder::new(work.folder, "skerry-bench-tigerbeetle", false)?;
+    let file = folder.path().join("0_0.tigerbeetle");
     let output =
-        std::fs::File::create(folder.0.join("stdout")).context("could not make the peer's output")?;
-    let talk = std::fs::File::create(folder.0.join("stderr")).context("could not make the peer's output")?;
+        std::fs::File::create(folder.path().join("stdout")).context("could not make the peer's output")?;
+    let talk =
+        std::fs::File::create(folder.path().join("stderr")).context("could not make the peer's output")?;
     let watch = Watch::start();
     let child = Command::new(work.binary)
         .args(arguments(&work, &file))
@@ -56,10 +57,10 @@ pub(in crate::bench) fn run(work: Work<'_>) -> anyhow::Result<PeerRun> {
         .stderr(talk)
         .spawn()
         .with_context(|| format!("could not start {}", work.binary.display()))?;
-    let seen = watch_over(Guard(child), &file, &folder.0)?;
+    let seen = watch_over(Guard(child), &file, folder.path())?;
     let contention = watch.contention(seen.cpu_seconds);
-    let printed =
-        std::fs::read_to_string(folder.0.join("stdout")).context("could not read what the peer printed")?;
+    let printed = std::fs::read_to_string(folder.path().join("stdout"))
+        .context("could not read what the peer printed")?;
     let report = parse(&printed)?;
     let transfers = work.transfers;
     Ok(PeerRun {
@@ -98,16 +99,6 @@ fn arguments(work: &Work<'_>, file: &Path) -> Vec<String> {
     ];
     arguments.extend(work.clients.map(|clients| format!("--clients={clients}")));
     arguments
-}
-
-/// A folder that goes with the run.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left of it is told by the next run's check for room.
-        let _removed = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A child that does not outlive us.

@@ -1,19 +1,15 @@
-//! What happens to a bank of our own while clients press it: its process is killed, stopped as an operator does, or paused.
+//! What happens while clients press: processes are killed, stopped as an operator does, or paused; and whatever else a command does.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, ensure};
 use serde::Serialize;
 
-use super::super::bank::{Bank, Ending};
-use super::super::lane::Lane;
-use super::BankArgs;
+use super::pressed::{Pressed, Wound};
+use super::{BankArgs, Field};
 
-/// How long a process is paused.
-const PAUSE: Duration = Duration::from_secs(3);
-
-/// What may happen.
+/// What may happen. With nodes the first three befall one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Chaos {
     /// The process is killed (kill -9) and started again
@@ -22,6 +18,8 @@ pub(super) enum Chaos {
     Restart,
     /// It stands still for three seconds (SIGSTOP, SIGCONT)
     Pause,
+    /// The gateway before the nodes is killed and started again
+    Gateway,
 }
 
 impl Chaos {
@@ -30,6 +28,7 @@ impl Chaos {
             Self::Kill => "kill",
             Self::Restart => "restart",
             Self::Pause => "pause",
+            Self::Gateway => "gateway",
         }
     }
 }
@@ -38,53 +37,56 @@ impl Chaos {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Blow {
     pub(super) at_seconds: f64,
-    pub(super) what: &'static str,
-    /// From the blow until it answered again.
+    pub(super) what: String,
+    /// From the blow until clients were told of a payment again by every branch.
     pub(super) back_after_ms: f64,
 }
 
-/// Lets one thing after another happen until `end`. The bank as it is then, running.
+/// One of what may happen.
+#[derive(Debug)]
+enum What<'a> {
+    Known(Chaos),
+    /// A line for the shell, run to its end.
+    Command(&'a str),
+}
+
+/// Lets one thing after another happen until `end`.
 ///
 /// # Errors
 ///
-/// The bank does not end, or does not come up again.
+/// The bank does not end, does not come up again, or does not answer again; a command fails.
 pub(super) async fn happen(
-    mut bank: Bank,
+    pressed: &mut Pressed,
+    field: &Field,
     args: &BankArgs,
     end: tokio::time::Instant,
-) -> anyhow::Result<(Bank, Vec<Blow>)> {
+) -> anyhow::Result<Vec<Blow>> {
     let (began, every) = (Instant::now(), Duration::from_secs_f64(args.chaos_every));
+    let known = args.chaos.iter().map(|what| What::Known(*what));
+    let all: Vec<What<'_>> = known.chain(args.chaos_command.iter().map(|line| What::Command(line))).collect();
     let mut blows = Vec::new();
-    for what in args.chaos.iter().cycle() {
+    for what in all.iter().cycle() {
         if tokio::time::Instant::now() + every >= end {
             break;
         }
         tokio::time::sleep(every).await;
         let (at_seconds, struck) = (began.elapsed().as_secs_f64(), Instant::now());
-        bank = strike(bank, *what, args.branches).await?;
+        let (name, wound) = match what {
+            What::Known(what) => (what.name().to_owned(), pressed.strike(*what).await?),
+            What::Command(line) => (command(line).await?, Wound::None),
+        };
+        field.until_all_told(Instant::now()).await?;
         let back_after_ms = struck.elapsed().as_secs_f64() * 1e3;
-        blows.push(Blow { at_seconds, what: what.name(), back_after_ms });
+        blows.push(Blow { at_seconds, what: name, back_after_ms });
+        pressed.mend(wound).await?;
     }
-    Ok((bank, blows))
+    Ok(blows)
 }
 
-async fn strike(bank: Bank, what: Chaos, branches: u16) -> anyhow::Result<Bank> {
-    let ending = match what {
-        Chaos::Kill => Ending::Kill,
-        Chaos::Restart => Ending::Stop,
-        Chaos::Pause => return pause(bank).await,
-    };
-    Ok(bank.restart(branches, ending, || Ok(())).await?.0)
-}
-
-async fn pause(bank: Bank) -> anyhow::Result<Bank> {
-    let process = bank.process.and_then(|id| Pid::from_raw(id.cast_signed()));
-    let process = process.context("only a bank of our own can be paused")?;
-    kill_process(process, Signal::STOP).context("could not pause the bank")?;
-    tokio::time::sleep(PAUSE).await;
-    kill_process(process, Signal::CONT).context("could not let the bank go on")?;
-    let request = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", bank.authority);
-    let mut lane = Lane::open(&bank.authority).await?;
-    lane.exchange(request.as_bytes(), b"").await?;
-    Ok(bank)
+async fn command(line: &str) -> anyhow::Result<String> {
+    let run = line.to_owned();
+    let status = tokio::task::spawn_blocking(move || Command::new("sh").args(["-c", &run]).status());
+    let status = status.await.context("a command's thread died")?.context("could not start a shell")?;
+    ensure!(status.success(), "{line:?} ended with {status}");
+    Ok(line.to_owned())
 }

@@ -2,7 +2,7 @@
 //! and journals.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use serde_json::Value;
 use skerry_client::wire::Entry;
 use skerry_client::{Client, EntryFilter};
 
-use super::super::bank::Bank;
 use super::super::setup::check_trial_balance;
+use super::Field;
 use super::client::{Paid, fen};
-use super::{Field, branch_folders};
+use super::pressed::Pressed;
 
 /// How long payments under way may take to come to rest.
 const REST: Duration = Duration::from_secs(60);
@@ -42,13 +42,12 @@ impl Finding {
 /// # Errors
 ///
 /// The bank cannot be asked, or does not end. A promise that was not kept is a finding.
-pub(super) async fn all(field: &Field, paid: &[Paid], bank: Bank) -> anyhow::Result<Vec<Finding>> {
-    let client = bank.client()?;
+pub(super) async fn all(field: &Field, paid: &[Paid], pressed: Pressed) -> anyhow::Result<Vec<Finding>> {
+    let client = pressed.face().client()?;
     let mut findings = vec![Finding::of("channels at rest", channels(&client).await)];
     findings.push(Finding::of("each payment exactly once", statements(field, &client, paid).await));
     findings.push(Finding::of("trial balances are zero", trial_balance(&client).await));
-    if let Some(data) = bank.data.clone() {
-        let checked = bank.stopped(|| chains(&data)).await?;
+    if let Some(checked) = pressed.ended(chains).await? {
         findings.push(Finding::of("hash chains are whole", checked));
     }
     Ok(findings)
@@ -189,10 +188,9 @@ async fn trial_balance(client: &Client) -> anyhow::Result<String> {
 }
 
 /// Every journal of a bank that has stopped, by `skerry verify`.
-fn chains(data: &Path) -> anyhow::Result<String> {
+fn chains(folders: &[PathBuf]) -> anyhow::Result<String> {
     let program = std::env::current_exe().context("could not find this program")?;
-    let folders = branch_folders(data)?;
-    for folder in &folders {
+    for folder in folders {
         let said = Command::new(&program).arg("verify").arg(folder).output().context("could not verify")?;
         let why = String::from_utf8_lossy(&said.stderr);
         ensure!(said.status.success(), "{}: {why}", folder.display());

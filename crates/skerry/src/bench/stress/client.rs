@@ -107,6 +107,7 @@ impl Worker {
         let greedy = self.random.below(GREEDY) == 0;
         let amount = if greedy { FUNDS * 100_000 } else { 1 + u64::from(self.random.below(500)) };
         let accepted = self.move_money(&payer.number, &payee.number, amount).await?;
+        self.field.told_by(payer.branch);
         ensure!(
             accepted != greedy,
             "{amount} fen were to be {}",

@@ -1,14 +1,17 @@
 //! `skerry bench bank`: a whole bank under the hands of many clients, while things happen to it.
 //!
 //! Clients pay, within a branch and to another one, look at statements and open customers; chaos stops, kills and starts the
-//! bank's process meanwhile. Nobody sees more of it than *busy* and *try again*. At the end every promise is checked
+//! bank's processes meanwhile. Nobody sees more of it than *busy* and *try again*. At the end every promise is checked
 //! ([`check`]) against what the clients were told.
 
 mod chaos;
 mod check;
 mod client;
+mod nodes;
+mod pressed;
 mod view;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,8 +24,10 @@ use skerry_client::{Client, Options};
 use self::chaos::{Blow, Chaos};
 use self::check::Finding;
 use self::client::{Paid, Worker};
+use self::pressed::Pressed;
 use super::bank::Bank;
 use super::machine::Machine;
+use super::process::PATIENCE;
 use super::random::{Random, now_millis};
 use super::stats::{Latencies, Latency};
 
@@ -35,7 +40,7 @@ const FUNDS: u64 = 1_000_000;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BankArgs {
     /// A bank that runs already, http://host:port; left out, one of our own is started and removed after
-    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with_all = ["chaos", "keep"])]
+    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with_all = ["chaos", "keep", "nodes"])]
     server: Option<String>,
     /// File with a token of an operator of that bank
     #[arg(long, value_name = "FILE", requires = "server")]
@@ -46,6 +51,12 @@ pub(crate) struct BankArgs {
     /// Branches of a bank of our own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     branches: u16,
+    /// Nodes of a bank of our own: it is founded over the stores and the bus of --config, with a gateway; left out, it is one process
+    #[arg(long, requires = "config", value_parser = clap::value_parser!(u16).range(2..=16))]
+    nodes: Option<u16>,
+    /// What a bank of nodes is configured with; its database must be empty, and is left with what the run wrote
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    config: Option<PathBuf>,
     /// Customers to begin with, an account each
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     customers: u32,
@@ -61,6 +72,9 @@ pub(crate) struct BankArgs {
     /// What happens meanwhile, in turns
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     chaos: Vec<Chaos>,
+    /// A command that does something else to it and mends it again; may be given several times
+    #[arg(long, value_name = "COMMAND")]
+    chaos_command: Vec<String>,
     /// Seconds from the end of one to the beginning of the next
     #[arg(long, default_value_t = 5.0)]
     chaos_every: f64,
@@ -110,8 +124,8 @@ struct Field {
     counts: [AtomicU64; 3],
     again: AtomicU64,
     latencies: Mutex<[Latencies; 3]>,
-    /// When somebody was last told that a payment is made, and the longest time that nobody was.
-    told: Mutex<(Instant, Duration)>,
+    /// By the payer's branch, when somebody was last told of a payment's end, and the longest time that nobody was.
+    told: Mutex<BTreeMap<u16, (Instant, Duration)>>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,7 +143,7 @@ impl Field {
             counts: Default::default(),
             again: AtomicU64::new(0),
             latencies: Mutex::new([Latencies::new(), Latencies::new(), Latencies::new()]),
-            told: Mutex::new((Instant::now(), Duration::ZERO)),
+            told: Mutex::default(),
         }
     }
 
@@ -137,11 +151,33 @@ impl Field {
     fn done(&self, kind: Kind, began: Instant) {
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         held(&self.latencies)[kind as usize].record(began.elapsed());
-        if kind == Kind::Payment {
-            let mut told = held(&self.told);
-            told.1 = told.1.max(told.0.elapsed());
-            told.0 = Instant::now();
+    }
+
+    /// Notes that somebody was told of the end of a payment from this branch.
+    fn told_by(&self, branch: u16) {
+        let now = Instant::now();
+        let mut told = held(&self.told);
+        let (last, silence) = told.entry(branch).or_insert((now, Duration::ZERO));
+        *silence = (*silence).max(now.duration_since(*last));
+        *last = now;
+    }
+
+    /// Waits until every branch that ever paid has paid after `since`.
+    async fn until_all_told(&self, since: Instant) -> anyhow::Result<()> {
+        loop {
+            let silent =
+                held(&self.told).iter().find(|(_, (last, _))| *last <= since).map(|(branch, _)| *branch);
+            let Some(branch) = silent else { return Ok(()) };
+            ensure!(since.elapsed() < PATIENCE, "branch {branch} has paid nothing for {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// How long ago the branch that is silent for the longest was heard, and the longest silence of any.
+    fn silence(&self) -> (Duration, Duration) {
+        let told = held(&self.told);
+        let now = told.values().map(|(last, _)| last.elapsed()).max().unwrap_or_default();
+        (now, told.values().map(|(_, silence)| *silence).max().unwrap_or_default())
     }
 
     fn is_over(&self) -> bool {
@@ -161,13 +197,15 @@ struct Report {
     machine: Machine,
     clients: u16,
     branches: u16,
+    /// Processes that host them; none if one process is the bank.
+    nodes: Option<u16>,
     seconds: f64,
     work: Vec<Work>,
     /// Payments that a rule of the ledger refused, as they had to be.
     refused: u64,
     /// Attempts that were told to come again, or got no answer.
     tried_again: u64,
-    /// The longest time in which no client was told of a payment, in milliseconds.
+    /// The longest time in which no client was told of a payment from some branch, in milliseconds.
     longest_silence_ms: f64,
     chaos: Vec<Blow>,
     checks: Vec<Finding>,
@@ -199,14 +237,15 @@ pub(crate) fn run(args: BankArgs, json: bool) -> anyhow::Result<()> {
 
 async fn press(args: &BankArgs) -> anyhow::Result<Report> {
     let machine = Machine::here(&args.folder)?;
-    let bank = match (&args.server, &args.token_file) {
-        (Some(server), Some(token)) => Bank::attach(server, token, None)?,
-        _ => Bank::start(&args.folder, args.branches, args.keep).await?,
-    };
-    let field = Arc::new(Field::new(patient(&bank)?, args));
+    ensure!(
+        args.nodes.is_some() || !args.chaos.contains(&Chaos::Gateway),
+        "--chaos gateway: only a bank of several processes has a gateway (--nodes)"
+    );
+    let mut pressed = Pressed::start(args).await?;
+    let field = Arc::new(Field::new(patient(pressed.face())?, args));
     let workers = Worker::all(&field, args.clients, args.seed);
     let workers = client::open_all(workers, args.customers).await?;
-    *held(&field.told) = (Instant::now(), Duration::ZERO);
+    held(&field.told).clear();
     field.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     held(&field.latencies).iter_mut().for_each(|one| *one = Latencies::new());
 
@@ -217,7 +256,7 @@ async fn press(args: &BankArgs) -> anyhow::Result<Report> {
     }
     let view = tokio::spawn(view::show(Arc::clone(&field), Duration::from_secs_f64(args.seconds)));
     let end = tokio::time::Instant::now() + Duration::from_secs_f64(args.seconds);
-    let (bank, chaos) = chaos::happen(bank, args, end).await?;
+    let chaos = chaos::happen(&mut pressed, &field, args, end).await?;
     tokio::time::sleep_until(end).await;
     field.over.store(true, Ordering::Relaxed);
     let mut paid: Vec<Paid> = Vec::new();
@@ -226,7 +265,7 @@ async fn press(args: &BankArgs) -> anyhow::Result<Report> {
     }
     let seconds = began.elapsed().as_secs_f64();
     view.abort();
-    let checks = check::all(&field, &paid, bank).await?;
+    let checks = check::all(&field, &paid, pressed).await?;
     Ok(report(args, machine, &field, seconds, &paid, chaos, checks))
 }
 
@@ -259,11 +298,12 @@ fn report(
         machine,
         clients: args.clients,
         branches: args.branches,
+        nodes: args.nodes,
         seconds,
         work: work.into(),
         refused: paid.iter().filter(|paid| !paid.accepted).count() as u64,
         tried_again: field.again.load(Ordering::Relaxed),
-        longest_silence_ms: held(&field.told).1.as_secs_f64() * 1e3,
+        longest_silence_ms: field.silence().1.as_secs_f64() * 1e3,
         chaos,
         checks,
     }
@@ -283,7 +323,7 @@ impl Report {
             text.push('\n');
         }
         text += &format!(
-            "refused by a rule {}, tried again {}, longest silence {:.0} ms\n",
+            "refused by a rule {}, tried again {}, longest silence of a branch {:.0} ms\n",
             self.refused, self.tried_again, self.longest_silence_ms
         );
         for blow in &self.chaos {
@@ -292,8 +332,30 @@ impl Report {
                 blow.at_seconds, blow.what, blow.back_after_ms
             );
         }
+        text += &self.medians();
         for Finding { name, kept, detail } in &self.checks {
             text += &format!("{} {name}: {detail}\n", if *kept { "kept  " } else { "BROKEN" });
+        }
+        text
+    }
+}
+
+impl Report {
+    /// A line for each thing that happened several times.
+    fn medians(&self) -> String {
+        let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for blow in &self.chaos {
+            times.entry(&blow.what).or_default().push(blow.back_after_ms);
+        }
+        let mut text = String::new();
+        for (what, mut times) in times {
+            times.sort_by(f64::total_cmp);
+            if let [_, .., slowest] = times.as_slice() {
+                let median = times[times.len() / 2];
+                let count = times.len();
+                text +=
+                    &format!("{what}: {count} times, back after {median:.0} ms, at most {slowest:.0} ms\n");
+            }
         }
         text
     }

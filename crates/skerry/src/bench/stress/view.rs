@@ -45,12 +45,12 @@ fn picture(
     branches: &[String],
 ) -> Vec<String> {
     let again = field.again.load(Ordering::Relaxed);
-    let (last, silence) = *held(&field.told);
+    let (last, silence) = field.silence();
     let mut lines = vec![format!(
-        "{:.0} of {:.0} s   tried again {again}   last payment {:.1} s ago   longest silence {:.1} s",
+        "{:.0} of {:.0} s   tried again {again}   silent for {:.1} s   longest silence of a branch {:.1} s",
         elapsed.as_secs_f64(),
         whole.as_secs_f64(),
-        last.elapsed().as_secs_f64(),
+        last.as_secs_f64(),
         silence.as_secs_f64()
     )];
     let latencies = held(&field.latencies);
