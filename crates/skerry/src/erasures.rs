@@ -15,7 +15,8 @@ use skerry_journal::RealStorage;
 use skerry_proof::KeyHistory;
 
 use crate::config::Config;
-use crate::folder;
+use crate::folder::{self, IDENTITY_FILE, Identity};
+use crate::residences::Residences;
 use crate::stores;
 
 /// Ends a line, so that a number that was cut off is not taken for another.
@@ -163,8 +164,12 @@ fn read_folder(data: &Path, config: &Config) -> anyhow::Result<BTreeSet<Erasure>
             .with_context(|| format!("could not read the keys in {}", path.display()))?;
         found.extend(erased.into_iter().map(|key| (branch, key)));
     }
-    for (branch, path) in numbered(&data.join("branches")).unwrap_or_default() {
-        if let Some(store) = stores::kept_in(&path)? {
+    // A machine of several has no folder of a branch that it never hosted.
+    let known = Identity::load(&data.join(IDENTITY_FILE)).map_or(0, |identity| identity.branches);
+    let here = numbered(&data.join("branches")).unwrap_or_default();
+    let residences = Residences::new(config, data);
+    for branch in here.iter().map(|(branch, _)| *branch).chain(1..=known).collect::<BTreeSet<_>>() {
+        if let Some(store) = residences.of(branch)? {
             let erased = stores::erased(config, branch, &store)?;
             found.extend(erased.into_iter().map(|key| (branch, key)));
         }

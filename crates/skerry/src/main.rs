@@ -23,6 +23,7 @@ mod operating;
 mod outlet;
 mod output;
 mod remote;
+mod residences;
 mod sample;
 mod signing;
 mod simulate;

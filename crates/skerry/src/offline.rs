@@ -14,6 +14,7 @@ use crate::cli::{BackupArgs, Local, RestoreArgs, VerifyArgs};
 use crate::config::{Config, Overrides};
 use crate::folder::{self, Folder, Identity, parse_hex};
 use crate::output::print;
+use crate::residences::Residences;
 use crate::signing::{self, public_history};
 use crate::up::Bank;
 use crate::up::branches::{cold_storage, journal_storage};
@@ -255,7 +256,12 @@ fn config(local: &Local) -> anyhow::Result<Config> {
 }
 
 /// Copies journal, checkpoints and label of one branch to `to`. Works beside a running bank.
-fn copy_branch(config: &Config, branch: u16, to: &Path) -> anyhow::Result<Value> {
+fn copy_branch(
+    config: &Config,
+    residences: &Residences<'_>,
+    branch: u16,
+    to: &Path,
+) -> anyhow::Result<Value> {
     let data = &config.storage.data;
     fs::create_dir_all(to).with_context(|| format!("could not make {}", to.display()))?;
     // Checkpoints first: one that is newer than the journal's copy would look like a rewind.
@@ -273,7 +279,7 @@ fn copy_branch(config: &Config, branch: u16, to: &Path) -> anyhow::Result<Value>
         }
     }
     let target = RealStorage::open(to.join("journal"))?;
-    let head = match crate::stores::kept_in(&folder::branch_folder(data, branch))? {
+    let head = match residences.of(branch)? {
         None => {
             let cold = cold_storage(config, branch);
             let reader = LocalReader::open_existing_with(&journal_storage(data, branch)?, cold, branch)?;
@@ -311,7 +317,9 @@ pub(crate) fn check_origin<R: JournalReader>(reader: &R, branch: u16) -> anyhow:
 /// A journal that is not there or is damaged; a folder that exists already.
 pub(crate) fn export(local: &Local, branch: u16, out: &Path, json: bool) -> anyhow::Result<()> {
     ensure!(!out.exists(), "{} exists already", out.display());
-    let label = copy_branch(&config(local)?, branch, out)?;
+    let config = config(local)?;
+    let residences = Residences::new(&config, &config.storage.data);
+    let label = copy_branch(&config, &residences, branch, out)?;
     print(&label, json)
 }
 
@@ -326,9 +334,10 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     let data = &config.storage.data;
     let identity = Identity::load(&data.join(folder::IDENTITY_FILE))?;
     folder::make_dir(&args.to)?;
+    let residences = Residences::new(&config, data);
     let mut labels = Vec::new();
     for branch in 1..=identity.branches {
-        labels.push(copy_branch(&config, branch, &folder::branch_folder(&args.to, branch))?);
+        labels.push(copy_branch(&config, &residences, branch, &folder::branch_folder(&args.to, branch))?);
         eprintln!("branch {branch} copied");
     }
     // After the journals: a key that none of them names does no harm.
@@ -336,7 +345,7 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
         copy_tree(&data.join(name), &args.to.join(name))?;
     }
     for branch in 1..=identity.branches {
-        if let Some(store) = crate::stores::kept_in(&folder::branch_folder(data, branch))? {
+        if let Some(store) = residences.of(branch)? {
             let keys = RealStorage::open(folder::keys_folder(&args.to, branch))?;
             crate::stores::copy_keys(&config, branch, &store, &keys)?;
         }

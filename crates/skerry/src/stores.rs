@@ -332,7 +332,7 @@ fn not_configured(number: u16, store: &str) -> String {
 #[cfg(feature = "cluster")]
 impl Store {
     /// The server that is meant; nothing is connected yet.
-    fn server(&self, name: &str) -> anyhow::Result<skerry_postgres::Server> {
+    pub(crate) fn server(&self, name: &str) -> anyhow::Result<skerry_postgres::Server> {
         use skerry_postgres::{Durability, Server, ServerOptions, TlsFiles};
 
         if let Some(file) = &self.password_file {

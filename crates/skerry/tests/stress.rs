@@ -83,3 +83,22 @@ fn a_bank_that_runs_already_is_pressed_too_and_never_harmed() {
         assert!(!refused.status.success() && said.contains(word), "{said}");
     }
 }
+
+#[test]
+fn a_flood_of_one_branch_is_measured_beside_the_quiet_of_another() {
+    let folder = Folder::new("flood");
+    let mut command = Command::new(SKERRY);
+    command.args(["--json", "bench", "flood", "--folder"]).arg(&folder.0);
+    let options =
+        ["--seconds", "0.5", "--rounds", "1", "--connections", "4", "--accounts", "20", "--rate", "50"];
+    let output = command.args(options).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // A folder in memory voids the run, after the report.
+    assert!(output.status.success() || said.contains("in memory"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let felt = report["felt"].as_array().unwrap();
+    let floods: Vec<&str> = felt.iter().map(|felt| felt["flood"].as_str().unwrap()).collect();
+    assert_eq!(floods, ["nothing", "single requests", "packed batches"]);
+    assert!(felt.iter().all(|felt| felt["p99_ratio"].as_f64() > Some(0.0)), "{report}");
+    assert!(felt[1..].iter().all(|felt| felt["flood_per_second"].as_f64() > Some(0.0)), "{report}");
+}

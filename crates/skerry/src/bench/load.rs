@@ -91,6 +91,32 @@ impl Loaded {
     }
 }
 
+/// A load on a thread of its own, so that making it does not delay what is measured beside it.
+#[derive(Debug)]
+pub(super) struct Background {
+    halt: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<anyhow::Result<Loaded>>,
+}
+
+impl Background {
+    /// Begins with `plan`, which ends when it is told to.
+    pub(super) fn start(plan: Plan) -> Self {
+        let halt = Arc::new(AtomicBool::new(false));
+        let plan = Plan { halt: Some(Arc::clone(&halt)), ..plan };
+        Self { halt, thread: std::thread::spawn(move || super::runtime()?.block_on(load(plan))) }
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`].
+    pub(super) fn finish(self) -> anyhow::Result<Loaded> {
+        self.halt.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
+    }
+}
+
 /// Where all lanes take their next request.
 #[derive(Debug)]
 struct Shared {

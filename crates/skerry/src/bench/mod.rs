@@ -8,6 +8,7 @@ mod bare;
 mod batch;
 mod disk;
 mod engine;
+mod flood;
 mod founding;
 mod lane;
 mod ledger;
@@ -34,6 +35,8 @@ pub(crate) enum BenchCommand {
     Ledger(Box<ledger::LedgerArgs>),
     /// Press a whole bank from many clients, let things happen to it, and check every promise
     Bank(Box<stress::BankArgs>),
+    /// Flood one branch and see what those of another branch feel of it
+    Flood(flood::FloodArgs),
     /// Measure a branch in this process, stage by stage, beside the bare loop
     Engine(engine::EngineArgs),
     /// Kill banks and see how soon they are back; take snapshots under load
@@ -51,6 +54,7 @@ pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<(
     match command {
         BenchCommand::Ledger(args) => ledger::run(*args, json),
         BenchCommand::Bank(args) => stress::run(*args, json),
+        BenchCommand::Flood(args) => flood::run(&args, json),
         BenchCommand::Engine(args) => engine::run(args, json),
         BenchCommand::Open(args) => opening::run(args, json),
         BenchCommand::Query(args) => query::run(args, json),

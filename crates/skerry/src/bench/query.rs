@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -14,7 +13,7 @@ use serde_json::Value;
 use super::bank::{Bank, Ending};
 use super::batch::Field;
 use super::lane::Lane;
-use super::load::{Loaded, Mode, Plan, load, problem_text};
+use super::load::{Background, Loaded, Mode, Plan, load, problem_text};
 use super::machine::{Contention, Machine, Watch, lies_in_memory, usage};
 use super::picks::Skew;
 use super::random::{Random, now_millis};
@@ -112,7 +111,7 @@ async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
     };
     let fields = open_accounts(&bank, wanted).await?;
     let field = Arc::clone(fields.first().context("the bank opened no account")?);
-    let loaded = load(plan(&bank, args, &fields, None)).await?;
+    let loaded = load(plan(&bank, args, &fields, 4, args.transfers)).await?;
     loaded.check_all_accepted()?;
     let mut ready_after_seconds = None;
     if args.cold {
@@ -120,11 +119,14 @@ async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
     }
     let watch = Watch::start();
     let before = spent(&bank);
-    let background = Background::start(&bank, args, &fields);
+    let wanted = args.load_connections > 0 && !args.cold;
+    let background =
+        wanted.then(|| Background::start(plan(&bank, args, &fields, args.load_connections, u64::MAX / 2)));
     let mut asker = Asker::new(&bank, field, args.seed).await?;
     let questions = asker.all(args.queries, &loaded.remembered).await;
-    let loaded = background.finish();
-    let (questions, loaded) = (questions?, loaded?);
+    let loaded = background.map(Background::finish);
+    let (questions, loaded) = (questions?, loaded.transpose()?);
+    loaded.as_ref().map(Loaded::check_all_accepted).transpose()?;
     let contention = watch.contention(spent(&bank) - before);
     let trial: Value =
         bank.client()?.get("/v1/trial-balance").await.context("could not read the trial balance")?;
@@ -152,18 +154,18 @@ fn spent(bank: &Bank) -> f64 {
     own + bank.usage().unwrap_or_default().cpu_seconds
 }
 
-fn plan(bank: &Bank, args: &QueryArgs, fields: &[Arc<Field>], halt: Option<Arc<AtomicBool>>) -> Plan {
+fn plan(bank: &Bank, args: &QueryArgs, fields: &[Arc<Field>], connections: usize, transfers: u64) -> Plan {
     Plan {
         authority: bank.authority.clone(),
         token: bank.token.clone(),
         mode: Mode::Packed,
         batch: 8_189,
-        connections: if halt.is_some() { args.load_connections } else { 4 },
-        transfers: if halt.is_some() { u64::MAX / 2 } else { args.transfers },
+        connections,
+        transfers,
         rate: None,
         seed: args.seed ^ now_millis() << 16,
         fields: fields.to_vec(),
-        halt,
+        halt: None,
     }
 }
 
@@ -171,30 +173,6 @@ fn plan(bank: &Bank, args: &QueryArgs, fields: &[Arc<Field>], halt: Option<Arc<A
 fn forget_files() -> anyhow::Result<()> {
     rustix::fs::sync();
     std::fs::write(Path::new(DROP_CACHES), "3").context("could not empty the file cache: --cold needs root")
-}
-
-/// A load on a thread of its own, so that making it does not delay the questions.
-struct Background {
-    halt: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<anyhow::Result<Loaded>>>,
-}
-
-impl Background {
-    fn start(bank: &Bank, args: &QueryArgs, fields: &[Arc<Field>]) -> Self {
-        let halt = Arc::new(AtomicBool::new(false));
-        let plan = plan(bank, args, fields, Some(Arc::clone(&halt)));
-        let wanted = args.load_connections > 0 && !args.cold;
-        let thread = wanted.then(|| std::thread::spawn(move || super::runtime()?.block_on(load(plan))));
-        Self { halt, thread }
-    }
-
-    fn finish(mut self) -> anyhow::Result<Option<Loaded>> {
-        self.halt.store(true, Ordering::Relaxed);
-        let Some(thread) = self.thread.take() else { return Ok(None) };
-        let loaded = thread.join().map_err(|_| anyhow::anyhow!("the load panicked"))??;
-        loaded.check_all_accepted()?;
-        Ok(Some(loaded))
-    }
 }
 
 /// Asks, over one connection.
