@@ -165,7 +165,8 @@ impl Worker {
     /// Opens a customer with an account and money in it.
     async fn open(&mut self) -> anyhow::Result<()> {
         let serial = self.sent;
-        let document = format!("{:016x}-{}-{serial}", self.field.run, self.number);
+        // Of a fixed width: separators do not tell two documents apart.
+        let document = format!("{:016x}{:04x}{serial:012x}", self.field.run, self.number);
         let new = NewCustomer {
             name: format!("Customer {}-{serial}", self.number),
             document: Document { kind: "bench".to_owned(), number: document.clone() },
