@@ -24,4 +24,4 @@ mod figures;
 mod post;
 
 pub use figures::Figures;
-pub use post::{Connecting, LOCAL, Post, PostOptions, PostThread, Route, Unknown, subject};
+pub use post::{Connecting, LOCAL, NoWay, Post, PostOptions, PostThread, Route, subject};
