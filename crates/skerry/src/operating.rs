@@ -91,8 +91,9 @@ pub(crate) fn nodes(remote: &Remote, json: bool) -> anyhow::Result<()> {
 /// `skerry node drain` and `skerry node resume`: says as well what stays.
 pub(crate) fn drain(remote: &Remote, node: &str, draining: bool, json: bool) -> anyhow::Result<()> {
     let (client, path) = (connect(remote)?, format!("/v1/nodes/{}/draining", escape(node)));
-    let call = client.send_json(Method::PUT, &path, &json!({"draining": draining}), &[]);
-    let view: Value = runtime()?.block_on(call)?.json()?;
+    let wish = json!({"draining": draining});
+    let answer = runtime()?.block_on(client.send_json(Method::PUT, &path, &wish, &[]))?;
+    let view: Value = answer.json()?;
     print(&view, json)?;
     let stays: Vec<String> = view["stays"].as_array().into_iter().flatten().map(Value::to_string).collect();
     if !stays.is_empty() {

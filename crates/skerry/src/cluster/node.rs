@@ -85,8 +85,8 @@ fn listen(config: &Config, runtime: &Runtime) -> anyhow::Result<Option<Listening
     let Some(address) = config.node.listen else { return Ok(None) };
     let mut limits = face::limits(config);
     limits.connections = limits.connections.min(CONNECTIONS_MAX);
-    let listening = Listening::bind(&face::gateway_config(config, address, limits));
-    Ok(Some(runtime.block_on(listening)?))
+    let config = face::gateway_config(config, address, limits);
+    Ok(Some(runtime.block_on(Listening::bind(&config))?))
 }
 
 /// Tells machines how the node is, for as long as the runtime runs; where.
