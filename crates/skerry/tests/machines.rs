@@ -318,7 +318,8 @@ fn three_nodes_by_the_script() {
     let back = by_unit(&folder.0, &three);
     until_hosted(&client, "it has its share", |hosts| count(hosts, "b") == 2 && count(hosts, "a") == 2);
     accounts.pay(&client);
-    assert!(back.told("-TERM").success());
+    let ended = back.told("-TERM");
+    assert!(ended.success(), "{ended}: {}", std::fs::read_to_string(folder.0.join("unit.log")).unwrap());
 
     // All is ended in order, and the same bank goes on with what operators have said.
     assert_eq!(running.told("-INT").code(), Some(130));
@@ -391,7 +392,10 @@ fn two_nodes_by_hand() {
     until_hosted(&client, "each has its share", |hosts| count(hosts, "a") == 2 && count(hosts, "b") == 2);
     terminal.told += "\nexport SKERRY_TOKEN_FILE=data-g/operator.token";
     let listed = terminal.step();
-    assert!(listed.contains("seat.a") && listed.contains("data"), "{listed}");
+    assert!(
+        listed.contains("seat.a") && listed.contains("scattered") && listed.contains("business_date"),
+        "{listed}"
+    );
     let mut accounts = Accounts::open(&client);
     accounts.pay(&client);
 

@@ -64,7 +64,8 @@ pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
     tracing::info!("stopping: branches are closed and given up");
     notify::stopping();
     // Whoever asks how it is has an answer until the last branch is closed.
-    runtime.block_on(tokio::task::spawn_blocking(|| driver.stop())).context("could not stop in order")?;
+    let stopped = runtime.block_on(async { tokio::task::spawn_blocking(|| driver.stop()).await });
+    stopped.context("could not stop in order")?;
     process.folder.retract();
     Ok(())
 }
