@@ -60,8 +60,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new(folder: &Path, told: &str, blocks: &[String]) -> Self {
-        let blocks = blocks.to_vec().into_iter();
+    fn new(folder: &Path, told: &str, blocks: Vec<String>) -> Self {
+        let blocks = blocks.into_iter();
         Self { folder: folder.to_owned(), told: told.to_owned(), instead: Vec::new(), blocks }
     }
 
@@ -282,7 +282,7 @@ fn three_nodes_by_the_script() {
     let three = folder.0.join("three");
     let _left = Leftovers(three.clone());
     let running = script(&folder.0);
-    let mut terminal = Terminal::new(&folder.0, ". three/env", &blocks("sh")[..BY_SCRIPT]);
+    let mut terminal = Terminal::new(&folder.0, ". three/env", blocks("sh")[..BY_SCRIPT].to_vec());
     assert!(terminal.step().contains("0.1.0"), "nodes are listed with their release");
     let client = client(&three.join("gateway")).unwrap();
     until_hosted(&client, "each node has its share", |hosts| {
@@ -368,7 +368,7 @@ fn two_nodes_by_hand() {
     let servers = Servers::new(1, "max_payload: 8MB", None);
     let (a, b, gateway) = (free_port(), free_port(), free_port());
     let told = format!("export SKERRY_SERVER=http://127.0.0.1:{gateway} SKERRY_LISTEN=127.0.0.1:{gateway}");
-    let mut terminal = Terminal::new(&folder.0, &told, &blocks("sh")[BY_SCRIPT..]);
+    let mut terminal = Terminal::new(&folder.0, &told, blocks("sh")[BY_SCRIPT..].to_vec());
     let here = |port: u16| format!("127.0.0.1:{port}");
     terminal.instead = vec![(here(7118), here(a)), (here(7119), here(b))];
     let config =
