@@ -122,6 +122,10 @@ impl JournalStore for MemoryStore {
         };
         Ok(Opened { journal, recovery })
     }
+
+    fn look(&self) -> Result<MemoryReader, OpenError> {
+        Ok(MemoryReader::of(self))
+    }
 }
 
 impl World {
@@ -342,6 +346,10 @@ impl JournalReader for MemoryReader {
 
     fn head(&self) -> Head {
         self.store.world().head
+    }
+
+    fn look_again(&self) -> Result<Head, OpenError> {
+        Ok(self.head())
     }
 
     fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {
