@@ -194,7 +194,12 @@ impl<S: Storage> PostgresReader<S> {
                     [(&i32::from(tables.branch), Type::INT4), (&at, Type::INT8)];
                 let rows = client.query_typed(&text, &values).await?;
                 rows.first().map(Slice::of).transpose()
-            })?;
+            });
+            let found = match found {
+                // The table of a span is made when its first batch is about to be written.
+                Err(error) if error.is_missing_table() && span > first => None,
+                found => found?,
+            };
             if let Some(slice) = found {
                 return match self.header_of(&slice, position) {
                     Ok((header, record)) => self.with_tail(link, span, header, record, position),
