@@ -38,7 +38,9 @@ const PROOF: Duration = Duration::from_secs(2);
 pub(crate) enum Order<J> {
     Reopen(Sender<Result<Found, String>>),
     DeclareLoss(J, Sender<Result<Found, String>>),
-    Mark { snapshot: bool },
+    Mark {
+        snapshot: bool,
+    },
     Archive(u64, ArchiveReply),
     ConfirmClock,
     Connect(Courier, Vec<u16>),

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 
 use skerry_book::record::RecordError;
 use skerry_journal::{
-    Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Recovery, Storage, StorageError,
+    Head, Journal, JournalReader, JournalStore, OpenError, Position, ReadError, Recovery, Storage,
+    StorageError,
 };
 use skerry_proof::checkpoint::SignedCheckpoint;
 use skerry_proof::{HashAlgorithm, PublicKey, Signer};
@@ -127,7 +128,11 @@ impl OpenFailure {
     /// Whether a follower that met it has lost nothing, and may ask again: what keeps the journal was away, or did not answer.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Journal(OpenError::Away { .. }) | Self::Read(ReadError::Storage(_) | ReadError::ColdAway { .. }))
+        matches!(
+            self,
+            Self::Journal(OpenError::Away { .. })
+                | Self::Read(ReadError::Storage(_) | ReadError::ColdAway { .. })
+        )
     }
 }
 
@@ -240,7 +245,10 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
 }
 
 /// The journal goes on with the hash it began with, or not at all.
-pub(crate) fn check_evidence<R: JournalReader>(reader: &R, configured: HashAlgorithm) -> Result<(), OpenFailure> {
+pub(crate) fn check_evidence<R: JournalReader>(
+    reader: &R,
+    configured: HashAlgorithm,
+) -> Result<(), OpenFailure> {
     let Some(last) = reader.head().position.0.checked_sub(1) else { return Ok(()) };
     match reader.read(Position(last), 1)?.first().map(|batch| batch.header().evidence) {
         Some(journal) if journal != configured => Err(OpenFailure::Evidence { journal, configured }),

@@ -68,7 +68,6 @@ pub(crate) struct Base {
     pub(crate) time_us: u64,
 }
 
-
 /// A follower reads so much of the journal at once.
 const PIECE: usize = 4 << 20;
 
@@ -93,8 +92,7 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
             let records: Arc<dyn Records> = Arc::<Current>::clone(&near_records);
             Ids::open(id_runs.clone(), records, options.ids, start)
         };
-        let ids =
-            archive.or_whole(open_ids(start.0).map_err(OpenFailure::Side), || Ok(open_ids(0)?))?;
+        let ids = archive.or_whole(open_ids(start.0).map_err(OpenFailure::Side), || Ok(open_ids(0)?))?;
         let agrees =
             |head: &Head| durable.head_before(head.position.0).is_ok_and(|hash| hash == Some(head.hash));
         let mut nodes =
@@ -129,7 +127,20 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         let (from_snapshot, erased) = (base.head.position.0, erased_in(&base.book));
         let (reader, cursor) = (far.clone(), ids_from.min(from_snapshot));
         let near = near_records;
-        Ok(Self { base, ids, ids_from, cursor, reader, near, all, recalls, workshop, from_snapshot, erased, seen })
+        Ok(Self {
+            base,
+            ids,
+            ids_from,
+            cursor,
+            reader,
+            near,
+            all,
+            recalls,
+            workshop,
+            from_snapshot,
+            erased,
+            seen,
+        })
     }
 
     /// Where the book stands.
@@ -189,10 +200,8 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         }
         self.reader = far.clone();
         self.seen = far.head();
-        self.near.set(Arc::new(Near {
-            durable: Durable(near.clone()),
-            recalled: Arc::clone(&self.recalls.read),
-        }));
+        self.near
+            .set(Arc::new(Near { durable: Durable(near.clone()), recalled: Arc::clone(&self.recalls.read) }));
         self.all.set(Arc::new(Durable(far.clone())));
         Some(self)
     }
@@ -296,7 +305,6 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         Ok(())
     }
 }
-
 
 /// Whether the journal that `reader` reads has a batch that ends at `place`.
 fn holds<R: JournalReader>(reader: &R, place: &Head) -> bool {

@@ -32,7 +32,11 @@ fn the_same_over_local_files_whose_owner_died() {
     let mut seen = Seen::default();
     for seed in 0..40 {
         let storage = FaultStorage::new(seed);
-        let options = skerry_journal::LocalOptions { segment_bytes: 16 << 10, reserve_bytes: 4 << 10, ..local_options(Mode::Stepped) };
+        let options = skerry_journal::LocalOptions {
+            segment_bytes: 16 << 10,
+            reserve_bytes: 4 << 10,
+            ..local_options(Mode::Stepped)
+        };
         let store = LocalStore { storage: storage.folder("journal").unwrap(), options, cold: None };
         live(seed, &store, false, &mut seen);
     }

@@ -133,7 +133,12 @@ impl<S: Storage> PostgresReader<S> {
     }
 
     /// Whole batches from the one that holds `from` on, within `bytes_max` and before `end`.
-    pub(crate) fn piece(&self, from: Position, bytes_max: usize, end: Head) -> Result<Vec<SealedBatch>, ReadError> {
+    pub(crate) fn piece(
+        &self,
+        from: Position,
+        bytes_max: usize,
+        end: Head,
+    ) -> Result<Vec<SealedBatch>, ReadError> {
         let here = |link: &Link| {
             let stored = match self.holding(link, from)? {
                 Ok(stored) => stored,

@@ -39,7 +39,11 @@ where
     S: Storage,
     ReaderOf<J>: Send + Sync,
 {
-    pub(super) fn start_lanes(&self, generation: u64, workshop: &Arc<Workshop<S>>) -> Option<Lanes<ReaderOf<J>>> {
+    pub(super) fn start_lanes(
+        &self,
+        generation: u64,
+        workshop: &Arc<Workshop<S>>,
+    ) -> Option<Lanes<ReaderOf<J>>> {
         let mut lanes = Lanes { senders: Vec::new(), threads: Vec::new() };
         for lane in Lane::ALL {
             let (sender, jobs) = unbounded::<Job<ReaderOf<J>>>();
