@@ -99,6 +99,8 @@ pub struct Ask {
     pub principal: Principal,
     /// Whether it may enter the reserve: operators and the bank.
     pub reserved: bool,
+    /// The bank's own word, which no rate of principals binds: what is told again and again in the same order would never get through.
+    pub own: bool,
     /// Records it may write, at least 1.
     pub records: u32,
     /// Bytes of its body.
@@ -191,7 +193,7 @@ impl<T> Queue<T> {
         }
         lane.refill(&limits, monotonic_us);
         let wanted = u64::from(ask.records).min(limits.burst);
-        if limits.records_per_second > 0 && lane.tokens < wanted {
+        if limits.records_per_second > 0 && !ask.own && lane.tokens < wanted {
             let wait_ms = (wanted - lane.tokens).saturating_mul(1000) / limits.records_per_second;
             return busy(BusyReason::Rate, u32::try_from(wait_ms).unwrap_or(u32::MAX).max(1));
         }

@@ -7,7 +7,7 @@ fn principal(name: &str) -> Principal {
 }
 
 fn ask(name: &str, records: u32) -> Ask {
-    Ask { principal: principal(name), reserved: false, records, bytes: 100 }
+    Ask { principal: principal(name), reserved: false, own: false, records, bytes: 100 }
 }
 
 fn take(queue: &mut Queue<u32>, records: u32) -> Vec<u32> {
@@ -89,6 +89,20 @@ fn rate_and_flight_are_per_principal() {
     queue.done(&principal("a"), 9_000_000);
     queue.admit(ask("a", 1), 9_000_000, 5).unwrap();
     assert_eq!(queue.turned_away(), TurnedAway { quota: 2, ..TurnedAway::default() });
+}
+
+#[test]
+fn no_rate_binds_the_banks_own_words() {
+    let limits = Limits { records_per_second: 10, burst: 20, ..Limits::default() };
+    let mut queue = Queue::new(limits);
+    let own = |records| Ask { reserved: true, own: true, ..ask("bank", records) };
+    // A page of what was lost counts for a full burst: behind a greeting it would never be admitted.
+    for item in 0..10 {
+        queue.admit(own(4), 0, item).unwrap();
+        queue.admit(own(4_096), 0, item).unwrap();
+    }
+    let (busy, _) = queue.admit(Ask { own: false, ..own(4) }, 0, 11).unwrap_err();
+    assert_eq!(busy.reason, BusyReason::Rate, "others are bound by what it took");
 }
 
 #[test]
