@@ -30,9 +30,21 @@ pub struct FaultRates {
     pub delay_us: u64,
 }
 
+/// What happened to messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FaultCounts {
+    /// They vanished.
+    pub lost: u64,
+    /// They came twice.
+    pub doubled: u64,
+    /// They were late.
+    pub late: u64,
+}
+
 #[derive(Debug, Default)]
 struct Sky {
     rates: FaultRates,
+    counts: FaultCounts,
     cuts: BTreeSet<(Name, Name)>,
     alone: BTreeSet<Name>,
 }
@@ -61,6 +73,12 @@ impl Weather {
     /// Cuts one endpoint off from the bus itself: nothing goes out or comes in.
     pub fn isolate(&self, one: Name) {
         self.sky().alone.insert(one);
+    }
+
+    /// What happened so far, on all endpoints.
+    #[must_use]
+    pub fn counts(&self) -> FaultCounts {
+        self.sky().counts
     }
 
     /// Joins whatever was cut.
@@ -152,15 +170,20 @@ impl<B: Bus> FaultyBus<B> {
         let rates = self.weather.sky().rates;
         if self.weather.is_cut(self.inner.name(), None) || self.dice.chance(rates.loss) {
             self.lost += 1;
+            self.weather.sky().counts.lost += 1;
             return Vec::new();
         }
         let copies = if self.dice.chance(rates.doubling) { 2 } else { 1 };
-        (0..copies)
+        let fates: Vec<Option<u64>> = (0..copies)
             .map(|_| {
                 let late = self.dice.chance(rates.delay) && rates.delay_us > 0;
                 late.then(|| 1 + self.dice.next() % rates.delay_us)
             })
-            .collect()
+            .collect();
+        let counts = &mut self.weather.sky().counts;
+        counts.doubled += u64::from(copies > 1);
+        counts.late += u64::from(fates.iter().any(Option::is_some));
+        fates
     }
 
     fn later(&mut self, by_us: u64, late: Late) {

@@ -42,7 +42,7 @@ mod wait;
 pub use breaker::{BreakerOptions, BreakerState};
 pub use error::{ConnectError, Full, OrderFault, RefusedKind, RequestFault};
 pub use event::{BusStats, Event};
-pub use faults::{FaultRates, FaultyBus, Weather};
+pub use faults::{FaultCounts, FaultRates, FaultyBus, Weather};
 pub use local::{LocalBus, LocalExchange};
 pub use message::{Extra, HeaderError, Headers, Message};
 pub use options::{

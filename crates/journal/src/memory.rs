@@ -34,6 +34,7 @@ struct World {
 pub struct MemoryStore {
     world: Arc<Mutex<World>>,
     accept_loss: bool,
+    forgets_to_raise: bool,
 }
 
 /// A journal over it.
@@ -65,6 +66,11 @@ impl MemoryStore {
         self.world().fail_next = Some((kind, durable));
     }
 
+    /// Lets the next append be as usual.
+    pub fn calm(&self) {
+        self.world().fail_next = None;
+    }
+
     /// What a standby that is promoted without the last `batches` has: they are gone, whoever was told of them.
     pub fn lose(&self, batches: usize) {
         let mut world = self.world();
@@ -74,10 +80,36 @@ impl MemoryStore {
         world.head = world.batches.back().map_or(world.start, |last| Head::after(last));
     }
 
+    /// What an old backup has: as [`lose`](Self::lose), and the store does not know of what it has lost.
+    pub fn lose_unnoticed(&self, batches: usize) {
+        self.lose(batches);
+        let mut world = self.world();
+        world.told = world.head;
+    }
+
+    /// Whether it has lost something that it told, and knows.
+    #[must_use]
+    pub fn misses_some(&self) -> bool {
+        let world = self.world();
+        !world.holds(&world.told)
+    }
+
     /// The same batches, to be opened although some that were told are gone.
     #[must_use]
     pub fn accepting_loss(&self) -> Self {
-        Self { world: Arc::clone(&self.world), accept_loss: true }
+        Self { accept_loss: true, ..self.clone() }
+    }
+
+    /// The same batches, opened without raising the epoch: a deliberate bug, which the simulator must see.
+    #[must_use]
+    pub fn forgetting_to_raise(&self) -> Self {
+        Self { forgets_to_raise: true, ..self.clone() }
+    }
+
+    /// How many batches there are, those in the archive left out.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.world().batches.len()
     }
 
     /// Takes the archive away, or brings it back.
@@ -95,7 +127,7 @@ impl JournalStore for MemoryStore {
 
     fn open(&self) -> Result<Opened<MemoryJournal>, OpenError> {
         let mut world = self.world();
-        world.epoch += 1;
+        world.epoch += u64::from(!self.forgets_to_raise || world.epoch == 0);
         if self.accept_loss {
             world.told = world.head;
         } else if !world.holds(&world.told) {
@@ -122,10 +154,6 @@ impl JournalStore for MemoryStore {
         };
         Ok(Opened { journal, recovery })
     }
-
-    fn look(&self) -> Result<MemoryReader, OpenError> {
-        Ok(MemoryReader::of(self))
-    }
 }
 
 impl World {
@@ -146,6 +174,10 @@ impl World {
             |kind, batch: &SealedBatch| AppendFault { kind, batch: batch.header().batch, source: None };
         if epoch != self.epoch {
             return Err(fault(AppendFaultKind::Fenced, &batch));
+        }
+        if continues(&self.head, batch.header()).is_err() {
+            // What it was to follow is gone: only opening anew tells.
+            return Err(fault(AppendFaultKind::Uncertain, &batch));
         }
         if let Some((kind, durable)) = self.fail_next.take() {
             if durable {
@@ -217,7 +249,11 @@ impl Journal for MemoryJournal {
     fn poll(&mut self) -> Option<Result<Appended, AppendFault>> {
         let news = self.finished.pop_front()?;
         if let Ok(appended) = &news {
-            self.store.world().told = appended.head;
+            // An owner of before may hear late.
+            let mut world = self.store.world();
+            if appended.head.position > world.told.position {
+                world.told = appended.head;
+            }
         }
         Some(news)
     }
@@ -346,10 +382,6 @@ impl JournalReader for MemoryReader {
 
     fn head(&self) -> Head {
         self.store.world().head
-    }
-
-    fn look_again(&self) -> Result<Head, OpenError> {
-        Ok(self.head())
     }
 
     fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {

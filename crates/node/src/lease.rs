@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use skerry_branch::Leash;
 
 /// Reads a clock that goes on while the machine sleeps and the process is stopped, in microseconds.
-pub type BootClock = fn() -> u64;
+pub type BootClock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// See the module. Nothing is granted at first.
-#[derive(Debug)]
 pub struct Lease {
     boot: BootClock,
     /// Up to here it may be relied upon: its margin is taken off already.
@@ -18,13 +17,19 @@ pub struct Lease {
 impl Lease {
     /// A lease by `boot`.
     #[must_use]
-    pub const fn new(boot: BootClock) -> Self {
-        Self { boot, end_us: AtomicU64::new(0) }
+    pub fn new(boot: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { boot: Box::new(boot), end_us: AtomicU64::new(0) }
     }
 
     /// It may be relied upon before `end_us`; 0 takes it away.
     pub fn holds_until(&self, end_us: u64) {
         self.end_us.store(end_us, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Lease").field("end_us", &self.end_us).finish_non_exhaustive()
     }
 }
 

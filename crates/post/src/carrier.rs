@@ -3,23 +3,20 @@
 //! Getting on a bus may wait for servers that are away, so each is tried on a thread of its own that ends with success; from
 //! then on the endpoint finds its way back by itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use skerry_branch::BranchHandle;
-use skerry_branch::channels::message;
-use skerry_bus::{
-    Bounds, Bus, Event, Message, Moment, Name, RefusedKind, Share, SubscribeOptions, SubscriptionId, Takes,
-};
+use skerry_bus::{Bus, Moment, Name, RefusedKind};
 
 use crate::figures::{Line, count};
-use crate::post::{Route, Shared, subject};
+use crate::post::{Route, Shared};
+use crate::wire::{News, Wire, is_sealed};
 
-/// Messages to one branch that wait here, and their bytes; beyond it they are missed.
-const HEARD: Bounds = Bounds::new(4_096, 64 << 20);
 /// Events of one bus taken before it is sent again.
 const TOGETHER: usize = 256;
 /// The thread looks around at least so often.
@@ -27,28 +24,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// A bus that could not be reached is tried again after this, then twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-
-/// A bus that this process is on.
-struct Wire {
-    bus: Box<dyn Bus>,
-    /// By branch, and back.
-    subscriptions: BTreeMap<u16, SubscriptionId>,
-    branches: HashMap<SubscriptionId, u16>,
-}
-
-impl Wire {
-    /// Hears nothing more of branches that have left.
-    fn leave_all_but(&mut self, hosted: &BTreeMap<u16, BranchHandle>) {
-        let left = self.subscriptions.keys().filter(|number| !hosted.contains_key(number));
-        for number in left.copied().collect::<Vec<_>>() {
-            if let Some(id) = self.subscriptions.remove(&number) {
-                self.branches.remove(&id);
-                // A subscription that has ended by itself is what is wanted.
-                let _ended = self.bus.stop(id);
-            }
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct Carrier {
@@ -93,7 +68,7 @@ impl Carrier {
     }
 
     fn patience(&self) -> Duration {
-        let due = self.wires.iter().flatten().filter_map(|wire| wire.bus.next_due()).min();
+        let due = self.wires.iter().flatten().filter_map(|wire| wire.next_due()).min();
         due.map_or(TICK, |due| Duration::from_micros(due.0.saturating_sub(self.now().0)).min(TICK))
     }
 
@@ -104,9 +79,10 @@ impl Carrier {
 
     /// Takes buses that were reached.
     fn take_in(&mut self) {
-        while let Ok((at, mut bus)) = self.connected.try_recv() {
-            bus.on_event(self.shared.wait.wake());
-            self.wires[at] = Some(Wire { bus, subscriptions: BTreeMap::new(), branches: HashMap::new() });
+        while let Ok((at, bus)) = self.connected.try_recv() {
+            let mut wire = Wire::new(bus);
+            wire.on_event(self.shared.wait.wake());
+            self.wires[at] = Some(wire);
             self.line(at).up.store(true, Ordering::Relaxed);
             tracing::info!(bus = self.line(at).name, "on the bus");
             self.version = 0;
@@ -121,27 +97,10 @@ impl Carrier {
         }
         (self.hosted, self.version) = (branches.hosted.clone(), branches.version);
         drop(branches);
+        let numbers = self.hosted.keys().copied().collect();
         for wire in self.wires.iter_mut().flatten() {
-            wire.leave_all_but(&self.hosted);
-            for number in self.hosted.keys() {
-                if wire.subscriptions.contains_key(number) {
-                    continue;
-                }
-                let options = SubscribeOptions {
-                    pattern: subject(*number).into(),
-                    share: Share::Every,
-                    takes: Takes::Everything,
-                    queue: HEARD,
-                };
-                match wire.bus.subscribe(options) {
-                    Ok(id) => {
-                        wire.subscriptions.insert(*number, id);
-                        wire.branches.insert(id, *number);
-                    }
-                    Err(error) => {
-                        tracing::error!(branch = number, %error, "nothing will be heard on a bus");
-                    }
-                }
+            for (branch, error) in wire.hear(&numbers) {
+                tracing::error!(branch, %error, "nothing will be heard on a bus");
             }
         }
     }
@@ -156,7 +115,7 @@ impl Carrier {
                 count(&line.away);
                 continue;
             };
-            match wire.bus.publish(&Message::new(subject(outgoing.to), outgoing.bytes)) {
+            match wire.send(outgoing) {
                 Ok(()) => count(&line.sent),
                 Err(RefusedKind::Busy(_)) => count(&line.busy),
                 Err(error) => {
@@ -174,29 +133,27 @@ impl Carrier {
         for at in 0..self.wires.len() {
             for _ in 0..TOGETHER {
                 let Some(wire) = self.wires[at].as_mut() else { break };
-                let Some(event) = wire.bus.poll(now) else {
-                    let missed = wire.bus.stats().missed;
+                let Some(news) = wire.poll(now) else {
+                    let missed = wire.missed();
                     self.line(at).missed.store(missed, Ordering::Relaxed);
                     break;
                 };
                 any = true;
-                self.take(at, event);
+                self.take(at, news);
             }
         }
         any
     }
 
-    fn take(&mut self, at: usize, event: Event) {
-        match event {
-            Event::Heard { subscription, message } => {
-                let number =
-                    self.wires[at].as_ref().and_then(|wire| wire.branches.get(&subscription)).copied();
-                if let Some(branch) = number.and_then(|number| self.hosted.get(&number)) {
-                    self.hand_on(self.line(at), branch, message);
+    fn take(&mut self, at: usize, news: News) {
+        let line = self.line(at);
+        match news {
+            News::Said { to, bytes } => {
+                if let Some(branch) = self.hosted.get(&to) {
+                    self.hand_on(line, branch, bytes);
                 }
             }
-            Event::Link { up } => {
-                let line = self.line(at);
+            News::Link { up } => {
                 line.up.store(up, Ordering::Relaxed);
                 if up {
                     tracing::info!(bus = line.name, "the link is back");
@@ -208,31 +165,20 @@ impl Carrier {
                     );
                 }
             }
-            Event::NotReady { subscription, fault } => {
-                tracing::error!(
-                    bus = self.line(at).name,
-                    ?fault,
-                    "nothing is heard of a branch; it is tried again"
-                );
-                if let Some(wire) = self.wires[at].as_mut()
-                    && let Some(number) = wire.branches.remove(&subscription)
-                {
-                    wire.subscriptions.remove(&number);
-                }
+            News::NotReady(fault) => {
+                tracing::error!(bus = line.name, ?fault, "nothing is heard of a branch; it is tried again");
                 self.version = 0;
             }
-            // Nothing else was asked for.
-            _ => {}
+            News::Nothing => {}
         }
     }
 
     /// Whatever has not the institution's seal ends here: a branch's thread does not even look at it.
-    fn hand_on(&self, line: &Line, branch: &BranchHandle, heard: Message) {
-        match message::head(&heard.payload, &self.shared.key) {
-            Ok(head) if head.to == branch.number() => {
-                self.shared.deliver(line, branch, heard.payload, false);
-            }
-            Ok(_) | Err(_) => count(&line.refused),
+    fn hand_on(&self, line: &Line, branch: &BranchHandle, bytes: Bytes) {
+        if is_sealed(&bytes, branch.number(), &self.shared.key) {
+            self.shared.deliver(line, branch, bytes, false);
+        } else {
+            count(&line.refused);
         }
     }
 }

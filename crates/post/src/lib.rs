@@ -22,6 +22,8 @@
 mod carrier;
 mod figures;
 mod post;
+mod wire;
 
 pub use figures::Figures;
-pub use post::{Connecting, LOCAL, NoWay, Post, PostOptions, PostThread, Route, subject};
+pub use post::{Connecting, LOCAL, Post, PostOptions, PostThread, Route, Unknown, subject};
+pub use wire::{News, Wire, is_sealed};
