@@ -12,6 +12,7 @@ use crate::dice::Dice;
 use crate::inquiry;
 use crate::model::Broken;
 use crate::oracle::Oracle;
+use crate::pairs::Side;
 use crate::site::{Opening, Site, seed};
 use crate::tally::{State, Tally, Trouble};
 
@@ -58,6 +59,20 @@ impl<D: Storage> Cell<D> {
             latest: 0,
             is_sick: false,
             tally: Tally::default(),
+        }
+    }
+
+    /// How it is compared with another branch.
+    pub(crate) fn side(&self) -> Side<'_> {
+        let open = self.site.is_open() && !self.site.disk.is_dark();
+        let end = self.site.reader().filter(|_| open).map(|reader| reader.head().position.0);
+        Side {
+            number: self.site.number,
+            oracle: &self.oracle,
+            lives: self.lives,
+            is_lost: self.put_back || self.behind,
+            is_whole: end == Some(self.oracle.position()),
+            book: self.site.branch().filter(|_| open && !self.put_back).and_then(|branch| branch.book()),
         }
     }
 

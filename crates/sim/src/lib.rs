@@ -28,17 +28,25 @@
 
 mod cell;
 mod clients;
+mod count;
 mod dice;
 mod inquiry;
+mod jobs;
 mod model;
+mod nodes;
 mod oracle;
+mod pairs;
 mod report;
+mod rest;
+mod shrink;
 mod site;
 mod tally;
 mod troubles;
 mod wire;
 mod world;
 
-pub use report::{Campaign, Failure, Report, campaign, run, run_over};
+pub use nodes::Bugs;
+pub use report::{Campaign, Failure, Life, Report, World, campaign, live, run, run_nodes, run_over};
+pub use shrink::shrink;
 pub use skerry_branch::sabotage::Sabotage;
 pub use tally::{Group, Tally};

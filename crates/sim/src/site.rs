@@ -4,12 +4,11 @@
 //! It drives the real [`Branch`] over the real [`LocalStore`], and knows when a failure is excused: only by a fault
 //! that the disk has counted since.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use skerry_book::Seed;
 use skerry_branch::api::GatewayKey;
-use skerry_branch::jobs::{Job, JobDone, Lane};
+use skerry_branch::jobs::Lane;
 use skerry_branch::keys::{KeyError, SlotKeys};
 use skerry_branch::queue::Limits;
 use skerry_branch::sabotage::Sabotage;
@@ -21,10 +20,8 @@ use skerry_journal::{
 use skerry_proof::{Ed25519Signer, Signer};
 
 use crate::dice::Dice;
+use crate::jobs::{Jobs, LANES};
 use crate::model::Broken;
-
-/// Lanes of background jobs.
-const LANES: usize = Lane::ALL.len();
 
 /// The institution's secrets; one bank for all runs.
 pub(crate) fn seed() -> Seed {
@@ -41,7 +38,7 @@ pub(crate) fn signer() -> Ed25519Signer {
 
 /// All branches of the bank.
 pub(crate) const PEERS: [u16; 3] = [1, 2, 3];
-const MASTER: [u8; 32] = [14; 32];
+pub(crate) const MASTER: [u8; 32] = [14; 32];
 /// More operations than any run has.
 const NEVER: u64 = u64::MAX;
 
@@ -70,9 +67,7 @@ pub(crate) struct Site<D: Storage> {
     /// None while no process runs.
     branch: Option<BranchOn<D>>,
     pub(crate) keys: Option<Arc<SlotKeys<FaultStorage>>>,
-    jobs: [VecDeque<Job<LocalReader<D>>>; LANES],
-    /// Results on their way back.
-    done: VecDeque<JobDone>,
+    jobs: Jobs<LocalStore<D>>,
     /// Lanes of jobs do nothing before these steps.
     pub(crate) stalled_until: [u64; LANES],
     /// The machine's wall clock against the world's.
@@ -109,8 +104,7 @@ impl<D: Storage> Site<D> {
             local,
             branch: None,
             keys: None,
-            jobs: Default::default(),
-            done: VecDeque::new(),
+            jobs: Jobs::default(),
             stalled_until: [0; LANES],
             skew_us: 0,
             dice,
@@ -276,9 +270,9 @@ impl<D: Storage> Site<D> {
         let mut awake = [false; LANES];
         let lane = Lane::ALL.iter().position(|lane| *lane == Lane::Cold).unwrap_or(0);
         awake[lane] = true;
-        let told = self.done.len();
+        let told = self.jobs.results();
         self.work_only(lane, awake);
-        self.done.truncate(told);
+        self.jobs.drop_results(told);
     }
 
     /// What came of an archiving, once; as an error if nothing excuses that it failed.
@@ -426,26 +420,16 @@ impl<D: Storage> Site<D> {
     /// The same, and no result comes back yet.
     fn work_only(&mut self, lane: usize, awake: [bool; LANES]) -> bool {
         let Some(branch) = self.branch.as_mut() else { return false };
-        while let Some(job) = branch.take_job() {
-            let lane = Lane::ALL.iter().position(|lane| *lane == job.lane()).unwrap_or(0);
-            self.jobs[lane].push_back(job);
-        }
-        let Some(workshop) = branch.workshop() else { return false };
-        let lanes = self.jobs.len();
-        let mut order = (0..lanes).map(|at| (lane + at) % lanes).filter(|lane| awake[*lane]);
-        let next = order.find_map(|lane| self.jobs[lane].pop_front());
-        let Some(job) = next else { return false };
-        self.done.push_back(workshop.run(job));
-        true
+        self.jobs.run_one(branch, lane, awake)
     }
 
     fn finish_jobs(&mut self, world: Now) -> bool {
         let now = self.now(world);
-        let any = !self.done.is_empty();
-        while let Some(done) = self.done.pop_front() {
-            if let Some(branch) = self.branch.as_mut() {
-                branch.finish(done, now);
-            }
+        let mut any = false;
+        while let Some(branch) = self.branch.as_mut()
+            && self.jobs.finish_one(branch, now)
+        {
+            any = true;
             self.after();
         }
         any
@@ -459,8 +443,7 @@ impl<D: Storage> Site<D> {
     }
 
     fn forget_jobs(&mut self) {
-        self.jobs = Default::default();
-        self.done.clear();
+        self.jobs.forget();
     }
 }
 
@@ -476,7 +459,7 @@ enum Shut {
 }
 
 /// Small bounds, so that everything that happens once in a million transfers happens in a hundred.
-fn options(number: u16, sabotage: Sabotage, dice: &mut Dice) -> Options {
+pub(crate) fn options(number: u16, sabotage: Sabotage, dice: &mut Dice) -> Options {
     let mut options = Options::new(number, "simulated bank", seed(), gateway());
     options.limits = Limits {
         requests: 16,

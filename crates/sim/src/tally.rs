@@ -4,6 +4,23 @@ use std::collections::BTreeMap;
 
 use skerry_journal::FaultKind;
 
+use crate::nodes::tally::{Mishap, Reached};
+
+/// An enum of names that are counted.
+macro_rules! names {
+    ($(#[$doc:meta])* $kind:ident { $($(#[$of:meta])* $name:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $kind { $($(#[$of])* $name),+ }
+
+        impl $kind {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name),+];
+        }
+    };
+}
+
+pub(crate) use names;
+
 /// A batch that its tails fill in the middle of a run or of a page, too rare to wait for: tests of the branch's own show it.
 fn is_shown_elsewhere(mark: skerry_branch::channels::coverage::Mark) -> bool {
     use skerry_branch::channels::coverage::Mark;
@@ -37,6 +54,11 @@ impl Group {
             Self::Mark => "code mark",
         }
     }
+}
+
+/// The kinds of trouble with nodes, by name.
+pub(crate) fn mishaps() -> Vec<String> {
+    Mishap::ALL.iter().map(|mishap| format!("{mishap:?}")).collect()
 }
 
 /// Counts by group and name. Everything that can be counted is there from the start, with zero.
@@ -73,12 +95,37 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// That of a life of nodes: what it may reach is another list.
+    #[must_use]
+    pub fn nodes() -> Self {
+        let mut tally = Self { counts: BTreeMap::new() };
+        for mishap in Mishap::ALL {
+            tally.add(Group::Trouble, &format!("{mishap:?}"), 0);
+        }
+        for reached in Reached::ALL {
+            tally.add(Group::State, &format!("{reached:?}"), 0);
+        }
+        tally
+    }
+
+    pub(crate) fn mishap(&mut self, mishap: Mishap) {
+        self.add(Group::Trouble, &format!("{mishap:?}"), 1);
+    }
+
+    pub(crate) fn reach(&mut self, reached: Reached) {
+        self.add(Group::State, &format!("{reached:?}"), 1);
+    }
+
     fn add(&mut self, group: Group, name: &str, count: u64) {
         *self.counts.entry((group, name.to_owned())).or_insert(0) += count;
     }
 
     pub(crate) fn trouble(&mut self, trouble: Trouble) {
         self.add(Group::Trouble, &format!("{trouble:?}"), 1);
+    }
+
+    pub(crate) fn troubles(&mut self, trouble: Trouble, count: u64) {
+        self.add(Group::Trouble, &format!("{trouble:?}"), count);
     }
 
     pub(crate) fn state(&mut self, state: State) {
@@ -97,16 +144,17 @@ impl Tally {
 
     /// Takes the marks that this thread's code has left.
     pub(crate) fn marks(&mut self) {
-        for (mark, count) in skerry_journal::coverage::take() {
-            self.add(Group::Mark, &format!("journal {mark:?}"), count);
-        }
-        for (mark, count) in skerry_branch::coverage::take() {
-            self.add(Group::Mark, &format!("branch {mark:?}"), count);
-        }
-        for (mark, count) in skerry_branch::channels::coverage::take() {
-            if !is_shown_elsewhere(mark) {
-                self.add(Group::Mark, &format!("channel {mark:?}"), count);
-            }
+        let journal = skerry_journal::coverage::take()
+            .into_iter()
+            .map(|(mark, count)| (format!("journal {mark:?}"), count));
+        let branch = skerry_branch::coverage::take()
+            .into_iter()
+            .map(|(mark, count)| (format!("branch {mark:?}"), count));
+        let channel = skerry_branch::channels::coverage::take().into_iter();
+        let channel = channel.filter(|(mark, _)| !is_shown_elsewhere(*mark));
+        let channel = channel.map(|(mark, count)| (format!("channel {mark:?}"), count));
+        for (name, count) in journal.chain(branch).chain(channel).filter(|(_, count)| *count > 0) {
+            self.add(Group::Mark, &name, count);
         }
     }
 
@@ -129,18 +177,6 @@ impl Tally {
         let zeros = self.counts.iter().filter(|(_, count)| **count == 0);
         zeros.map(|((group, name), _)| format!("{}: {name}", group.name())).collect()
     }
-}
-
-macro_rules! names {
-    ($(#[$doc:meta])* $kind:ident { $($(#[$of:meta])* $name:ident),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum $kind { $($(#[$of])* $name),+ }
-
-        impl $kind {
-            const ALL: &'static [Self] = &[$(Self::$name),+];
-        }
-    };
 }
 
 names! {

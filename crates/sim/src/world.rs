@@ -7,23 +7,22 @@ use skerry_branch::Now;
 use skerry_branch::channels::Outgoing;
 use skerry_branch::sabotage::Sabotage;
 use skerry_journal::{FaultStorage, Storage};
-use skerry_ledger::TransferId;
 use skerry_proof::Hash;
 
 use crate::cell::Cell;
 use crate::clients::transfers::Scene;
+use crate::count::{count_kinds, count_payments};
 use crate::dice::Dice;
 use crate::inquiry;
 use crate::model::Broken;
+use crate::pairs::Pairs;
 use crate::site::{PEERS, Site};
 use crate::tally::{State, Tally};
-use crate::wire::{Wire, check_rest};
+use crate::wire::Wire;
 
 /// 2026-01-05T04:00:00Z, a Monday at noon where the bank is.
-const BEGIN_US: u64 = 1_767_585_600_000_000;
+pub(crate) const BEGIN_US: u64 = 1_767_585_600_000_000;
 const HOUR_US: u64 = 3_600_000_000;
-/// Rounds in which everything that is open must be settled.
-const ROUNDS: usize = 60;
 
 /// The bank.
 pub(crate) struct World<D: Storage> {
@@ -34,6 +33,7 @@ pub(crate) struct World<D: Storage> {
     /// Trouble comes once in so many steps: some lives are quiet, for what only a long life reaches.
     trouble_every: u64,
     pub(crate) wire: Wire,
+    pairs: Pairs,
 }
 
 /// Where something did not hold.
@@ -50,7 +50,7 @@ impl<D: Storage> World<D> {
         let trouble_every = [6, 12, 12, 40, 120][dice.index(5)];
         let now = Now { wall_us: BEGIN_US, monotonic_us: 1_000_000 };
         let wire = Wire::new(dice.fork());
-        Self { cells, dice, now, step: 0, trouble_every, wire }
+        Self { cells, dice, now, step: 0, trouble_every, wire, pairs: Pairs::default() }
     }
 
     /// Runs the bank: founds it, troubles it for `steps`, and brings it to rest.
@@ -74,7 +74,7 @@ impl<D: Storage> World<D> {
         self.bring_payments_to_rest()
     }
 
-    fn each(&mut self, mut act: impl FnMut(&mut Self, usize) -> Result<(), Broken>) -> At<()> {
+    pub(crate) fn each(&mut self, mut act: impl FnMut(&mut Self, usize) -> Result<(), Broken>) -> At<()> {
         for at in 0..self.cells.len() {
             let number = self.cells[at].site.number;
             act(self, at).map_err(|why| (number, why))?;
@@ -94,7 +94,7 @@ impl<D: Storage> World<D> {
             count_payments(cell);
             tally.merge(&cell.tally);
         }
-        tally.merge(&self.wire.tally);
+        tally.merge(&self.wire.sum_up());
         (tally, self.cells.iter().map(|cell| cell.oracle.head()).collect())
     }
 
@@ -128,21 +128,21 @@ impl<D: Storage> World<D> {
 
     /// Takes the branches' messages, and brings some of those that are on their way.
     fn carry(&mut self) {
-        let step = self.step;
+        self.wire.pass(self.step);
         for cell in self.cells.iter_mut().filter(|cell| !cell.site.disk.is_dark()) {
             let number = cell.site.number;
             while let Some(message) = cell.site.branch_mut().and_then(|branch| branch.take_message()) {
-                self.wire.take(number, message, step);
+                self.wire.take(number, message);
             }
         }
         while !self.wire.dawdles() {
-            let Some(message) = self.wire.next(step) else { return };
+            let Some(message) = self.wire.next(self.now.monotonic_us) else { return };
             self.deliver(message);
         }
     }
 
     /// Who is down or busy does not hear.
-    fn deliver(&mut self, message: Outgoing) {
+    pub(crate) fn deliver(&mut self, message: Outgoing) {
         let Some(cell) = self.cells.iter().find(|cell| cell.site.number == message.to) else { return };
         let now = cell.site.now(self.now);
         if let Some(branch) = cell.site.branch() {
@@ -151,89 +151,17 @@ impl<D: Storage> World<D> {
     }
 
     /// What any two branches say of the payments between them.
-    fn compare(&mut self) -> At<()> {
+    pub(crate) fn compare(&mut self) -> At<()> {
         let books = self.dice.chance(1, 8);
         for (from, to) in pairs(self.cells.len()) {
-            let (one, other) = (&self.cells[from], &self.cells[to]);
-            let number = one.site.number;
-            self.wire.compare(one, other).map_err(|why| (number, why))?;
+            let (one, other) = (self.cells[from].side(), self.cells[to].side());
+            self.pairs.compare(&one, &other).map_err(|why| (one.number, why))?;
             if books {
-                self.wire.compare_books(one, other).map_err(|why| (number, why))?;
+                let tally = self.wire.tally();
+                Pairs::compare_books(&one, &other, tally).map_err(|why| (one.number, why))?;
             }
         }
         Ok(())
-    }
-
-    /// Whether every payment has ended that can.
-    fn payments_rest(&self) -> bool {
-        pairs(self.cells.len()).all(|(from, to)| {
-            let (from, to) = (&self.cells[from], &self.cells[to]);
-            let line = from.oracle.model.peers.get(&to.site.number);
-            line.is_none_or(|line| line.done == line.sent.len() && line.stopped == [false; 2])
-        })
-    }
-
-    /// The bus works: every payment ends, and nothing is left on its way.
-    fn bring_payments_to_rest(&mut self) -> At<()> {
-        self.wire.clear();
-        for _ in 0..ROUNDS {
-            (self.now.wall_us, self.now.monotonic_us) =
-                (self.now.wall_us + 700_000, self.now.monotonic_us + 700_000);
-            self.each(|world, at| {
-                let cell = &mut world.cells[at];
-                cell.after_the_fall()?;
-                if !cell.site.is_open() {
-                    // Another branch has shown it what it had lost.
-                    cell.open(world.now, false)?;
-                }
-                let site_now = cell.site.now(world.now);
-                if let Some(branch) = cell.site.branch_mut() {
-                    branch.confirm_clock(site_now);
-                }
-                cell.site.settle(world.now)?;
-                cell.observe()
-            })?;
-            while let Some(message) = self.wire.next(u64::MAX) {
-                self.deliver(message);
-            }
-            for cell in &mut self.cells {
-                while let Some(message) = cell.site.branch_mut().and_then(|branch| branch.take_message()) {
-                    self.wire.hold(message);
-                }
-            }
-            if self.payments_rest() && self.wire.is_empty() {
-                return self.look_at_rest();
-            }
-        }
-        if self.cells.iter().any(Cell::is_unfounded) {
-            // What was left of its journal after the loss began before its founding: it is no branch until it is founded again.
-            return Ok(());
-        }
-        let waits = |cell: &Cell<D>| {
-            let peers = cell.oracle.model.peers.iter();
-            let own = peers.map(|(peer, line)| (*peer, line.sent.len(), line.done, line.stopped));
-            (cell.site.number, cell.lives, own.collect::<Vec<_>>())
-        };
-        let lines: Vec<_> = self.cells.iter().map(waits).collect();
-        Err((0, format!("some payment never ends: {lines:?}")))
-    }
-
-    fn look_at_rest(&mut self) -> At<()> {
-        for cell in &mut self.cells {
-            // Whoever had more would have shown it.
-            cell.behind = false;
-        }
-        self.compare()?;
-        for (one, other) in pairs(self.cells.len()) {
-            let (one, other) = (&self.cells[one], &self.cells[other]);
-            check_rest(one, other).map_err(|why| (one.site.number, why))?;
-            self.wire.tally.state(State::AtRest);
-        }
-        self.each(|world, at| {
-            let cell = &world.cells[at];
-            let book = cell.site.branch().and_then(|branch| branch.book()).ok_or("it is open")?;
-            cell.oracle.check_book(book)
-        })
     }
 
     fn at(&mut self, at: usize, mut act: impl FnMut(&mut Self, usize) -> Result<(), Broken>) -> At<()> {
@@ -359,149 +287,10 @@ impl<D: Storage> World<D> {
             _ => {}
         }
     }
-
-    /// All trouble ends; everything that is open is settled; everything is looked at once more.
-    fn bring_to_rest(&mut self, at: usize) -> Result<(), Broken> {
-        self.cells[at].steady();
-        self.cells[at].site.skew_us = 0;
-        for round in 0..ROUNDS {
-            self.now.wall_us += 50_000;
-            self.now.monotonic_us += 50_000;
-            let now = self.now;
-            let cell = &mut self.cells[at];
-            cell.after_the_fall()?;
-            if !cell.site.is_open() && !cell.open(now, false)? {
-                continue;
-            }
-            // What became of an archived id, only the archive can tell.
-            cell.site.take_cold_away(false);
-            let site_now = cell.site.now(now);
-            if let Some(branch) = cell.site.branch_mut() {
-                branch.confirm_clock(site_now);
-            }
-            cell.site.settle(now)?;
-            cell.observe()?;
-            if cell.desk.is_settled() && cell.site.is_open() {
-                return self.look_back(at);
-            }
-            self.ask_again(at, round)?;
-        }
-        let cell = &self.cells[at];
-        Err(format!(
-            "{} requests are never answered, open is {}",
-            cell.desk.open_tickets(),
-            cell.desk.unsettled()
-        ))
-    }
-
-    fn ask_again(&mut self, at: usize, round: usize) -> Result<(), Broken> {
-        let now = self.now;
-        let cell = &mut self.cells[at];
-        let Some(branch) = cell.site.branch().filter(|_| cell.site.is_open()) else { return Ok(()) };
-        let site_now = cell.site.now(now);
-        let (desk, model, tally) = (&mut cell.desk, &cell.oracle.model, &mut cell.tally);
-        for _ in 0..4 {
-            if let Some(batch) = desk.take_unknown() {
-                desk.send(branch, batch, model, site_now, tally);
-            }
-            if let Some(order) = desk.take_unknown_order(now.wall_us) {
-                desk.order(branch, order, model, site_now, tally);
-            }
-        }
-        // Too late to ask the branch: the history knows.
-        if round > 0 {
-            for key in std::mem::take(&mut desk.expired) {
-                match inquiry::find(&cell.site, &cell.oracle, desk.told(), key.0, tally)? {
-                    Some(found) => {
-                        let same = |position: &u64| {
-                            let fact = model.fact(key.0).filter(|fact| fact.position == *position);
-                            fact.is_some_and(|fact| fact.moved.digest == key.1)
-                        };
-                        desk.looked_up(key, found.filter(same), tally)?;
-                    }
-                    // In the archive, which the history does not read.
-                    None if model.is_archived(key.0) => {
-                        let fact = model.fact(key.0).filter(|fact| fact.moved.digest == key.1);
-                        desk.looked_up(key, fact.map(|fact| fact.position), tally)?;
-                    }
-                    None => desk.expired.push(key),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The last look: evidence for everything, history of everything, a clean close, and one more opening.
-    fn look_back(&mut self, at: usize) -> Result<(), Broken> {
-        let now = self.now;
-        let mut dice = self.dice.fork();
-        let cell = &mut self.cells[at];
-        let site_now = cell.site.now(now);
-        if let Some(branch) = cell.site.branch_mut() {
-            branch.mark(site_now, false);
-        }
-        cell.site.settle(now)?;
-        cell.observe()?;
-        cell.desk.check_kept(&cell.oracle.model)?;
-        for _ in 0..12 {
-            inquiry::ask(&cell.site, &cell.oracle, cell.desk.told(), &mut dice, &mut cell.tally)?;
-            cell.check_receipt(dice.below(cell.oracle.position()))?;
-        }
-        if !cell.close(now)? {
-            return Err("does not close on a sound disk".to_owned());
-        }
-        if cell.open(now, true)? { Ok(()) } else { Err("does not open on a sound disk".to_owned()) }
-    }
 }
 
 /// All ordered pairs of numbers below `count`.
-fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count)
         .flat_map(move |one| (0..count).filter(move |other| *other != one).map(move |other| (one, other)))
-}
-
-/// Counts what became of payments between branches.
-fn count_payments<D: Storage>(cell: &mut Cell<D>) {
-    let (model, tally) = (&cell.oracle.model, &mut cell.tally);
-    for peer in model.peers.values() {
-        for out in &peer.sent {
-            tally.state(State::PaymentSent);
-            tally.states(State::PaymentReversed, u64::from(out.way.reverses != TransferId::NONE));
-            match out.end {
-                Some((0, _)) => tally.state(State::PaymentSettled),
-                Some(_) => tally.state(State::PaymentReturned),
-                None => {}
-            }
-        }
-    }
-}
-
-/// Counts what the model saw happen.
-fn count_kinds<D: Storage>(cell: &mut Cell<D>) {
-    use skerry_ledger::{Flags, MovedKind};
-    let (model, tally) = (&cell.oracle.model, &mut cell.tally);
-    for fact in &model.facts {
-        let moved = &fact.moved;
-        let kind = match moved.kind {
-            MovedKind::Held => Some(State::Held),
-            MovedKind::HoldPosted => Some(State::HoldPosted),
-            MovedKind::HoldVoided => Some(State::HoldVoided),
-            MovedKind::Posted | MovedKind::HoldExpired => None,
-        };
-        let flags = [
-            (Flags::REVERSAL, State::Reversed),
-            (Flags::IMPORTED, State::Imported),
-            (Flags::BALANCING_DEBIT, State::Balanced),
-            (Flags::LINKED, State::ChainDone),
-            (Flags::TAIL, State::TextKept),
-        ];
-        let flagged = flags.into_iter().filter(|(flag, _)| moved.flags.has(*flag)).map(|(_, state)| state);
-        kind.into_iter().chain(flagged).for_each(|state| tally.state(state));
-        let left = moved.kind == MovedKind::HoldPosted && model.is_elsewhere(moved.credit);
-        tally.states(State::HoldSent, u64::from(left));
-        let closes = moved.kind == MovedKind::HoldPosted && model.accounts[&moved.debit].closed;
-        tally.states(State::ClosedByAHold, u64::from(closes));
-    }
-    let erased = model.customers.iter().filter(|customer| customer.erased).count() as u64;
-    tally.states(State::CustomerErased, erased);
 }

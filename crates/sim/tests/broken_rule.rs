@@ -15,7 +15,7 @@ fn a_forgotten_rule_is_caught() {
     println!("forgotten holds: {failure}");
     let seen = ["should have come to", "is left"].iter().any(|word| failure.what.contains(word));
     assert!(seen, "for what it is: {failure}");
-    if let Err(failure) = run(failure.seed, STEPS) {
+    if let Err(failure) = run(failure.life.seed, STEPS) {
         panic!("without the bug the seed must pass: {failure}");
     }
 }

@@ -11,7 +11,7 @@ fn is_caught<D: Storage>(bug: &str, most: u64, sabotage: Sabotage, over: fn(Faul
     let failures = (1..=most).filter_map(|seed| run_over(seed, STEPS, sabotage, over).err());
     let failure = failures.into_iter().next().unwrap_or_else(|| panic!("{bug}: not caught in {most} seeds"));
     println!("{bug}: {failure}");
-    if let Err(failure) = run(failure.seed, STEPS) {
+    if let Err(failure) = run(failure.life.seed, STEPS) {
         panic!("without the bug the seed must pass: {failure}");
     }
     failure

@@ -1,6 +1,6 @@
 //! Hundreds of simulated lives: all pass, together they reach everything, and a seed is a life.
 
-use skerry_sim::{Group, campaign, run};
+use skerry_sim::{Group, World, campaign, run};
 
 /// Enough for the rarest path to come up several times; `skerry simulate --seeds 1000` does more.
 const SEEDS: u64 = 400;
@@ -8,7 +8,7 @@ const STEPS: u64 = 400;
 
 #[test]
 fn every_seed_passes_and_together_they_reach_everything() {
-    let campaign = campaign(SEEDS, STEPS, 2);
+    let campaign = campaign(World::Bank, SEEDS, STEPS, 2);
     for group in Group::ALL {
         let counts: Vec<String> =
             campaign.tally.of(group).map(|(name, count)| format!("{name} {count}")).collect();

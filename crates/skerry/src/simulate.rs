@@ -2,13 +2,35 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
-use skerry_sim::{Campaign, Group, Report, Tally};
+use skerry_sim::{Campaign, Failure, Group, Life, Report, Tally, World};
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Stage {
+    /// Branches, each on a machine of its own: power cuts, bad disks, leaping clocks, restores, lost messages
+    #[default]
+    Bank,
+    /// Nodes that have branches in turn: leases, moves, failovers, a lost directory, two buses, a standby without the last batches
+    Nodes,
+}
+
+impl From<Stage> for World {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Bank => Self::Bank,
+            Stage::Nodes => Self::Nodes,
+        }
+    }
+}
 
 /// What to simulate.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SimulateArgs {
+    /// What is simulated
+    #[arg(long, value_enum, default_value_t = Stage::Bank)]
+    world: Stage,
     /// Chooses every fault and every command; the same seed is the same run
     #[arg(long, default_value_t = 1, conflicts_with = "seeds")]
     seed: u64,
@@ -21,6 +43,12 @@ pub(crate) struct SimulateArgs {
     /// Threads for many seeds; which thread runs a seed changes nothing
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Kinds of trouble with nodes to leave out, as --shrink names them
+    #[arg(long, value_delimiter = ',', value_name = "KINDS", conflicts_with = "seeds")]
+    without: Vec<String>,
+    /// If the seed fails, look for a smaller life that fails too: fewer steps, fewer kinds of trouble
+    #[arg(long, conflicts_with = "seeds")]
+    shrink: bool,
 }
 
 /// Runs one seed or many. Exit code 1 if anything did not hold.
@@ -32,12 +60,20 @@ pub(crate) fn run(args: &SimulateArgs, json: bool) -> anyhow::Result<ExitCode> {
     // A panic inside a simulated branch is a fault like any other; the report tells what it came to.
     std::panic::set_hook(Box::new(|_| ()));
     match args.seeds {
-        Some(seeds) => many(&skerry_sim::campaign(seeds, args.steps, args.threads), args.steps, json),
-        None => one(skerry_sim::run(args.seed, args.steps), json),
+        Some(seeds) => {
+            let campaign = skerry_sim::campaign(args.world.into(), seeds, args.steps, args.threads);
+            many(&campaign, args.steps, json)
+        }
+        None => {
+            let life =
+                Life { without: args.without.clone(), ..Life::new(args.world.into(), args.seed, args.steps) };
+            let ran = skerry_sim::live(&life);
+            one(if args.shrink { ran.map_err(skerry_sim::shrink) } else { ran }, json)
+        }
     }
 }
 
-fn one(ran: Result<Report, skerry_sim::Failure>, json: bool) -> anyhow::Result<ExitCode> {
+fn one(ran: Result<Report, Failure>, json: bool) -> anyhow::Result<ExitCode> {
     match ran {
         Ok(report) => {
             let journals: Vec<String> = report.journals.iter().map(|hash| hex(hash)).collect();
@@ -59,8 +95,9 @@ fn one(ran: Result<Report, skerry_sim::Failure>, json: bool) -> anyhow::Result<E
         Err(failure) if json => {
             println!(
                 "{}",
-                json!({"seed": failure.seed, "steps": failure.steps, "step": failure.step,
-                       "branch": failure.branch, "what": failure.what})
+                json!({"world": failure.life.world.name(), "seed": failure.life.seed, "steps": failure.life.steps,
+                       "without": failure.life.without, "step": failure.step, "branch": failure.branch,
+                       "what": failure.what})
             );
             Ok(ExitCode::FAILURE)
         }

@@ -52,7 +52,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("skerry-client", &[]),
     (
         "skerry-sim",
-        &["skerry-book", "skerry-branch", "skerry-journal", "skerry-ledger", "skerry-money", "skerry-proof"],
+        &[
+            "skerry-book",
+            "skerry-branch",
+            "skerry-bus",
+            "skerry-directory",
+            "skerry-journal",
+            "skerry-ledger",
+            "skerry-money",
+            "skerry-node",
+            "skerry-post",
+            "skerry-proof",
+        ],
     ),
     (
         "skerry",

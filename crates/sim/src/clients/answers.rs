@@ -36,6 +36,9 @@ impl Desk {
     pub(crate) fn hear(&mut self, tally: &mut Tally) -> Result<(), Broken> {
         loop {
             let Some((number, reply)) = self.replies().pop_front() else { return Ok(()) };
+            if self.gone.remove(&number) {
+                continue;
+            }
             let Some(ticket) = self.tickets.remove(&number) else {
                 return Err(format!("answers twice, the second time with {reply:?}"));
             };

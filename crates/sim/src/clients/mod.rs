@@ -5,17 +5,18 @@
 
 mod answers;
 pub(crate) mod commands;
+mod promises;
 mod requests;
 pub(crate) mod transfers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skerry_book::{Book, Command, Done};
 use skerry_branch::api::{
-    Accepted, AccountView, Actor, Cause, PaymentState, PaymentView, Principal, Read, Reply, Role, Scope,
+    Accepted, AccountView, Actor, Cause, PaymentView, Principal, Read, Reply, Role, Scope,
 };
-use skerry_ledger::{AccountRef, Transfer, TransferId};
+use skerry_ledger::{Transfer, TransferId};
 
 use crate::dice::Dice;
 use crate::model::{AllAsked, Broken, Key, Model};
@@ -131,6 +132,19 @@ enum Asking {
     Rubbish,
 }
 
+impl Asking {
+    /// What was asked of the node `at`.
+    fn words(&self, at: usize) -> String {
+        match self {
+            Self::Batch(batch, _) => format!("{} transfers at {at}", batch.lines.len()),
+            Self::Order(order) => format!("command {} at {at}", order.command.name()),
+            Self::Read(read) => format!("{read:?} at {at}"),
+            Self::Checkpoint => format!("a checkpoint at {at}"),
+            Self::Rubbish => format!("rubbish at {at}"),
+        }
+    }
+}
+
 struct Ticket {
     asking: Asking,
     /// The highest position that clients were told of when they asked.
@@ -141,6 +155,8 @@ struct Ticket {
     forged: bool,
     /// It was sent with a deadline.
     deadline: bool,
+    /// Which node was asked.
+    at: usize,
 }
 
 /// Replies on their way to the clients.
@@ -169,6 +185,10 @@ pub(crate) struct Desk {
     pub(crate) archived: u64,
     /// Nothing is forged and nothing has a deadline.
     plainly: bool,
+    /// Which node is asked, where there are several.
+    pub(crate) at: usize,
+    /// Tickets whose owners wait no more.
+    gone: BTreeSet<u64>,
     /// Computes keys as the branch does.
     words: Book,
     pub(crate) dice: Dice,
@@ -191,6 +211,8 @@ impl Desk {
             told: 0,
             archived: 0,
             plainly: false,
+            at: 0,
+            gone: BTreeSet::new(),
             words: Book::new(number, seed()),
             dice,
         }
@@ -208,7 +230,9 @@ impl Desk {
     pub(crate) fn unsettled(&self) -> String {
         let expired: Vec<String> = self.expired.iter().map(|key| format!("{:032x}", key.0.0)).collect();
         let (unknown, orders) = (self.unknown.len(), self.unknown_orders.len());
-        format!("{unknown} batches, {orders} commands, too late to ask {expired:?}")
+        let waiting: Vec<String> =
+            self.tickets.values().map(|ticket| ticket.asking.words(ticket.at)).collect();
+        format!("{unknown} batches, {orders} commands, too late to ask {expired:?}, waiting {waiting:?}")
     }
 
     /// Positions below this were told to somebody.
@@ -245,9 +269,38 @@ impl Desk {
     /// The process is gone: whoever waits will never hear.
     pub(crate) fn hang_up(&mut self, tally: &mut Tally) {
         self.replies().clear();
-        for (_, ticket) in std::mem::take(&mut self.tickets) {
+        for (number, ticket) in std::mem::take(&mut self.tickets) {
+            self.gone.insert(number);
             self.lose(ticket.asking, tally);
         }
+    }
+
+    /// Whoever asked the node `at` waits no more, and does not listen to what it may still say.
+    pub(crate) fn hang_up_at(&mut self, at: usize, tally: &mut Tally) {
+        let gone: Vec<u64> =
+            self.tickets.iter().filter(|(_, ticket)| ticket.at == at).map(|(number, _)| *number).collect();
+        for number in gone {
+            self.gone.insert(number);
+            if let Some(ticket) = self.tickets.remove(&number) {
+                self.lose(ticket.asking, tally);
+            }
+        }
+    }
+
+    /// Whether somebody waits for an answer of the node `at`.
+    pub(crate) fn is_waiting_at(&self, at: usize) -> bool {
+        self.tickets.values().any(|ticket| ticket.at == at)
+    }
+
+    /// Every promise that was made so far must have been borne out by the journal.
+    ///
+    /// # Errors
+    ///
+    /// In words, which was not.
+    pub(crate) fn check_borne_out(&self) -> Result<(), Broken> {
+        self.promises
+            .first()
+            .map_or(Ok(()), |promise| Err(format!("was answered, but is not in the journal: {promise:?}")))
     }
 
     fn replies(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Reply)>> {
@@ -281,7 +334,7 @@ impl Desk {
     pub(crate) fn confirm(&mut self, model: &Model) -> Result<(), Broken> {
         let mut waiting = Vec::new();
         for promise in std::mem::take(&mut self.promises) {
-            if !confirmed(&promise, model)? {
+            if !promises::confirmed(&promise, model)? {
                 waiting.push(promise);
             }
         }
@@ -299,12 +352,20 @@ impl Desk {
         if let Some(promise) = self.promises.first() {
             return Err(format!("was acknowledged, but is not in the journal after opening: {promise:?}"));
         }
+        let under_way = |key: &Key| {
+            let asked =
+                |ticket: &Ticket| matches!(&ticket.asking, Asking::Batch(_, keys) if keys.contains(key));
+            self.tickets.values().any(asked)
+        };
         for (key, fate) in &self.fates {
             match fate {
                 Fate::Done(position) if model.fact(key.0).map(|fact| fact.position) != Some(*position) => {
                     return Err(format!("{:032x} was acknowledged at {position}, but is not there", key.0.0));
                 }
-                Fate::Nothing if model.fact(key.0).is_some_and(|fact| fact.moved.digest == key.1) => {
+                Fate::Nothing
+                    if model.fact(key.0).is_some_and(|fact| fact.moved.digest == key.1)
+                        && !under_way(key) =>
+                {
                     return Err(format!("{:032x} was answered as not done, but is there", key.0.0));
                 }
                 _ => {}
@@ -341,8 +402,11 @@ impl Desk {
     /// Payments were taken back that had been lost: what was done under their ids since was withdrawn.
     pub(crate) fn forget_withdrawn(&mut self, taken_back: &[TransferId]) {
         for (key, fate) in &mut self.fates {
-            if taken_back.contains(&key.0) && matches!(fate, Fate::Done(_)) {
-                *fate = Fate::Nothing;
+            match fate {
+                Fate::Done(_) if taken_back.contains(&key.0) => *fate = Fate::Nothing,
+                // What was refused while it was lost is there again.
+                Fate::Nothing if taken_back.contains(&key.0) => *fate = Fate::Unknown,
+                _ => {}
             }
         }
         let about = |promise: &Promise| match promise {
@@ -379,95 +443,4 @@ impl Desk {
             }
         }
     }
-}
-
-/// Whether the model bears the promise out; `false` if it has not come so far.
-fn confirmed(promise: &Promise, model: &Model) -> Result<bool, Broken> {
-    match promise {
-        Promise::Done { position, .. } if *position >= model.position => Ok(false),
-        Promise::Done { key, position, told } => {
-            let fact =
-                model.fact(key.0).filter(|fact| fact.position == *position && fact.moved.digest == key.1);
-            let Some(fact) = fact else {
-                return Err(format!(
-                    "{:032x} was acknowledged at {position}, where something else is",
-                    key.0.0
-                ));
-            };
-            let same = told.as_ref().is_none_or(|told| is_told_right(told, fact));
-            if same {
-                Ok(true)
-            } else {
-                Err(format!("acknowledged was {told:?}, recorded is {:?}", fact.moved))
-            }
-        }
-        Promise::Refused { key, code } => match model.refused.get(&key.0) {
-            Some(sticky) if sticky.digest == key.1 && sticky.code == *code => Ok(true),
-            Some(sticky) => Err(format!("{:032x} was refused with {code}, recorded is {sticky:?}", key.0.0)),
-            None => Ok(false),
-        },
-        Promise::Command { key, done } => match model.keys.get(key) {
-            Some((kept, _)) if kept == done => Ok(true),
-            Some((kept, _)) => Err(format!("a command was answered {done:?}, recorded is {kept:?}")),
-            None => Ok(false),
-        },
-        Promise::Made(Done::Plain) => Ok(true),
-        Promise::Made(Done::Customer(serial)) => Ok(*serial as usize <= model.customers.len()),
-        Promise::Made(Done::Account(account)) => Ok(model.accounts.contains_key(account)),
-        Promise::Read(view) if view.position > model.position => Ok(false),
-        Promise::Read(view) => check_view(view, model).map(|()| true),
-        Promise::Payment(view) if view.position >= model.position => Ok(false),
-        Promise::Payment(view) => check_payment(view, model),
-    }
-}
-
-/// Where the money of a payment is said to be.
-fn check_payment(view: &PaymentView, model: &Model) -> Result<bool, Broken> {
-    let peer = model.peers.get(&view.moved.credit.branch());
-    let mut gone = peer.into_iter().flat_map(|peer| &peer.withdrawn);
-    if let Some((.., until)) = gone.find(|(way, from, _)| (way.id, *from) == (view.moved.id, view.position)) {
-        return match view.state {
-            PaymentState::Returned { position, .. } if position != *until => {
-                Err(format!("a payment withdrawn at {until} is said to be {:?}", view.state))
-            }
-            _ => Ok(true),
-        };
-    }
-    let sent = peer.map(|peer| &peer.sent);
-    let index = usize::try_from(view.n).unwrap_or(0).wrapping_sub(1);
-    let out = sent.and_then(|sent| sent.get(index)).filter(|out| out.way.id == view.moved.id);
-    let out = out.ok_or_else(|| format!("tells of a payment that was not sent: {view:?}"))?;
-    let told = match view.state {
-        PaymentState::Sent => return Ok(out.position == view.position),
-        PaymentState::Settled => (0, out.end.map_or(0, |(_, position)| position)),
-        PaymentState::Returned { outcome, position, .. } => (outcome, position),
-    };
-    match out.end {
-        None => Ok(false),
-        Some(end) if end == told => Ok(true),
-        Some(end) => Err(format!("a payment is said to be {:?}, it ended with {end:?}", view.state)),
-    }
-}
-
-fn is_told_right(told: &Accepted, fact: &crate::model::Fact) -> bool {
-    let moved = &fact.moved;
-    told.kind == moved.kind
-        && (told.debit, told.credit, told.amount) == (moved.debit, moved.credit, moved.amount)
-        && told.currency == moved.currency
-        && told.time_us == moved.time_us
-        && (told.business_date, told.value_date) == (moved.business_date, moved.value_date)
-}
-
-fn check_view(view: &AccountView, model: &Model) -> Result<(), Broken> {
-    let AccountView { reference, account, position } = view;
-    let (posted, held) = model.sums_at(*reference, *position);
-    let same = posted == [account.debits_posted, account.credits_posted]
-        && held == [account.debits_pending, account.credits_pending];
-    if same {
-        return Ok(());
-    }
-    let AccountRef(number) = reference;
-    Err(format!(
-        "account {number:016x} was read at {position} as {account:?}, was {posted:?} and held {held:?}"
-    ))
 }

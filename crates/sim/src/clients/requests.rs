@@ -129,7 +129,10 @@ impl Desk {
             let in_chain = linked || chained || batch.together;
             let asked = self.asked.entry(key).or_insert(Asked { transfer, in_chain });
             asked.in_chain |= in_chain;
-            self.fates.entry(key).or_insert(Fate::Open);
+            let fate = self.fates.entry(key).or_insert(Fate::Open);
+            if *fate == Fate::Nothing {
+                *fate = Fate::Open;
+            }
             keys.push(key);
             chained = linked;
         }
@@ -168,8 +171,8 @@ impl Desk {
             inbox.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back((number, reply));
         });
         let request = Request { actor, scope: client.scope, deadline_us, mac, body, reply };
-        let ticket =
-            Ticket { asking, told: self.told, walked: model.position, forged, deadline: deadline_us != 0 };
+        let (told, walked, deadline, at) = (self.told, model.position, deadline_us != 0, self.at);
+        let ticket = Ticket { asking, told, walked, forged, deadline, at };
         match to.submit(request, now) {
             Ok(()) => {
                 self.tickets.insert(number, ticket);

@@ -397,8 +397,12 @@ impl Model {
                 }
             }
             for (way, from, until) in &peer.withdrawn {
-                if (from + 1..=*until).contains(&position) {
-                    let sums = all.entry((*number, way.currency.number())).or_default();
+                if position <= *from {
+                    continue;
+                }
+                // What was withdrawn counts no more; that there was something of that currency stays.
+                let sums = all.entry((*number, way.currency.number())).or_default();
+                if position <= *until {
                     add(&mut sums.sent, way);
                 }
             }

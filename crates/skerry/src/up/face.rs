@@ -1,6 +1,5 @@
 //! What faces clients: HTTP with tokens, directory, events and webhooks, in front of branches wherever these are.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,9 +78,9 @@ impl Face {
             Signals::catch()?
         };
         directory::settle_in(&runtime, &gateway, behind.stores);
-        let listening =
-            runtime.block_on(Listening::bind(&gateway_config(config, config.server.listen, limits)))?;
-        let server = server_of(config, &listening);
+        let listening = runtime.block_on(Listening::bind(&gateway_config(config, limits)))?;
+        let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
+        let server = format!("{scheme}://{}", listening.address());
         runtime.spawn(watched.watch());
         {
             let _within = runtime.enter();
@@ -157,13 +156,7 @@ fn first_token(folder: &Folder, tokens: &TokenStore) -> anyhow::Result<()> {
     folder.write_token(&token)
 }
 
-/// The address under which others find it.
-pub(crate) fn server_of(config: &Config, listening: &Listening) -> String {
-    let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
-    format!("{scheme}://{}", listening.address())
-}
-
-pub(crate) fn limits(config: &Config) -> Limits {
+fn limits(config: &Config) -> Limits {
     let server = &config.server;
     Limits {
         connections: usize::try_from(server.connections_max).unwrap_or(usize::MAX),
@@ -175,12 +168,11 @@ pub(crate) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// How `[server]` says to listen, at `listen`.
-pub(crate) fn gateway_config(config: &Config, listen: SocketAddr, limits: Limits) -> GatewayConfig {
+fn gateway_config(config: &Config, limits: Limits) -> GatewayConfig {
     let pair: Option<(PathBuf, PathBuf)> =
         config.server.tls_certificate.clone().zip(config.server.tls_key.clone());
     GatewayConfig {
-        listen,
+        listen: config.server.listen,
         tls: pair.map(|(certificate, key)| TlsConfig {
             certificate,
             key,
