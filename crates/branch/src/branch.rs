@@ -3,7 +3,10 @@
 //! Whatever it needs of the world is handed in: the time with each call, entropy with each opening, jobs to
 //! be run elsewhere and given back.
 
+mod following;
 mod loss;
+
+pub use following::Followed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -23,6 +26,7 @@ use crate::mending::Mending;
 use crate::open::{Found, Ground, OpenFailure, Opened, open};
 use crate::options::Options;
 use crate::queue::{Ask, Queue};
+use crate::replica::Replica;
 use crate::work::{Fault, SharedQueue, Work, lock};
 
 /// What a branch is made of.
@@ -77,6 +81,8 @@ pub struct Branch<J: JournalStore, S: Storage> {
     work: Option<Box<Work<J::Journal>>>,
     workshop: Option<Arc<Workshop<S>>>,
     archiving: Option<Archiving>,
+    /// While it is closed: what follows the journal of whoever has it open.
+    follower: Option<Box<Replica<ReaderOf<J>, S>>>,
     condition: Condition,
     mending: Mending,
 }
@@ -98,12 +104,13 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             work: None,
             workshop: None,
             archiving: None,
+            follower: None,
             condition: Condition::Closed,
             mending: Mending::default(),
         }
     }
 
-    /// Opens it, or opens it again. `entropy` must be secret, random, and new each time.
+    /// Opens it, or opens it again; with a [follower](Self::follow) it goes on from there. `entropy` must be secret, random, and new each time.
     ///
     /// # Errors
     ///
@@ -121,13 +128,12 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             options: &self.options,
             signer: &self.signer,
             keys: &self.keys,
-            now,
-            entropy,
             declared,
         };
         let store = &self.store;
+        let followed = self.follower.take().filter(|_| !declared).map(|followed| *followed);
         // A journal that breaks its own rules makes the book assert; that must stay this branch's trouble.
-        let opened = catch_unwind(AssertUnwindSafe(|| open(store, &ground)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open(store, &ground, (now, entropy), followed)));
         let opened = opened.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))));
         match opened {
             Ok(opened) => {
@@ -344,6 +350,13 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         !waiting && self.work.as_ref().is_none_or(|work| work.is_idle())
     }
 
+    /// Whether everybody who asked has their answer, and nothing of the journal is under way. Jobs may be.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        let waiting = !lock(&self.queue).is_empty();
+        !waiting && self.work.as_ref().is_none_or(|work| work.has_answered())
+    }
+
     /// Lets go of the journal. What was not durable is answered *unknown*; [`drain`](Self::drain) and turns until
     /// [`is_idle`](Self::is_idle) leave nothing so.
     pub fn close(&mut self, now: Now) {
@@ -354,6 +367,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         }
         self.turn_away(now);
         self.stop_archiving();
+        self.rest_follower();
         self.workshop = None;
         self.condition = Condition::Closed;
     }
@@ -418,13 +432,17 @@ impl<J: Journal> Work<J> {
         self.jobs.push_back(Job::Archive(self.far.clone(), before));
     }
 
-    fn is_idle(&self) -> bool {
+    fn has_answered(&self) -> bool {
         self.filling.is_empty()
             && self.waiting.is_none()
             && self.intake.is_empty()
             && self.recalls.is_empty()
             && self.journal.in_flight() == 0
             && self.held.is_empty()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.has_answered()
             && self.jobs.is_empty()
             && self.marks.is_idle()
             && self.feeding == 0
@@ -476,7 +494,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

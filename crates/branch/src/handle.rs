@@ -17,7 +17,7 @@ use skerry_proof::Receipt;
 use skerry_proof::checkpoint::SignedCheckpoint;
 
 use crate::api::{Body, Busy, GatewayKey, Read, Reply, Request, Scope};
-use crate::branch::{ArchiveReply, Condition, ask_of, spoken};
+use crate::branch::{ArchiveReply, Condition, Followed, ask_of, spoken};
 use crate::channels::Courier;
 use crate::evidence::receipts::{Evidence, EvidenceError, Recorded};
 use crate::history::{HistoryError, HistoryHandle, HistoryStats};
@@ -38,11 +38,15 @@ const PROOF: Duration = Duration::from_secs(2);
 pub(crate) enum Order<J> {
     Reopen(Sender<Result<Found, String>>),
     DeclareLoss(J, Sender<Result<Found, String>>),
-    Mark { snapshot: bool },
+    Mark {
+        snapshot: bool,
+    },
     Archive(u64, ArchiveReply),
     ConfirmClock,
     Connect(Courier, Vec<u16>),
     Watch(Watcher),
+    /// Answers as soon as everything is answered and the journal let go; what may take longer follows.
+    HandOver(Sender<()>),
     Close(Sender<()>),
 }
 
@@ -97,6 +101,18 @@ pub(crate) struct Shared {
     pub(crate) orders: Sender<OrderBox>,
     pub(crate) gateway: GatewayKey,
     pub(crate) leash: Option<Arc<dyn Leash>>,
+    pub(crate) following: Mutex<Option<Following>>,
+}
+
+/// How a branch that follows is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Following {
+    /// How far it is.
+    pub followed: Followed,
+    /// For how long it has not been at the end of the journal, microseconds; 0 while it is there.
+    pub behind_us: u64,
+    /// Whether it has been at the end since it began.
+    pub has_caught_up: bool,
 }
 
 /// What an opening brings for readers.
@@ -160,6 +176,12 @@ impl BranchHandle {
     #[must_use]
     pub fn condition(&self) -> Condition {
         self.0.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How its following is doing; `None` unless it [follows](crate::BranchThread::follow). [`reopen`](Self::reopen) opens it from there.
+    #[must_use]
+    pub fn following(&self) -> Option<Following> {
+        *self.0.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it is doing.

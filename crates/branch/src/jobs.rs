@@ -3,6 +3,8 @@
 //! Jobs of one [`Lane`] run in order; lanes are independent. A job knows only what is durable. A failed job
 //! never harms the branch's truth: its derived file is made again.
 
+mod follow;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
@@ -338,6 +340,10 @@ impl<S: Storage> Workshop<S> {
     }
 
     fn catch_up<R: JournalReader>(&self, reader: &R) -> JobDone {
+        self.catch_up_to(reader, reader.head().position)
+    }
+
+    fn catch_up_to<R: JournalReader>(&self, reader: &R, end: Position) -> JobDone {
         let mut followers = self.followers();
         if let Err(error) = followers.history.repair() {
             return JobDone::Failed(failed("could not repair the history", &error));
@@ -345,7 +351,7 @@ impl<S: Storage> Workshop<S> {
         loop {
             let nodes_at = followers.head.position.0;
             let from = nodes_at.min(followers.history.position());
-            if from >= reader.head().position.0 || followers.history.must_wait() {
+            if from >= end.0 || followers.history.must_wait() {
                 self.look_at(&followers, true);
                 return JobDone::CaughtUp(progress(&mut followers));
             }

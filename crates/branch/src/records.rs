@@ -1,6 +1,6 @@
 //! The durable journal as the id index and the history read it: by position, checked where it is asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use skerry_journal::{JournalReader, Position, ReadError};
 
@@ -29,6 +29,34 @@ impl<R: JournalReader> Records for Durable<R> {
             Err(ReadError::Archived { .. }) => Ok(None),
             Err(error) => Err(unread(position, error)),
         }
+    }
+}
+
+/// The records of whichever reader there is at the moment: a follower's, later the owner's.
+pub(crate) struct Current(RwLock<Arc<dyn Records>>);
+
+impl Current {
+    pub(crate) fn new(records: Arc<dyn Records>) -> Self {
+        Self(RwLock::new(records))
+    }
+
+    /// From now on these.
+    pub(crate) fn set(&self, records: Arc<dyn Records>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = records;
+    }
+
+    fn now(&self) -> Arc<dyn Records> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Records for Current {
+    fn read(&self, positions: &[u64], found: &mut Vec<[u8; RECORD_BYTES]>) -> Result<(), SideError> {
+        self.now().read(positions, found)
+    }
+
+    fn head_before(&self, position: u64) -> Result<Option<[u8; 32]>, SideError> {
+        self.now().head_before(position)
     }
 }
 

@@ -10,6 +10,9 @@
 //! The writer sleeps until someone wakes it: a request, the journal, a finished job, an order, or the next tick.
 //! It holds no lock while it works. A panic is caught and makes this branch sick, no other.
 
+mod following;
+mod lanes;
+
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,10 +25,12 @@ use crate::channels::Courier;
 use crate::clock::Now;
 use crate::evidence::receipts::Desk;
 use crate::handle::{BranchHandle, Figures, OpenParts, Order, OrderBox, Shared, Watcher, monotonic_us, wake};
-use crate::jobs::{Job, JobDone, Lane, Workshop};
+use crate::jobs::JobDone;
 use crate::open::Found;
 use crate::transit::TransitWatch;
 use crate::work::lock;
+use following::Pace;
+use lanes::Lanes;
 
 /// Fills a buffer with secret random bytes: new salts at each opening.
 pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
@@ -34,10 +39,6 @@ pub type Entropy = Box<dyn FnMut(&mut [u8; 32]) + Send>;
 const TICK: Duration = Duration::from_millis(100);
 /// Figures are renewed at most so often.
 const FIGURES: Duration = Duration::from_millis(200);
-/// How nice the thread is that writes snapshots (nice(1)).
-#[cfg(target_os = "linux")]
-const STEP_BACK: i32 = 19;
-
 /// The threads of a branch; dropping it closes the branch and waits for them.
 pub struct BranchThread {
     handle: BranchHandle,
@@ -52,6 +53,31 @@ impl BranchThread {
     ///
     /// If the machine gives no thread.
     pub fn spawn<J, S>(parts: Parts<J, S>, entropy: Entropy) -> std::io::Result<Self>
+    where
+        J: JournalStore + 'static,
+        S: Storage,
+        ReaderOf<J>: Send + Sync,
+    {
+        Self::begin(parts, entropy, false)
+    }
+
+    /// Follows the journal of whoever has the branch open, on a thread of its own, until [`reopen`](BranchHandle::reopen) is said:
+    /// then it is open in the time that the rest takes. [`BranchHandle::following`] tells how far it is. What it cannot follow it begins
+    /// anew, a second later.
+    ///
+    /// # Errors
+    ///
+    /// If the machine gives no thread.
+    pub fn follow<J, S>(parts: Parts<J, S>, entropy: Entropy) -> std::io::Result<Self>
+    where
+        J: JournalStore + 'static,
+        S: Storage,
+        ReaderOf<J>: Send + Sync,
+    {
+        Self::begin(parts, entropy, true)
+    }
+
+    fn begin<J, S>(parts: Parts<J, S>, entropy: Entropy, follows: bool) -> std::io::Result<Self>
     where
         J: JournalStore + 'static,
         S: Storage,
@@ -73,6 +99,7 @@ impl BranchThread {
             orders,
             gateway: branch.options().gateway.clone(),
             leash: branch.options().leash.clone(),
+            following: Mutex::default(),
         });
         let (results, done) = unbounded();
         let driver = Driver {
@@ -89,6 +116,7 @@ impl BranchThread {
             watcher: None,
             watched_at: 0,
             transit: TransitWatch::default(),
+            pace: follows.then(Pace::default),
         };
         let (opened, first) = bounded(1);
         let writer = std::thread::Builder::new()
@@ -105,6 +133,16 @@ impl BranchThread {
         self.handle.clone()
     }
 
+    /// Serves what waits, makes it durable, and lets go of the journal: `gone` is called then, and another may have it. What needs no
+    /// journal is finished after that, and nothing new is begun: no snapshot, no checkpoint.
+    pub fn hand_over(mut self, gone: impl FnOnce()) {
+        let (closed, wait) = bounded(1);
+        self.handle.order(Order::HandOver(closed));
+        let _ = wait.recv();
+        gone();
+        self.join();
+    }
+
     /// Serves what waits, makes it durable, signs a last checkpoint, and closes.
     pub fn close(mut self) {
         self.finish();
@@ -114,6 +152,10 @@ impl BranchThread {
         let (closed, wait) = bounded(1);
         self.handle.order(Order::Close(closed));
         let _ = wait.recv();
+        self.join();
+    }
+
+    fn join(&mut self) {
         if let Some(writer) = self.writer.take() {
             // A writer that panicked outside of its turn has nothing left to tell.
             drop(writer.join());
@@ -125,22 +167,6 @@ impl Drop for BranchThread {
     fn drop(&mut self) {
         if self.writer.is_some() {
             self.finish();
-        }
-    }
-}
-
-/// The threads that run jobs of one opening.
-struct Lanes<R> {
-    senders: Vec<Sender<Job<R>>>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl<R> Lanes<R> {
-    /// Lets the threads finish what they have.
-    fn join(self) {
-        drop(self.senders);
-        for thread in self.threads {
-            drop(thread.join());
         }
     }
 }
@@ -163,6 +189,8 @@ struct Driver<J: JournalStore, S: Storage> {
     watched_at: u64,
     /// Since when payments are under way.
     transit: TransitWatch,
+    /// While it follows instead of serving.
+    pace: Option<Pace>,
 }
 
 impl<J, S> Driver<J, S>
@@ -172,7 +200,9 @@ where
     ReaderOf<J>: Send + Sync,
 {
     fn run(mut self, opened: &Sender<()>) {
-        drop(self.open());
+        if self.pace.is_none() {
+            drop(self.open());
+        }
         let _ = opened.send(());
         let mut figures_at = Instant::now();
         loop {
@@ -194,15 +224,19 @@ where
                 busy = true;
             }
             busy |= self.mend();
+            busy |= self.keep_up();
             if !busy {
                 // A timeout is a tick: days open and holds expire without anybody asking.
-                let _ = self.woken.recv_timeout(TICK);
+                let _ = self.woken.recv_timeout(self.tick());
             }
         }
     }
 
     /// Opens a branch again whose trouble may have passed, once it is time.
     fn mend(&mut self) -> bool {
+        if self.pace.is_some() {
+            return false;
+        }
         let Some(patience) = self.branch.patience() else {
             self.again_at = None;
             return false;
@@ -241,6 +275,7 @@ where
     fn open(&mut self) -> Result<Found, String> {
         self.let_go();
         let (now, entropy) = (self.now(), self.fresh());
+        self.pace = None;
         let found = self.branch.open(now, entropy);
         self.after_opening();
         found.map_err(|failure| chain(&failure))
@@ -274,70 +309,6 @@ where
         }
         self.settle();
         self.renew_figures();
-    }
-
-    fn start_lanes(&self, generation: u64, workshop: &Arc<Workshop<S>>) -> Option<Lanes<ReaderOf<J>>> {
-        let mut lanes = Lanes { senders: Vec::new(), threads: Vec::new() };
-        for lane in Lane::ALL {
-            let (sender, jobs) = unbounded::<Job<ReaderOf<J>>>();
-            let (workshop, results) = (Arc::clone(workshop), self.results.clone());
-            let waker = self.shared.wake.clone();
-            let name = format!("branch-{}-{lane:?}", self.shared.number).to_lowercase();
-            let thread = std::thread::Builder::new().name(name).spawn(move || {
-                if lane == Lane::Snapshots {
-                    step_back();
-                }
-                for job in jobs {
-                    let what = format!("{job:?}");
-                    let run = std::panic::AssertUnwindSafe(|| workshop.run(job));
-                    let done = std::panic::catch_unwind(run);
-                    let done = done.unwrap_or_else(|_| JobDone::Failed(format!("{what} panicked")));
-                    drop(results.send((generation, done)));
-                    wake(&waker);
-                }
-            });
-            match thread {
-                Ok(thread) => lanes.threads.push(thread),
-                Err(error) => {
-                    tracing::error!("could not start a thread for jobs: {error}");
-                    return None;
-                }
-            }
-            lanes.senders.push(sender);
-        }
-        Some(lanes)
-    }
-
-    /// Readers of the former opening see it no more; its jobs end.
-    fn let_go(&mut self) {
-        *self.shared.open.write().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Some((generation, lanes)) = self.lanes.take() {
-            lanes.join();
-            // Kept as a number alone: results of that generation are stale.
-            self.lanes = Some((generation, Lanes { senders: Vec::new(), threads: Vec::new() }));
-        }
-    }
-
-    fn take_back(&mut self, now: Now) -> bool {
-        let current = self.lanes.as_ref().map(|(generation, _)| *generation);
-        let mut any = false;
-        while let Ok((generation, done)) = self.done.try_recv() {
-            if Some(generation) == current {
-                self.branch.finish(done, now);
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn hand_out(&mut self) {
-        while let Some(job) = self.branch.take_job() {
-            let lane = Lane::ALL.iter().position(|lane| *lane == job.lane()).unwrap_or(0);
-            let sender = self.lanes.as_ref().and_then(|(_, lanes)| lanes.senders.get(lane));
-            if let Some(sender) = sender {
-                drop(sender.send(job));
-            }
-        }
     }
 
     /// Hands what is to be said to whoever carries it; without anybody it is dropped, and said again later.
@@ -431,6 +402,10 @@ where
                 let now = self.now();
                 self.branch.confirm_clock(now);
             }
+            Order::HandOver(closed) => {
+                self.hand_over(&closed);
+                return true;
+            }
             Order::Close(closed) => {
                 self.close();
                 let _ = closed.send(());
@@ -475,13 +450,5 @@ where
                 let _ = self.woken.recv_timeout(TICK);
             }
         }
-    }
-}
-
-/// Lets the threads that somebody waits for go first.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), STEP_BACK) {
-        tracing::debug!("could not lower the priority of a background thread: {error}");
     }
 }

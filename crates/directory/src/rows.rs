@@ -312,8 +312,17 @@ pub struct NodeRow {
     pub capacity: u16,
     /// Its release.
     pub version: Where,
-    /// Gives its branches away and takes none.
+    /// Takes none for now, of its own accord: it stops, or its clock is off.
     pub draining: bool,
+}
+
+/// An operator's word that a node is to give its branches away and take none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainRow {
+    /// Who says so.
+    pub by: Who,
+    /// Since when, on the directory's wall clock, microseconds.
+    pub at_us: u64,
 }
 
 /// Who holds a lease: a node, in one life of its process.
@@ -354,6 +363,16 @@ pub struct NodeEntry {
     pub row: NodeRow,
     /// How long ago it was last heard of when the map was made, microseconds.
     pub silent_us: u64,
+    /// Whether an operator wants it empty. The node's own word does not touch it.
+    pub drain: Option<DrainRow>,
+}
+
+impl NodeEntry {
+    /// Whether branches may come to it: neither it nor an operator says otherwise.
+    #[must_use]
+    pub const fn takes(&self) -> bool {
+        !self.row.draining && self.drain.is_none()
+    }
 }
 
 /// The bus that messages between branches go over, as an operator has chosen it.
@@ -370,7 +389,7 @@ pub struct BusRow {
 /// Everything but the aliases, at one version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Map {
-    /// Grows with every change of branches, stores, nodes, holders and the chosen bus; not with renewals, beats and reports of room.
+    /// Grows with every change of branches, stores, nodes, holders, drains and the chosen bus; not with renewals, beats and reports of room.
     pub version: u64,
     /// Whether customers are being taken in again from the branches: until that has ended nobody is placed.
     pub rebuilding: bool,
@@ -390,6 +409,12 @@ impl Map {
     pub fn branch(&self, number: u16) -> Option<&BranchEntry> {
         let at = self.branches.binary_search_by_key(&number, |entry| entry.row.number).ok()?;
         self.branches.get(at)
+    }
+
+    /// The node with this name.
+    #[must_use]
+    pub fn node(&self, name: &Name) -> Option<&NodeEntry> {
+        self.nodes.iter().find(|entry| entry.row.name == *name)
     }
 }
 

@@ -17,7 +17,7 @@
 //!   another only after it has run its full time from when it was last granted, or was given up.
 //! - **D6, seen**: an ask that is submitted after another was answered sees what that one did.
 //! - **D7, versions**: each change of the map makes its version greater, also over restarts; under the same version there are
-//!   the same branches, stores, nodes, holders and chosen bus, except for leases that ran out.
+//!   the same branches, stores, nodes, drains, holders and chosen bus, except for leases that ran out.
 //! - **D8, bounded**: more asks than it has room for are refused as [`Busy`]; batches and lists have a bound each.
 
 use std::sync::Arc;
@@ -170,6 +170,14 @@ pub enum Ask {
     },
     /// A node is there, and this is what it says of itself.
     Beat(NodeRow),
+    /// A node is to give its branches away and take none, or may have some again. The word is kept apart from what the node says of
+    /// itself, until it is taken back or the node is dropped; whoever said it first stays named.
+    Drain {
+        /// Which.
+        node: Name,
+        /// Who says so; `None` takes it back.
+        by: Option<Who>,
+    },
     /// Drops a node that holds no lease.
     DropNode(Name),
     /// Wants the lease of a branch.
@@ -485,6 +493,7 @@ impl Ask {
             | Self::DropStore(_)
             | Self::UseBus { .. }
             | Self::Beat(_)
+            | Self::Drain { .. }
             | Self::DropNode(_) => Ok(()),
         }
     }

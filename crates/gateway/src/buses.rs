@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use skerry_directory::{Ask, BusRow, Map, Name, Who};
-use skerry_post::Post;
+use skerry_post::{NoWay, Post};
 
 use crate::auth::Caller;
 use crate::catalogue;
@@ -31,7 +31,7 @@ pub(crate) async fn follow(gateway: Shared, post: Post) {
     }
 }
 
-/// A bus that is none of this process's leaves it with the one of its configuration; that is said once.
+/// A bus that this process cannot take leaves it with the one of its configuration; that is said once.
 fn obey(post: &Post, map: Map, misled: &mut Option<BusRow>) {
     let chosen = map.bus.as_ref().map(|row| row.name.as_str());
     match post.choose(chosen) {
@@ -39,7 +39,7 @@ fn obey(post: &Post, map: Map, misled: &mut Option<BusRow>) {
         Ok(false) => {}
         Err(error) => {
             if *misled != map.bus {
-                tracing::error!(%error, usual = post.usual(), "the chosen bus is not configured here");
+                tracing::error!(%error, usual = post.usual(), "the chosen bus cannot be taken here");
                 *misled = map.bus;
             }
             // The usual one is always there.
@@ -52,20 +52,27 @@ fn obey(post: &Post, map: Map, misled: &mut Option<BusRow>) {
 ///
 /// # Errors
 ///
-/// `bus_not_found`, `bus_away`, or the directory's.
+/// `bus_not_found`, `bus_not_shared`, `bus_away`, or the directory's.
 pub(crate) async fn switch(gateway: &Shared, caller: &Caller, bus: &str) -> Result<(), Problem> {
     let post = post(gateway)?;
-    let unknown =
-        |error: &dyn std::fmt::Display| Problem::numbered(catalogue::BUS_NOT_FOUND).detail(error.to_string());
-    let name = Name::new(bus).map_err(|error| unknown(&error).field("bus"))?;
-    if !post.is_up(bus).map_err(|error| unknown(&error).field("bus"))? {
+    let unknown = |error: &dyn std::fmt::Display| {
+        Problem::numbered(catalogue::BUS_NOT_FOUND).detail(error.to_string()).field("bus")
+    };
+    let no_way = |error: NoWay| match &error {
+        NoWay::Unknown { .. } => unknown(&error),
+        NoWay::NotShared { .. } => {
+            Problem::numbered(catalogue::BUS_NOT_SHARED).detail(error.to_string()).field("bus")
+        }
+    };
+    let name = Name::new(bus).map_err(|error| unknown(&error))?;
+    if !post.is_up(bus).map_err(no_way)? {
         let detail = format!("this process has no link to {bus}");
         return Err(Problem::numbered(catalogue::BUS_AWAY).detail(detail).retry_after_ms(1_000));
     }
     let principal = caller.principal();
     let by = Who::new(principal.as_str()).map_err(|_| Problem::numbered(catalogue::INTERNAL))?;
     gateway.residence.order(Ask::UseBus { bus: name, by }).await?;
-    if post.choose(Some(bus)).map_err(|error| unknown(&error))? {
+    if post.choose(Some(bus)).map_err(no_way)? {
         tracing::info!(bus, principal = principal.as_str(), "the bus was switched");
     }
     Ok(())

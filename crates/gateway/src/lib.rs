@@ -31,6 +31,7 @@ pub mod events;
 mod events_view;
 pub mod extract;
 pub mod gateway;
+pub mod hosting;
 pub mod iso20022;
 mod join;
 mod known;

@@ -189,9 +189,15 @@ fn unexpected(told: &Told) -> Problem {
         tracing::error!(?told, "the directory answered something else");
         return Problem::numbered(catalogue::INTERNAL);
     };
+    refused(refusal)
+}
+
+/// What the directory refuses.
+pub(crate) fn refused(refusal: &Refusal) -> Problem {
     let problem = match refusal {
         Refusal::NoRoom => Problem::numbered(catalogue::NO_OPEN_BRANCH).retry_after_ms(5_000),
         Refusal::NoBranch(_) => Problem::numbered(catalogue::BRANCH_NOT_FOUND),
+        Refusal::NoNode(_) => Problem::numbered(catalogue::NODE_NOT_FOUND).field("node"),
         Refusal::NotOpen(_) => Problem::numbered(catalogue::NO_OPEN_BRANCH).retry_after_ms(5_000),
         Refusal::Rebuilding => Problem::numbered(catalogue::DIRECTORY_REBUILDING).retry_after_ms(2_000),
         Refusal::NotRebuilding => Problem::numbered(catalogue::DIRECTORY_UNAVAILABLE).retry_after_ms(1_000),

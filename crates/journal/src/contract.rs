@@ -126,6 +126,7 @@ pub fn check_contract<S: JournalStore>(mut fresh: impl FnMut() -> S) {
     a_replaced_owner_adds_nothing(&fresh());
     reads_by_position(&fresh());
     readers_go_on_beside_the_writer(&fresh());
+    is_looked_at_without_being_owned(&fresh());
     archives(&fresh());
     archives_in_steps(&fresh());
 }
@@ -364,6 +365,41 @@ fn readers_go_on_beside_the_writer<S: JournalStore>(store: &S) {
         append_all(&mut journal, &[10; 29]);
         beside.join().expect("the reader saw what it should");
     });
+}
+
+fn is_looked_at_without_being_owned<S: JournalStore>(store: &S) {
+    let mut journal = open(store);
+    let epoch = journal.epoch();
+    let mut batches = append_all(&mut journal, &[100, 20]);
+    let reader = store.look().expect("a journal that is open can be looked at");
+    let seen = |batches: &[SealedBatch]| {
+        let head = reader.look_again().expect("it is there");
+        assert_eq!((head, reader.head()), (batches.last().map(Head::after).unwrap_or_default(), head));
+        assert_eq!(reader.read(Position(0), usize::MAX).expect("it can be read"), batches);
+        let (last, mut visited) = (Position(head.position.0 - 1), 0);
+        let mut visit = |_: crate::BatchView<'_>| {
+            visited += 1;
+            ControlFlow::Continue(())
+        };
+        assert_eq!(reader.scan(last, &mut visit).expect("it can be scanned"), head);
+        assert_eq!((visited, reader.read_record(last).expect("it is there").position), (1, last));
+    };
+    seen(&batches);
+    batches.extend(append_all(&mut journal, &[1, 30]));
+    seen(&batches);
+    assert_eq!(journal.epoch(), epoch, "nobody took it over");
+    drop(journal);
+    let mut journal = open(store);
+    batches.extend(append_all(&mut journal, &[7, 100]));
+    seen(&batches);
+    // What lies in the cold folder since is read from there.
+    let near = journal.reader();
+    let copied = near.copy_old(Position(120), usize::MAX).expect("there is room");
+    let start = journal.release(copied).expect("it lets go");
+    seen(&batches);
+    assert_eq!(reader.start(), start);
+    batches.extend(append_all(&mut journal, &[3]));
+    seen(&batches);
 }
 
 fn archives<S: JournalStore>(store: &S) {

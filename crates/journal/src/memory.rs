@@ -154,6 +154,10 @@ impl JournalStore for MemoryStore {
         };
         Ok(Opened { journal, recovery })
     }
+
+    fn look(&self) -> Result<MemoryReader, OpenError> {
+        Ok(MemoryReader::of(self))
+    }
 }
 
 impl World {
@@ -382,6 +386,10 @@ impl JournalReader for MemoryReader {
 
     fn head(&self) -> Head {
         self.store.world().head
+    }
+
+    fn look_again(&self) -> Result<Head, OpenError> {
+        Ok(self.head())
     }
 
     fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {

@@ -18,6 +18,8 @@
 //! - **J6, no silence**: bytes that are not what was written are an error that names the place.
 //! - **J7, still the owner**: a check that came out well says that at some moment after it was asked for, nobody had opened the
 //!   journal under a higher epoch.
+//! - **J8, looked at**: whoever looks without being the owner sees batches in their order, each whole, and changes nothing: no epoch,
+//!   no file, no lock. What they see an opening finds too, unless the store has lost it.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -115,6 +117,14 @@ pub trait JournalStore: Send {
     ///
     /// See [`OpenError`]. Nothing acknowledged is changed by a failed opening.
     fn open(&self) -> Result<Opened<Self::Journal>, OpenError>;
+
+    /// Reads what is there now without becoming its owner, through to the cold folder where one is configured.
+    /// [`JournalReader::look_again`] shows what has come since.
+    ///
+    /// # Errors
+    ///
+    /// As for opening; [`OpenError::Away`] too where no journal was begun yet and only an owner may begin it.
+    fn look(&self) -> Result<<Self::Journal as Journal>::Reader, OpenError>;
 
     /// How long to wait before opening again unasked, after so many attempts in vain since it was last open, where what
     /// keeps it from opening or appending may pass by itself (a server that is away). `None`: somebody has to order it.
@@ -243,6 +253,14 @@ pub trait JournalReader: Clone + Send + Sync + 'static {
 
     /// The durable end.
     fn head(&self) -> Head;
+
+    /// Asks the store where the journal ends now, of a reader that [`JournalStore::look`] gave; [`head`](Self::head) says the same from
+    /// then on. An owner's reader knows without asking. An end *before* the one of last time is a store that lost data.
+    ///
+    /// # Errors
+    ///
+    /// As [`JournalStore::look`]; the reader then stays where it was.
+    fn look_again(&self) -> Result<Head, OpenError>;
 
     /// Whole verified batches (root, extras and chain among them), the first being the one that holds `from`, until
     /// `bytes_max` is reached; at least one unless `from` is the durable end.

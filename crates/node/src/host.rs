@@ -10,6 +10,8 @@
 //!
 //! - A lease is acquired for branches that the [plan](crate::plan) gives this node and nobody holds; renewed every third of its time.
 //! - A branch that nobody took for three leases' time is anybody's: the plan may name a node that cannot.
+//! - A node that an operator drains gives its branches away as long as others take them, and takes one only if it has been nobody's for
+//!   that long and the plan finds nobody for it: an empty node is worth less than an open branch.
 //! - A directory that does not answer changes nothing: what is hosted stays hosted, and its answers are confirmed by the store.
 //! - What is given up is closed first, while it is still renewed: moves and draining one branch at a time, stopping all at once.
 //! - A branch that does not open is given up for a while, longer each time, so that another node may try.
@@ -20,6 +22,9 @@ use std::collections::{BTreeMap, VecDeque};
 use skerry_directory::{Ask, BranchRow, Fault, Holder, Keeper, Map, NodeRow, Refusal, Sent, Told};
 
 use crate::plan::plan;
+
+/// How long a lease is, usually, in microseconds. A node that was silent for longer is given nothing.
+pub const LEASE_US: u64 = 2_000_000;
 
 /// How a node hosts. Times in microseconds.
 #[derive(Debug, Clone)]
@@ -49,7 +54,7 @@ impl HostOptions {
         Self {
             node,
             incarnation,
-            lease_us: 2_000_000,
+            lease_us: LEASE_US,
             margin_us: 200_000,
             look_us: 500_000,
             sick_us: 3_000_000,
@@ -164,10 +169,16 @@ impl Host {
         }
     }
 
-    /// Gives its branches away, one at a time as long as another node takes them, and takes none.
-    pub const fn drain(&mut self) {
-        self.options.node.draining = true;
-        self.look_at = 0;
+    /// Whether an operator wants it empty, as the map said last.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.map.node(&self.options.node.name).is_some_and(|entry| entry.drain.is_some())
+    }
+
+    /// Whether its clock is too far off the directory's to host anything.
+    #[must_use]
+    pub const fn is_clock_off(&self) -> bool {
+        self.keeper.is_clock_off()
     }
 
     /// Closes everything and gives it up.
@@ -424,11 +435,10 @@ impl Host {
     /// Asks for the leases of what should be here.
     fn acquire(&mut self, now: Sent) {
         let (boot_us, capacity) = (now.boot_us, usize::from(self.options.node.capacity));
-        let takes = !self.is_stopping && !self.options.node.draining;
-        if !takes || !self.is_compared || self.keeper.is_clock_off() {
+        if self.is_stopping || !self.is_compared || self.keeper.is_clock_off() {
             return;
         }
-        let plan = plan(&self.map, self.options.lease_us);
+        let (plan, drained) = (plan(&self.map, self.options.lease_us), self.is_drained());
         let under_way = |branch: u16| {
             self.open.values().any(|(about, sent)| {
                 matches!(about, About::Acquire(of) if *of == branch)
@@ -442,7 +452,8 @@ impl Host {
         let wanted = self.free.iter().filter(|(branch, since_us)| {
             let ours = plan.get(branch).is_some_and(|node| *node == self.options.node.name);
             let old = boot_us.saturating_sub(**since_us) >= ANYBODYS * self.options.lease_us;
-            (ours || old) && !self.own.contains_key(branch) && !waits(**branch) && !under_way(**branch)
+            let last = old && (!drained || !plan.contains_key(branch));
+            (ours || last) && !self.own.contains_key(branch) && !waits(**branch) && !under_way(**branch)
         });
         let hosted =
             self.map.branches.iter().filter(|entry| entry.row.state != skerry_directory::BranchState::Closed);

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skerry_directory::{BranchEntry, BranchState, Map, Mode, Name};
 
-/// The node for each branch that can have one. Nodes that drain, or were silent for more than `silent_us`, get none.
+/// The node for each branch that can have one. Nodes that are drained, or take none of their own accord, or were silent for more than
+/// `silent_us`, get none.
 #[must_use]
 pub fn plan(map: &Map, silent_us: u64) -> BTreeMap<u16, Name> {
-    let alive = map.nodes.iter().filter(|node| node.silent_us <= silent_us && !node.row.draining);
+    let alive = map.nodes.iter().filter(|node| node.silent_us <= silent_us && node.takes());
     let rooms = alive.map(|node| (&node.row.name, usize::from(node.row.capacity))).collect();
     let mut planning =
         Planning { rooms, loads: BTreeMap::new(), alone: BTreeSet::new(), plan: BTreeMap::new() };
@@ -115,7 +116,7 @@ impl<'a> Planning<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skerry_directory::{BranchRow, Holder, LeaseView, NodeEntry, NodeRow, Where};
+    use skerry_directory::{BranchRow, DrainRow, Holder, LeaseView, NodeEntry, NodeRow, Where, Who};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -123,7 +124,13 @@ mod tests {
 
     fn node(text: &str, silent_us: u64, draining: bool) -> NodeEntry {
         let (address, version) = (Where::new("here").unwrap(), Where::new("1").unwrap());
-        NodeEntry { row: NodeRow { name: name(text), address, capacity: 10, version, draining }, silent_us }
+        let row = NodeRow { name: name(text), address, capacity: 10, version, draining };
+        NodeEntry { row, silent_us, drain: None }
+    }
+
+    fn drained(text: &str) -> NodeEntry {
+        let drain = Some(DrainRow { by: Who::new("chief").unwrap(), at_us: 1 });
+        NodeEntry { drain, ..node(text, 0, false) }
     }
 
     fn branch(number: u16, holder: Option<&str>) -> BranchEntry {
@@ -173,6 +180,11 @@ mod tests {
         );
         is(&planned(held(), vec![node("a", 0, true), node("b", 0, false)]), &[(1, "b"), (2, "b"), (3, "b")]);
         is(&planned(held(), vec![node("a", 0, true)]), &[]);
+        is(&planned(held(), vec![node("a", 0, false), drained("b")]), &[(1, "a"), (2, "a"), (3, "a")]);
+        is(&planned(held(), vec![drained("a"), drained("b")]), &[]);
+        let mut placed = branch(1, Some("a"));
+        placed.row.placement = Some(name("a"));
+        is(&planned(vec![placed], vec![drained("a"), node("b", 0, false)]), &[(1, "b")]);
     }
 
     #[test]

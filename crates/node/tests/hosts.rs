@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skerry_directory::{
     Ask, BranchRow, Directory, Embedded, EmbeddedOptions, FaultyDirectory, Mode, Name, NodeRow, Now, Rebuild,
-    Sent, StoreRow, Ticket, Weather, Where,
+    Sent, StoreRow, Ticket, Weather, Where, Who,
 };
 use skerry_journal::FaultStorage;
 use skerry_node::host::{Host, HostOptions, Order, Seen};
@@ -239,7 +239,8 @@ impl World {
                 self.nodes[at].wall_off = [0, 200_000, 2_000_000, -2_000_000][self.dice.below(4) as usize];
             }
             70..74 => {
-                self.nodes[at].host.drain();
+                let drains = self.dice.below(2) == 0;
+                self.say(at, drains);
                 self.reached.insert("drained");
             }
             74..78 => {
@@ -270,7 +271,24 @@ impl World {
         }
     }
 
-    /// All troubles are over: clocks are right, everybody runs, the directory answers.
+    /// An operator drains a node, or lets it have branches again.
+    fn say(&mut self, at: usize, drains: bool) {
+        let by = drains.then(|| Who::new("chief").unwrap());
+        let ask = Ask::Drain { node: self.nodes[at].name.clone(), by };
+        if let Some(directory) = &mut self.directory {
+            directory.submit(ask).unwrap();
+        }
+    }
+
+    fn run(&mut self, us: u64, mut each: impl FnMut(&Self)) {
+        let end = self.us + us;
+        while self.us < end {
+            self.step();
+            each(self);
+        }
+    }
+
+    /// All troubles are over: clocks are right, everybody runs, the directory answers, nobody is drained.
     fn mend(&mut self) {
         let calm = Weather { patience_us: 1_000_000, ..Weather::default() };
         if let Some(directory) = &self.directory {
@@ -279,9 +297,12 @@ impl World {
         }
         for node in &mut self.nodes {
             (node.wall_off, node.paused_until, node.broken) = (0, 0, None);
-            // Whoever drained or stopped is started again.
+            // Whoever stopped is started again.
             node.begin_again();
         }
+        // What an operator said before may still be on its way.
+        self.run(1_000_000, |_| {});
+        (0..self.nodes.len()).for_each(|at| self.say(at, false));
     }
 
     fn hosted(&self) -> Vec<BTreeSet<u16>> {
@@ -330,15 +351,38 @@ fn live(seed: u64) -> BTreeSet<&'static str> {
     }
     world.mend();
     world.gets_well(START_US + 40_000_000);
-    // A drained node gives its branches away, one after the other.
+    drained_and_resumed(&mut world);
+    world.reached
+}
+
+fn drained_and_resumed(world: &mut World) {
+    // A drained node gives its branches away, one after the other, and takes none in its next life either.
     let drained = world.dice.below(NODES.len() as u64) as usize;
-    world.nodes[drained].host.drain();
+    world.say(drained, true);
     let end = world.us + 30_000_000;
     while !world.nodes[drained].host.is_empty() {
         world.step();
         assert!(world.us < end, "it does not give them away: {:?}", world.hosted());
     }
-    world.reached
+    world.nodes[drained].begin_again();
+    world.run(15_000_000, |world| assert!(world.nodes[drained].host.is_empty(), "it takes one"));
+    assert_eq!(world.hosted().iter().map(BTreeSet::len).sum::<usize>(), usize::from(BRANCHES));
+
+    // Where nobody else takes them, branches stay where they are; and a branch without any node is worse than a node with one.
+    let others: Vec<usize> = (0..NODES.len()).filter(|at| *at != drained).collect();
+    others.iter().for_each(|at| world.say(*at, true));
+    world.run(3_000_000, |_| {});
+    let before = world.hosted();
+    world.run(15_000_000, |world| assert_eq!(world.hosted(), before, "branches stay"));
+    others.iter().for_each(|at| world.nodes[*at].paused_until = u64::MAX);
+    world.run(20_000_000, |_| {});
+    assert_eq!(world.hosted()[drained].len(), usize::from(BRANCHES), "the last resort");
+
+    for at in 0..NODES.len() {
+        world.nodes[at].paused_until = 0;
+        world.say(at, false);
+    }
+    world.gets_well(40_000_000);
 }
 
 #[test]

@@ -25,5 +25,5 @@ mod post;
 mod wire;
 
 pub use figures::Figures;
-pub use post::{Connecting, LOCAL, Post, PostOptions, PostThread, Route, Unknown, subject};
+pub use post::{Connecting, LOCAL, NoWay, Post, PostOptions, PostThread, Route, subject};
 pub use wire::{News, Wire, is_sealed};

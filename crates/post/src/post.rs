@@ -52,6 +52,8 @@ pub struct PostOptions {
     pub endpoint: Name,
     /// What seals messages.
     pub key: GatewayKey,
+    /// Whether the bank has branches in other processes, which [`LOCAL`] does not reach: then it is never chosen.
+    pub among: bool,
     /// Whether branches of this process hand each other their messages whatever bus is chosen.
     pub straight: bool,
     /// Where messages go while nobody has chosen: [`LOCAL`] or a route's name.
@@ -65,18 +67,29 @@ impl PostOptions {
     #[must_use]
     pub fn local(key: GatewayKey) -> Self {
         let endpoint = Name::new("post").expect("a name");
-        Self { endpoint, key, straight: true, usual: LOCAL.to_owned(), routes: Vec::new() }
+        Self { endpoint, key, among: false, straight: true, usual: LOCAL.to_owned(), routes: Vec::new() }
     }
 }
 
-/// No bus has this name here.
+/// Why a bus cannot be chosen here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no bus {name:?}; there are: {known}")]
-pub struct Unknown {
-    /// What was asked for.
-    pub name: String,
-    /// Those that there are, with commas.
-    pub known: String,
+pub enum NoWay {
+    /// No bus has this name here.
+    #[error("there is no bus {name:?}; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Those that there are, with commas.
+        known: String,
+    },
+    /// It is [`LOCAL`], and the bank has branches in other processes.
+    #[error(
+        "{LOCAL:?} ends at this process, and the bank's branches are open in several; over processes go: {known}"
+    )]
+    NotShared {
+        /// Those that reach other processes, with commas.
+        known: String,
+    },
 }
 
 /// What is said to branch `number` is published under this.
@@ -124,6 +137,7 @@ impl Outbox {
 /// What the post's clones, the couriers and the thread share.
 pub(crate) struct Shared {
     pub(crate) key: GatewayKey,
+    among: bool,
     straight: bool,
     usual: usize,
     chosen: AtomicUsize,
@@ -238,8 +252,8 @@ impl Post {
     ///
     /// # Errors
     ///
-    /// [`Unknown`]; nothing has changed.
-    pub fn choose(&self, name: Option<&str>) -> Result<bool, Unknown> {
+    /// [`NoWay`]; nothing has changed.
+    pub fn choose(&self, name: Option<&str>) -> Result<bool, NoWay> {
         let line = match name {
             None => self.0.usual,
             Some(name) => self.line(name)?,
@@ -251,15 +265,20 @@ impl Post {
     ///
     /// # Errors
     ///
-    /// [`Unknown`].
-    pub fn is_up(&self, name: &str) -> Result<bool, Unknown> {
+    /// [`NoWay`].
+    pub fn is_up(&self, name: &str) -> Result<bool, NoWay> {
         self.line(name).map(|line| self.0.lines[line].is_up())
     }
 
-    fn line(&self, name: &str) -> Result<usize, Unknown> {
-        let known = || self.0.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ");
-        let found = self.0.lines.iter().position(|line| line.name == name);
-        found.ok_or_else(|| Unknown { name: name.to_owned(), known: known() })
+    fn line(&self, name: &str) -> Result<usize, NoWay> {
+        let among = self.0.among;
+        let names = self.0.lines.iter().map(|line| line.name.as_str()).skip(usize::from(among));
+        let known = || names.collect::<Vec<_>>().join(", ");
+        match self.0.lines.iter().position(|line| line.name == name) {
+            Some(0) if among => Err(NoWay::NotShared { known: known() }),
+            Some(found) => Ok(found),
+            None => Err(NoWay::Unknown { name: name.to_owned(), known: known() }),
+        }
     }
 
     /// Where messages go while nobody has chosen.
@@ -295,14 +314,16 @@ impl PostThread {
     ///
     /// # Errors
     ///
-    /// The machine gives no thread, or the usual bus is none of the routes.
+    /// The machine gives no thread, or the usual bus is none of the routes, or does not reach the other processes that there are.
     pub fn start(options: PostOptions) -> std::io::Result<Self> {
         let names = options.routes.iter().map(|route| Line::new(&route.name, false));
         let lines: Vec<Line> = std::iter::once(Line::new(LOCAL, true)).chain(names).collect();
         let usual = lines.iter().position(|line| line.name == options.usual);
+        let usual = usual.filter(|usual| !options.among || *usual > 0);
         let usual = usual.ok_or_else(|| std::io::Error::other(format!("no bus {:?}", options.usual)))?;
         let shared = Arc::new(Shared {
             key: options.key,
+            among: options.among,
             straight: options.straight,
             usual,
             chosen: AtomicUsize::new(usual),

@@ -21,7 +21,7 @@ use skerry_bus::{
 };
 use skerry_journal::{Mode, RealStorage};
 use skerry_ledger::{AccountRef, Transfer, TransferId};
-use skerry_post::{Figures, LOCAL, Post, PostOptions, PostThread, Route, subject};
+use skerry_post::{Figures, LOCAL, NoWay, Post, PostOptions, PostThread, Route, subject};
 
 const EACH: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -173,8 +173,13 @@ fn ask(handle: &BranchHandle, body: Body) -> Reply {
 }
 
 fn post(endpoint: &str, straight: bool, usual: &str, routes: Vec<Route>) -> PostThread {
-    let options =
-        PostOptions { endpoint: name(endpoint), key: key(), straight, usual: usual.to_owned(), routes };
+    let options = PostOptions {
+        endpoint: name(endpoint),
+        straight,
+        usual: usual.to_owned(),
+        routes,
+        ..PostOptions::local(key())
+    };
     PostThread::start(options).unwrap()
 }
 
@@ -281,6 +286,25 @@ fn the_bus_is_switched_under_payments() {
     let unknown = posts[0].post().choose(Some("third")).unwrap_err();
     assert_eq!(unknown.to_string(), "there is no bus \"third\"; there are: local, first, second");
     bank.at_rest(posts.into());
+}
+
+#[test]
+fn among_several_processes_nobody_takes_the_way_that_ends_at_one() {
+    let route = || vec![Route::over("only", LocalExchange::default())];
+    let options = |usual: &str| PostOptions {
+        among: true,
+        usual: usual.to_owned(),
+        routes: route(),
+        ..PostOptions::local(key())
+    };
+    assert!(PostThread::start(options(LOCAL)).is_err(), "not as the usual one either");
+    let one = PostThread::start(options("only")).unwrap();
+    let refused = one.post().choose(Some(LOCAL)).unwrap_err();
+    assert_eq!(refused, NoWay::NotShared { known: "only".to_owned() });
+    assert_eq!(one.post().is_up(LOCAL), Err(refused));
+    assert!(figures(&one, "only").chosen && !figures(&one, LOCAL).chosen, "nothing has changed");
+    let unknown = one.post().choose(Some("third")).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no bus \"third\"; there are: only");
 }
 
 #[test]

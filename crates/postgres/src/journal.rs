@@ -12,7 +12,6 @@ use skerry_journal::{
 };
 use tokio::sync::Notify;
 
-use crate::error::LinkError;
 use crate::open::{self, Ready};
 use crate::pool::Pool;
 use crate::reader::PostgresReader;
@@ -86,29 +85,6 @@ impl<S: Storage> PostgresStore<S> {
         self
     }
 
-    /// Reads what is there now, without becoming its owner: for a copy beside a running bank.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Away`] if the store cannot be reached or has no such journal.
-    pub fn look(&self) -> Result<PostgresReader<S>, OpenError> {
-        let place = self.place();
-        let branch = self.options.branch;
-        let looked = self.pool.lend(|link| {
-            link.run("read the head of a journal", open::READ, |client| open::read_head(client, branch))
-        });
-        let missing = || LinkError::Configuration {
-            place: place.clone(),
-            what: format!("there is no journal of branch {branch}"),
-        };
-        let found = looked.and_then(|row| row.ok_or_else(missing));
-        let row = found.map_err(|error| error.into_open(&place))?;
-        let shelf = self.cold.clone().map(|folder| Shelf::new(folder, branch));
-        let known = (self.pool.clone(), row.tables(branch), place);
-        let shared = Shared::new(known, (row.epoch, row.ends), shelf, Arc::default(), None);
-        Ok(PostgresReader::of(&Arc::new(shared), true))
-    }
-
     /// The same journal reached by `pool`, as another process of this machine would open it: only the mark remembers.
     #[must_use]
     pub fn with_memory_of_the_mark_only(&self, pool: Pool) -> Self {
@@ -152,6 +128,16 @@ impl<S: Storage> JournalStore for PostgresStore<S> {
             checks,
         };
         Ok(Opened { journal, recovery })
+    }
+
+    fn look(&self) -> Result<PostgresReader<S>, OpenError> {
+        let place = self.place();
+        let branch = self.options.branch;
+        let row = open::look(&self.pool, branch, &place)?;
+        let shelf = self.cold.clone().map(|folder| Shelf::new(folder, branch));
+        let known = (self.pool.clone(), row.tables(branch), place);
+        let shared = Shared::new(known, (row.epoch, row.ends), shelf, Arc::default(), None);
+        Ok(PostgresReader::watching(&Arc::new(shared)))
     }
 
     fn patience(&self, attempts: u32) -> Option<Duration> {
@@ -280,7 +266,7 @@ impl<S: Storage> Journal for PostgresJournal<S> {
     }
 
     fn release(&mut self, copied: Shelved) -> Result<Position, ArchiveError> {
-        crate::reader::release(&self.shared, copied)
+        crate::archive::release(&self.shared, copied)
     }
 
     fn close(self) -> Vec<Result<Appended, AppendFault>> {

@@ -22,6 +22,7 @@
 //! - A key's number is given out only after the row under it was committed: the table's own key keeps two owners apart.
 //! - Only tables and plain SQL: no triggers, no procedures, no extensions.
 
+mod archive;
 mod check;
 mod directory;
 mod error;

@@ -16,6 +16,7 @@ use crate::error::LinkError;
 use crate::ground::Ground;
 use crate::journal::PostgresStore;
 use crate::link::Link;
+use crate::pool::Pool;
 use crate::schema::{self, Tables};
 use crate::shared::{Ends, lock};
 
@@ -48,6 +49,17 @@ impl HeadRow {
 pub(crate) async fn read_head(client: Arc<Client>, branch: u16) -> Result<Option<HeadRow>, Failure> {
     let rows = client.query_typed(schema::HEAD_READ, &[(&i32::from(branch), Type::INT4)]).await?;
     rows.first().map(HeadRow::of).transpose()
+}
+
+/// The head row of a journal that is there, for one who is not its owner.
+pub(crate) fn look(pool: &Pool, branch: u16, place: &str) -> Result<HeadRow, OpenError> {
+    let looked =
+        pool.lend(|link| link.run("read the head of a journal", READ, |client| read_head(client, branch)));
+    let missing = || LinkError::Configuration {
+        place: place.to_owned(),
+        what: format!("there is no journal of branch {branch}"),
+    };
+    looked.and_then(|row| row.ok_or_else(missing)).map_err(|error| error.into_open(place))
 }
 
 /// What opening has made ready.

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock, mpsc};
 
 use skerry_journal::{
-    ArchiveError, BatchView, DamageKind, Head, JournalReader, LocalReader, Position, ReadError, SealedBatch,
-    Shelved, Storage, StoredRecord,
+    ArchiveError, BatchView, DamageKind, Head, JournalReader, LocalReader, OpenError, Position, ReadError,
+    SealedBatch, Shelved, Storage, StoredRecord,
 };
 use skerry_proof::{BatchHeader, RECORD_LENGTH, Tails};
 use tokio_postgres::types::{ToSql, Type};
@@ -15,16 +15,18 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::check::{Checker, Stored, column, damage, number};
 use crate::error::LinkError;
 use crate::link::Link;
-use crate::open::{READ, last_place, last_row, read_head};
-use crate::schema::{HEAD_RELEASE, HEADER};
+use crate::open::{self, READ, last_row, read_head};
+use crate::schema::HEADER;
 use crate::shared::Shared;
 
 /// Reads a journal in a store; any number of them on any thread.
 #[derive(Debug)]
 pub struct PostgresReader<S: Storage> {
-    shared: Arc<Shared<S>>,
+    pub(crate) shared: Arc<Shared<S>>,
     /// Whether it reads through to the cold folder.
     far: bool,
+    /// Whether it is not the owner's, and has to look for what is new.
+    watches: bool,
     /// The cold folder as far as it reached when it was last asked.
     cold: Arc<RwLock<Known<S>>>,
 }
@@ -34,12 +36,13 @@ type Known<S> = Option<(Head, LocalReader<S>)>;
 
 impl<S: Storage> Clone for PostgresReader<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), far: self.far, cold: Arc::clone(&self.cold) }
+        let (shared, cold) = (Arc::clone(&self.shared), Arc::clone(&self.cold));
+        Self { shared, far: self.far, watches: self.watches, cold }
     }
 }
 
 /// Batches are fetched in pieces of so many bytes.
-const PIECE: usize = 8 << 20;
+pub(crate) const PIECE: usize = 8 << 20;
 /// No piece is larger, but for a single batch.
 const PIECE_MAX: usize = 64 << 20;
 
@@ -51,7 +54,12 @@ enum Lies<S: Storage> {
 
 impl<S: Storage> PostgresReader<S> {
     pub(crate) fn of(shared: &Arc<Shared<S>>, far: bool) -> Self {
-        Self { shared: Arc::clone(shared), far, cold: Arc::default() }
+        Self { shared: Arc::clone(shared), far, watches: false, cold: Arc::default() }
+    }
+
+    /// One that is not the owner's.
+    pub(crate) fn watching(shared: &Arc<Shared<S>>) -> Self {
+        Self { watches: true, ..Self::of(shared, true) }
     }
 
     fn locate(&self, position: Position) -> Result<Lies<S>, ReadError> {
@@ -100,7 +108,7 @@ impl<S: Storage> PostgresReader<S> {
     }
 
     /// Another owner may have let go of spans since.
-    fn learn_start(&self) -> Result<(), ReadError> {
+    pub(crate) fn learn_start(&self) -> Result<(), ReadError> {
         let branch = self.shared.tables.branch;
         let read =
             |link: &Link| link.run("read the head of a journal", READ, |client| read_head(client, branch));
@@ -113,7 +121,7 @@ impl<S: Storage> PostgresReader<S> {
         Ok(())
     }
 
-    fn missing(&self, position: Position) -> ReadError {
+    pub(crate) fn missing(&self, position: Position) -> ReadError {
         damage(self.shared.tables, position.0, DamageKind::MissingSegment(position.0))
     }
 
@@ -125,7 +133,12 @@ impl<S: Storage> PostgresReader<S> {
     }
 
     /// Whole batches from the one that holds `from` on, within `bytes_max` and before `end`.
-    fn piece(&self, from: Position, bytes_max: usize, end: Head) -> Result<Vec<SealedBatch>, ReadError> {
+    pub(crate) fn piece(
+        &self,
+        from: Position,
+        bytes_max: usize,
+        end: Head,
+    ) -> Result<Vec<SealedBatch>, ReadError> {
         let here = |link: &Link| {
             let stored = match self.holding(link, from)? {
                 Ok(stored) => stored,
@@ -186,7 +199,12 @@ impl<S: Storage> PostgresReader<S> {
                     [(&i32::from(tables.branch), Type::INT4), (&at, Type::INT8)];
                 let rows = client.query_typed(&text, &values).await?;
                 rows.first().map(Slice::of).transpose()
-            })?;
+            });
+            let found = match found {
+                // The table of a span is made when its first batch is about to be written.
+                Err(error) if error.is_missing_table() && span > first => None,
+                found => found?,
+            };
             if let Some(slice) = found {
                 return match self.header_of(&slice, position) {
                     Ok((header, record)) => self.with_tail(link, span, header, record, position),
@@ -322,22 +340,20 @@ impl<S: Storage> JournalReader for PostgresReader<S> {
     }
 
     fn copy_old(&self, before: Position, most: usize) -> Result<Shelved, ArchiveError> {
-        match self.copy(before, most) {
-            // A later owner has let go of spans that this reader still counted on.
-            Err(Copying::Gone) => {
-                self.learn_start()?;
-                self.copy(before, most).map_err(|again| match again {
-                    Copying::Gone => self.missing(self.start()).into(),
-                    Copying::Failed(error) => error,
-                })
-            }
-            Err(Copying::Failed(error)) => Err(error),
-            Ok(copied) => Ok(copied),
-        }
+        self.copy_spans(before, most)
     }
 
     fn head(&self) -> Head {
         self.shared.durable()
+    }
+
+    fn look_again(&self) -> Result<Head, OpenError> {
+        if self.watches {
+            let ends = open::look(&self.shared.pool, self.shared.tables.branch, &self.shared.place)?.ends;
+            self.shared.begins_at(ends.start);
+            self.shared.ends_at(ends.head);
+        }
+        Ok(self.head())
     }
 
     fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {
@@ -384,117 +400,5 @@ impl<S: Storage> JournalReader for PostgresReader<S> {
         } else {
             self.scan_here(done.position, end, visit)
         }
-    }
-}
-
-/// Why copying went no further.
-enum Copying {
-    /// A table is not there any more.
-    Gone,
-    Failed(ArchiveError),
-}
-
-impl<E: Into<ArchiveError>> From<E> for Copying {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl<S: Storage> PostgresReader<S> {
-    fn copy(&self, before: Position, most: usize) -> Result<Shelved, Copying> {
-        let shelf = self.shared.shelf.as_ref().ok_or(ArchiveError::NoCold)?;
-        let tables = self.shared.tables;
-        let (start, durable) = (self.shared.start(), self.head());
-        shelf.begin(start)?;
-        let (mut from, mut copied) = (start, 0);
-        let mut span = tables.span_of(start.position);
-        // A span into which nothing can be appended any more.
-        while copied < most && tables.end_of(span) <= durable.position.0 {
-            let range = (from.position.0, tables.end_of(span) - 1);
-            let last = match self.shared.pool.lend(|link| last_place(link, tables, range)) {
-                Err(error) if error.is_missing_table() => return Err(Copying::Gone),
-                last => last.map_err(|error| error.into_read(&self.shared.place))?,
-            };
-            let end = last.map_or(from, |place| place.after());
-            if end.position > before {
-                break;
-            }
-            if end != from {
-                self.shelve(from, end)?;
-                copied += 1;
-            }
-            from = end;
-            span += 1;
-        }
-        Ok(Shelved::before(from))
-    }
-
-    /// Copies the batches from `from` to `end` into one sealed segment of the cold folder.
-    fn shelve(&self, from: Head, end: Head) -> Result<(), ArchiveError> {
-        let shelf = self.shared.shelf.as_ref().ok_or(ArchiveError::NoCold)?;
-        let mut waiting = Vec::new();
-        let mut next = from;
-        shelf.put(from, end, &mut || {
-            if waiting.is_empty() && next.position < end.position {
-                waiting = self.piece(next.position, PIECE, end)?;
-                waiting.reverse();
-            }
-            let Some(batch) = waiting.pop() else { return Ok(None) };
-            let continues = skerry_journal::batch::continues(&next, batch.header());
-            continues.map_err(|why| damage(self.shared.tables, next.position.0, DamageKind::Chain(why)))?;
-            next = Head::after(&batch);
-            Ok(Some(batch))
-        })
-    }
-}
-
-/// Lets go of the spans that end before what was copied: first the row says so, then the tables go, in one transaction.
-pub(crate) fn release<S: Storage>(
-    shared: &Arc<Shared<S>>,
-    copied: Shelved,
-) -> Result<Position, ArchiveError> {
-    let (tables, end, start) = (shared.tables, copied.end(), shared.start());
-    if end.position <= start.position {
-        return Ok(start.position);
-    }
-    let gone: Vec<String> = (tables.span_of(start.position)..)
-        .take_while(|span| tables.end_of(*span) <= end.position.0)
-        .map(|span| tables.drop_leaf(span))
-        .collect();
-    let epoch = column(shared.epoch);
-    let patience = shared.pool.server().options().patience;
-    let link = shared.pool.server().connect().map_err(|error| error.into_read(&shared.place))?;
-    let released = link.run("let go of archived spans", patience, |client| async move {
-        client.batch_execute("begin").await?;
-        let (position, batch) = (column(end.position.0), column(end.batch));
-        let values: [(&(dyn ToSql + Sync), Type); 5] = [
-            (&i32::from(tables.branch), Type::INT4),
-            (&epoch, Type::INT8),
-            (&position, Type::INT8),
-            (&batch, Type::INT8),
-            (&&end.hash[..], Type::BYTEA),
-        ];
-        let moved = client.execute_typed(HEAD_RELEASE, &values).await?;
-        if moved == 1 {
-            for drop in &gone {
-                client.batch_execute(drop).await?;
-            }
-        }
-        client.batch_execute("commit").await?;
-        Ok(moved == 1)
-    });
-    match released {
-        Ok(true) => {
-            shared.begins_at(end);
-            // Else the mark says so later.
-            let _marked = shared.write_mark();
-            Ok(end.position)
-        }
-        Ok(false) => {
-            let what = "the journal was opened under a higher epoch".to_owned();
-            let refused = LinkError::Unsafe { place: shared.place.clone(), what };
-            Err(refused.into_read(&shared.place).into())
-        }
-        Err(error) => Err(error.into_read(&shared.place).into()),
     }
 }

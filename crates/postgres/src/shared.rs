@@ -77,6 +77,11 @@ impl<S: Storage> Shared<S> {
         *self.start.write().unwrap_or_else(PoisonError::into_inner) = start;
     }
 
+    /// The store says that it ends here, to one who is not its owner.
+    pub(crate) fn ends_at(&self, head: Head) {
+        *self.durable.write().unwrap_or_else(PoisonError::into_inner) = head;
+    }
+
     pub(crate) fn stats(&self) -> JournalStats {
         *lock(&self.stats)
     }

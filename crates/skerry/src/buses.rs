@@ -109,6 +109,7 @@ pub(crate) fn start_among(
 ) -> anyhow::Result<PostThread> {
     let options = PostOptions {
         endpoint,
+        among: true,
         straight: config.bus.straight,
         usual: config.bus.usual.clone(),
         routes: routes(&config.buses)?,

@@ -12,7 +12,9 @@ mod cluster;
 mod events;
 mod operating;
 
-pub(crate) use cluster::{DirectoryCommand, GatewayArgs, IdentityCommand, NodeArgs, NodeCommand};
+pub(crate) use cluster::{
+    DirectoryCommand, GatewayArgs, IdentityCommand, MoveArgs, NodeArgs, NodeCommand, PlaceArgs,
+};
 pub(crate) use events::{EventsArgs, WebhookCommand};
 pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand};
 
@@ -373,15 +375,10 @@ pub(crate) enum BranchCommand {
         #[arg(long)]
         off: bool,
     },
-    /// Say how it is hosted: `dedicated` to a node of its own, or `scattered`
-    Place {
-        #[command(flatten)]
-        remote: Remote,
-        /// Branch number
-        branch: u16,
-        /// dedicated or scattered
-        mode: String,
-    },
+    /// Say how it is hosted, `dedicated` to a node of its own or `scattered`, and on which node
+    Place(PlaceArgs),
+    /// Move it to a node, where it stays while that can host it
+    Move(MoveArgs),
     /// Move old segments of a journal to the cold folder (`storage.cold`), where they stay readable
     Archive(crate::archive::ArchiveArgs),
     /// Copy a branch's journal to a folder that `skerry verify` reads

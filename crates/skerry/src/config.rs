@@ -29,6 +29,7 @@ use crate::webhooks::Webhooks;
 pub(crate) struct Config {
     pub(crate) bank: Bank,
     pub(crate) server: Server,
+    pub(crate) node: Node,
     pub(crate) storage: Storage,
     pub(crate) branch: Branch,
     pub(crate) evidence: Evidence,
@@ -114,6 +115,14 @@ impl Default for Server {
             idle_timeout_ms: 120_000,
         }
     }
+}
+
+/// A process that hosts branches of a bank of several.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Node {
+    /// Where it tells machines how it is; absent: nowhere. Bounds, certificate and `insecure` are those of `[server]`.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// Where the bank lies.
@@ -245,6 +254,7 @@ impl Default for Log {
 pub(crate) struct Overrides {
     pub(crate) data: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) node_listen: Option<SocketAddr>,
     pub(crate) branches: Option<u16>,
     pub(crate) insecure: bool,
     pub(crate) log: Option<String>,
@@ -255,6 +265,7 @@ impl From<&Settings> for Overrides {
         Self {
             data: said.local.data.clone(),
             listen: said.listen,
+            node_listen: None,
             branches: said.branches,
             insecure: said.insecure,
             log: said.log.clone(),
@@ -299,6 +310,9 @@ impl Config {
         }
         if let Some(listen) = overrides.listen {
             self.server.listen = listen;
+        }
+        if let Some(listen) = overrides.node_listen {
+            self.node.listen = Some(listen);
         }
         if let Some(branches) = overrides.branches {
             self.bank.branches = branches;

@@ -61,7 +61,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(args) => up::run(&args)?,
         Command::Node(args) => match args.command {
-            Some(NodeCommand::List(remote)) => remote::nodes(&remote, json)?,
+            Some(NodeCommand::List(remote)) => operating::nodes(&remote, json)?,
+            Some(NodeCommand::Drain { remote, node }) => operating::drain(&remote, &node, true, json)?,
+            Some(NodeCommand::Resume { remote, node }) => operating::drain(&remote, &node, false, json)?,
             None => cluster::run_node(&args)?,
         },
         Command::Gateway(args) => cluster::run_gateway(&args)?,
@@ -120,9 +122,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             BranchCommand::Gray { remote, branch, off } => {
                 remote::steer(&remote, branch, &serde_json::json!({"gray": !off}), json)?;
             }
-            BranchCommand::Place { remote, branch, mode } => {
-                remote::steer(&remote, branch, &serde_json::json!({"mode": mode}), json)?;
-            }
+            BranchCommand::Place(args) => operating::place(&args, json)?,
+            BranchCommand::Move(args) => operating::move_branch(&args, json)?,
             BranchCommand::Archive(args) => archive::run(&args, json)?,
             BranchCommand::Export { local, branch, out } => offline::export(&local, branch, &out, json)?,
         },

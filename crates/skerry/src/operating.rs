@@ -1,10 +1,11 @@
-//! The commands of operators and auditors to a running bank: audit, four eyes, buses, a branch's policy and days.
+//! The commands of operators and auditors to a running bank: audit, four eyes, buses, nodes, a branch's place, policy and days.
 
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, Remote};
-use crate::remote::{escape, send, show, with_query};
+use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, MoveArgs, PlaceArgs, Remote};
+use crate::output::print;
+use crate::remote::{connect, escape, runtime, send, show, steer, with_query};
 
 /// `skerry audit`
 ///
@@ -78,4 +79,42 @@ pub(crate) fn open_day(remote: &Remote, branch: u16, date: &str, json: bool) -> 
 /// `skerry branch go-live`
 pub(crate) fn go_live(remote: &Remote, branch: u16, date: &str, json: bool) -> anyhow::Result<()> {
     send(remote, Method::POST, &format!("/v1/branches/{branch}/go-live"), None, &json!({"date": date}), json)
+}
+
+/// `skerry node list`
+pub(crate) fn nodes(remote: &Remote, json: bool) -> anyhow::Result<()> {
+    let client = connect(remote)?;
+    let mut view: Value = runtime()?.block_on(client.get("/v1/directory"))?;
+    print(&json!({"nodes": view["nodes"].take()}), json)
+}
+
+/// `skerry node drain` and `skerry node resume`: says as well what stays.
+pub(crate) fn drain(remote: &Remote, node: &str, draining: bool, json: bool) -> anyhow::Result<()> {
+    let (client, path) = (connect(remote)?, format!("/v1/nodes/{}/draining", escape(node)));
+    let wish = json!({"draining": draining});
+    let answer = runtime()?.block_on(client.send_json(Method::PUT, &path, &wish, &[]))?;
+    let view: Value = answer.json()?;
+    print(&view, json)?;
+    let stays: Vec<String> = view["stays"].as_array().into_iter().flatten().map(Value::to_string).collect();
+    if !stays.is_empty() {
+        eprintln!("no other node takes what it hosts: branches {} stay until one does", stays.join(", "));
+    }
+    Ok(())
+}
+
+/// `skerry branch place`
+pub(crate) fn place(args: &PlaceArgs, json: bool) -> anyhow::Result<()> {
+    let mut wish = json!({});
+    if let Some(mode) = &args.mode {
+        wish["mode"] = json!(mode);
+    }
+    if args.any_node || args.node.is_some() {
+        wish["node"] = json!(args.node);
+    }
+    steer(&args.remote, args.branch, &wish, json)
+}
+
+/// `skerry branch move`
+pub(crate) fn move_branch(args: &MoveArgs, json: bool) -> anyhow::Result<()> {
+    steer(&args.remote, args.branch, &json!({"node": args.to}), json)
 }

@@ -69,25 +69,6 @@ pub(crate) fn show(remote: &Remote, path: &str, json: bool) -> anyhow::Result<()
     print(&answer, json)
 }
 
-/// The nodes of a bank, each with the branches that it hosts.
-///
-/// # Errors
-///
-/// What the bank or the way there says.
-pub(crate) fn nodes(remote: &Remote, json: bool) -> anyhow::Result<()> {
-    let client = connect(remote)?;
-    let mut view: Value = runtime()?.block_on(client.get("/v1/directory"))?;
-    let branches = view["branches"].take();
-    let mut nodes = view["nodes"].take();
-    for node in nodes.as_array_mut().into_iter().flatten() {
-        let hosted =
-            branches.as_array().into_iter().flatten().filter(|branch| branch["host"] == node["name"]);
-        let hosted: Vec<Value> = hosted.map(|branch| branch["branch"].clone()).collect();
-        node["branches"] = hosted.into();
-    }
-    print(&serde_json::json!({"nodes": nodes}), json)
-}
-
 pub(crate) fn send(
     remote: &Remote,
     method: Method,

@@ -11,7 +11,7 @@ use skerry_branch::keys::{KeyRef, Keys, SlotKeys};
 use skerry_directory::DirectoryThread;
 use skerry_gateway::residence;
 #[cfg(feature = "cluster")]
-use skerry_journal::export_from;
+use skerry_journal::{JournalStore, export_from};
 use skerry_journal::{LocalOptions, LocalStore, RealStorage};
 
 use crate::config::{Config, range};

@@ -17,6 +17,11 @@ use place::{Place, project, shows};
 use serde_json::Value;
 
 const UNIT: &str = include_str!("../../../deploy/systemd/skerry.service");
+/// Those of a bank of several machines, under the names that systemd instantiates.
+const TEMPLATES: [(&str, &str); 2] = [
+    ("skerry-node@a.service", include_str!("../../../deploy/systemd/skerry-node@.service")),
+    ("skerry-gateway@g.service", include_str!("../../../deploy/systemd/skerry-gateway@.service")),
+];
 const README: &str = include_str!("../../../deploy/README.md");
 const ALERTS: &str = include_str!("../../../deploy/prometheus/alerts.yml");
 const ALERTS_TEST: &str = include_str!("../../../deploy/prometheus/alerts_test.yml");
@@ -121,19 +126,39 @@ fn systemd_takes_the_unit_and_finds_it_closed_enough() {
     }
     let folder = Folder::new("analyze");
     install(&folder.0);
-    // Under its own name, with a program that is there.
-    let unit = folder.0.join("skerry.service");
-    std::fs::write(&unit, under(&folder.0, UNIT)).unwrap();
-    let verified = Command::new("systemd-analyze").arg("verify").arg(&unit).output().unwrap();
-    let said = text(&verified);
-    assert!(verified.status.success() && !said.contains("skerry.service:"), "{said}");
-    let mut security = Command::new("systemd-analyze");
-    let judged = security.args(["security", "--offline=yes", "--threshold=20"]).arg(&unit).output().unwrap();
-    if text(&judged).contains("unrecognized option") {
-        eprintln!("skipped: this systemd-analyze judges no unit that is not loaded");
-        return;
+    for (name, unit) in [("skerry.service", UNIT)].into_iter().chain(TEMPLATES) {
+        // Under its own name, with a program that is there.
+        let path = folder.0.join(name);
+        std::fs::write(&path, under(&folder.0, unit)).unwrap();
+        let verified = Command::new("systemd-analyze").arg("verify").arg(&path).output().unwrap();
+        let said = text(&verified);
+        assert!(verified.status.success() && !said.contains(&format!("{name}:")), "{said}");
+        let mut security = Command::new("systemd-analyze");
+        let judged =
+            security.args(["security", "--offline=yes", "--threshold=20"]).arg(&path).output().unwrap();
+        if text(&judged).contains("unrecognized option") {
+            eprintln!("skipped: this systemd-analyze judges no unit that is not loaded");
+            return;
+        }
+        assert!(judged.status.success(), "{name}: {}", text(&judged));
     }
-    assert!(judged.status.success(), "{}", text(&judged));
+}
+
+#[test]
+fn all_units_are_as_closed_as_the_first() {
+    let settings = |unit: &'static str| -> Vec<&'static str> {
+        let own = ["Description=", "Documentation=", "After=", "ExecStart=", "StateDirectory="];
+        let set = unit.lines().filter(|line| line.contains('=') && !line.starts_with('#'));
+        set.filter(|line| !own.iter().any(|key| line.starts_with(key))).collect()
+    };
+    for (name, unit) in TEMPLATES {
+        assert_eq!(settings(unit), settings(UNIT), "{name}");
+        // The data is where the service manager makes room for it, under the instance's name.
+        assert!(
+            unit.contains("\nStateDirectory=skerry/%i\n") && unit.contains("--data /var/lib/skerry/%i\n")
+        );
+        assert!(unit.contains("--name %i"), "{name}");
+    }
 }
 
 /// What a bank prints that has done a little of everything.

@@ -30,6 +30,7 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
     pub fn declare_loss(&mut self, store: J, now: Now, entropy: [u8; 32]) -> Result<Found, OpenFailure> {
         self.work = None;
         self.workshop = None;
+        self.follower = None;
         // The declaration counts once: whatever is lost after it must be told again.
         let usual = std::mem::replace(&mut self.store, store);
         let opened = self.put_aside().and_then(|aside| Ok((aside, self.open_as(now, entropy, true)?)));

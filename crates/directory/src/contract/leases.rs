@@ -1,7 +1,7 @@
 //! Leases and nodes: who may try.
 
 use super::scene::{Rig, Scene, holder, name, node};
-use crate::rows::{BranchState, Setting};
+use crate::rows::{BranchState, Setting, Who};
 use crate::seam::{Ask, Refusal, Told};
 
 const LEASE_US: u64 = 500_000;
@@ -139,4 +139,52 @@ pub(super) fn nodes_come_and_go(rig: &mut impl Rig) {
     assert_eq!(scene.map().nodes.len(), 1);
     scene.restart();
     assert_eq!(scene.map().nodes.len(), 1);
+}
+
+pub(super) fn a_drain_is_kept_until_it_is_taken_back(rig: &mut impl Rig) {
+    let mut scene = with_nodes(rig);
+    let drain = |node: &str, by: Option<&str>| Ask::Drain {
+        node: name(node),
+        by: by.map(|by| Who::new(by).expect("plain")),
+    };
+    let who = |scene: &mut Scene<'_, _>, node: &str| {
+        let map = scene.map();
+        map.node(&name(node)).expect("it is there").drain.as_ref().map(|row| row.by.to_string())
+    };
+    assert!(scene.map().nodes.iter().all(crate::rows::NodeEntry::takes), "nobody has said so");
+    for by in [Some("chief"), None] {
+        assert_eq!(scene.refused(drain("gone", by)), Refusal::NoNode(name("gone")));
+    }
+    let version = scene.map().version;
+    scene.done(drain("a", None));
+    assert_eq!(scene.map().version, version, "there is nothing to take back");
+    scene.done(drain("a", Some("chief")));
+    let first = scene.map();
+    assert!(first.version > version);
+    assert!(!first.nodes[0].takes() && first.nodes[1].takes());
+    scene.done(drain("a", Some("行长")));
+    let again = scene.map();
+    assert_eq!(
+        (again.version, &again.nodes[0].drain),
+        (first.version, &first.nodes[0].drain),
+        "said already"
+    );
+
+    // What the node says of itself leaves it as it is, and so does another life of either.
+    scene.done(Ask::Beat(node("a")));
+    scene.restart();
+    scene.done(Ask::Beat(crate::rows::NodeRow { capacity: 1, ..node("a") }));
+    assert_eq!(scene.map().nodes[0].drain, first.nodes[0].drain);
+    assert!(granted(&scene.ask(acquire(1, "a", 1))), "a lease is given to whoever asks: plans look at it");
+    give_up(&mut scene, 1);
+
+    scene.done(drain("a", None));
+    let back = scene.map();
+    assert!(back.nodes[0].takes() && back.version > again.version);
+    scene.done(drain("b", Some("chief")));
+    scene.restart();
+    assert_eq!((who(&mut scene, "a"), who(&mut scene, "b")), (None, Some("chief".to_owned())));
+    scene.done(Ask::DropNode(name("b")));
+    scene.done(Ask::Beat(node("b")));
+    assert_eq!(who(&mut scene, "b"), None, "a node that was dropped begins anew");
 }

@@ -32,4 +32,5 @@ pub fn check_contract(rig: &mut impl Rig) {
     leases::a_lease_is_another_s_only_after_its_time(rig);
     leases::renewing_keeps_what_is_kept_and_tells_what_is_lost(rig);
     leases::nodes_come_and_go(rig);
+    leases::a_drain_is_kept_until_it_is_taken_back(rig);
 }

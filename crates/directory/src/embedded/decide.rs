@@ -7,8 +7,8 @@ use super::record::Record;
 use super::state::{Broken, Lease, Pending, confirmed};
 use crate::assign::{choose, takes};
 use crate::rows::{
-    Alias, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, Holder, LeaseView, Map, Name, NodeEntry,
-    NodeRow, Room, Setting, StoreRow, Who,
+    Alias, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Holder, LeaseView, Map, Name,
+    NodeEntry, NodeRow, Room, Setting, StoreRow, Who,
 };
 use crate::seam::{Ask, Choice, Finding, Now, Rebuild, Refusal, Reserve, Told};
 
@@ -44,6 +44,7 @@ impl<S: Storage> Open<S> {
             Ask::DropStore(name) => self.drop_store(&name),
             Ask::UseBus { bus, by } => self.use_bus(bus, by, now),
             Ask::Beat(row) => self.beat(row, now),
+            Ask::Drain { node, by } => self.drain(node, by, now),
             Ask::DropNode(name) => self.drop_node(&name, now),
             Ask::Acquire { branch, holder, lease_us } => self.acquire(branch, &holder, lease_us, now),
             Ask::Renew { branches, holder, lease_us } => self.renew(&branches, &holder, lease_us, now),
@@ -63,8 +64,11 @@ impl<S: Storage> Open<S> {
             room: state.placed.get(&row.number).and_then(|placed| placed.room),
         });
         let silent = |name| now.monotonic_us - state.seen.get(name).copied().unwrap_or(self.since(now));
-        let nodes =
-            state.nodes.values().map(|row| NodeEntry { row: row.clone(), silent_us: silent(&row.name) });
+        let nodes = state.nodes.values().map(|row| NodeEntry {
+            row: row.clone(),
+            silent_us: silent(&row.name),
+            drain: state.drains.get(&row.name).cloned(),
+        });
         Map {
             version: state.version(),
             rebuilding: !state.complete,
@@ -339,6 +343,17 @@ impl<S: Storage> Open<S> {
             return Ok(Told::Done);
         }
         self.keep_changed(Record::Node(row))
+    }
+
+    fn drain(&mut self, node: Name, by: Option<Who>, now: Now) -> Ruled {
+        if !self.state.nodes.contains_key(&node) {
+            return no(Refusal::NoNode(node));
+        }
+        if self.state.drains.contains_key(&node) == by.is_some() {
+            return Ok(Told::Done);
+        }
+        let row = by.map(|by| DrainRow { by, at_us: now.wall_us });
+        self.keep_changed(Record::Drain(node, row))
     }
 
     fn drop_node(&mut self, name: &Name, now: Now) -> Ruled {

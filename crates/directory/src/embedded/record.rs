@@ -8,7 +8,8 @@
 //! be read is damage, never a guess.
 
 use crate::rows::{
-    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, Mode, Name, NodeRow, StoreRow, Where, Who,
+    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Mode, Name, NodeRow, StoreRow,
+    Where, Who,
 };
 
 /// Records begin at multiples of this.
@@ -45,6 +46,8 @@ pub enum Record {
     Opened(u64),
     /// This bus was chosen.
     Bus(BusRow),
+    /// An operator wants this node empty, or no more.
+    Drain(Name, Option<DrainRow>),
 }
 
 mod kind {
@@ -61,6 +64,7 @@ mod kind {
     pub(super) const COMPLETE: u8 = 11;
     pub(super) const OPENED: u8 = 12;
     pub(super) const BUS: u8 = 13;
+    pub(super) const DRAIN: u8 = 14;
 }
 
 /// Puts `record` at the end of `out`, and says how many bytes it took.
@@ -148,6 +152,14 @@ fn body(record: &Record, out: &mut Vec<u8>) -> (u8, u8) {
             put_text(row.by.as_str(), out);
             out.extend_from_slice(&row.at_us.to_le_bytes());
             (kind::BUS, 0)
+        }
+        Record::Drain(node, drain) => {
+            put_text(node.as_str(), out);
+            if let Some(row) = drain {
+                put_text(row.by.as_str(), out);
+                out.extend_from_slice(&row.at_us.to_le_bytes());
+            }
+            (kind::DRAIN, u8::from(drain.is_some()))
         }
     }
 }
@@ -238,6 +250,11 @@ fn read(kind: u8, detail: u8, reader: &mut Reader<'_>) -> Option<Record> {
             let (name, by) = (reader.name()?, Who::new(reader.text()?).ok()?);
             plain(Record::Bus(BusRow { name, by, at_us: reader.u64()? }))
         }
+        kind::DRAIN if detail <= 1 => {
+            let node = reader.name()?;
+            let drain = if detail == 0 { None } else { Some(reader.drain()?) };
+            Some(Record::Drain(node, drain))
+        }
         _ => None,
     }
 }
@@ -287,6 +304,11 @@ impl<'a> Reader<'a> {
 
     fn place(&mut self) -> Option<Where> {
         Where::new(self.text()?).ok()
+    }
+
+    fn drain(&mut self) -> Option<DrainRow> {
+        let by = Who::new(self.text()?).ok()?;
+        Some(DrainRow { by, at_us: self.u64()? })
     }
 
     fn branch(&mut self, detail: u8) -> Option<BranchRow> {
@@ -351,6 +373,8 @@ mod tests {
             Record::Complete,
             Record::Opened(u64::MAX),
             Record::Bus(BusRow { name: name("main"), by: Who::new("行长 1").unwrap(), at_us: 77 }),
+            Record::Drain(name("n"), Some(DrainRow { by: Who::new("行长 1").unwrap(), at_us: u64::MAX })),
+            Record::Drain(name("n"), None),
         ]
     }
 

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::log::Log;
 use super::record::{HEAD, Record, UNIT, decode, encode};
 use crate::assign::Placed;
-use crate::rows::{Alias, BranchRow, BusRow, CustomerRef, Holder, Name, NodeRow, StoreRow};
+use crate::rows::{Alias, BranchRow, BusRow, CustomerRef, DrainRow, Holder, Name, NodeRow, StoreRow};
 
 /// A reservation.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,7 @@ pub(super) struct State {
     pub(super) branches: BTreeMap<u16, BranchRow>,
     pub(super) stores: BTreeMap<Name, StoreRow>,
     pub(super) nodes: BTreeMap<Name, NodeRow>,
+    pub(super) drains: BTreeMap<Name, DrainRow>,
     pub(super) bus: Option<BusRow>,
     pub(super) moved: BTreeMap<CustomerRef, u16>,
     pub(super) pending: BTreeMap<Alias, Pending>,
@@ -87,7 +88,10 @@ impl State {
             Record::Store(row) => drop(self.stores.insert(row.name.clone(), row)),
             Record::StoreGone(name) => drop(self.stores.remove(&name)),
             Record::Node(row) => drop(self.nodes.insert(row.name.clone(), row)),
-            Record::NodeGone(name) => drop(self.nodes.remove(&name)),
+            Record::NodeGone(name) => {
+                self.nodes.remove(&name);
+                self.drains.remove(&name);
+            }
             Record::Moved(customer, Some(branch)) => drop(self.moved.insert(customer, branch)),
             Record::Moved(customer, None) => drop(self.moved.remove(&customer)),
             Record::Begun => {
@@ -97,6 +101,8 @@ impl State {
             Record::Complete => self.complete = true,
             Record::Opened(times) => self.opened = times,
             Record::Bus(row) => self.bus = Some(row),
+            Record::Drain(node, Some(row)) => drop(self.drains.insert(node, row)),
+            Record::Drain(node, None) => drop(self.drains.remove(&node)),
         }
     }
 
@@ -105,6 +111,7 @@ impl State {
         let mut rows = vec![Record::Opened(self.opened)];
         rows.extend(self.stores.values().cloned().map(Record::Store));
         rows.extend(self.nodes.values().cloned().map(Record::Node));
+        rows.extend(self.drains.iter().map(|(node, row)| Record::Drain(node.clone(), Some(row.clone()))));
         rows.extend(self.branches.values().cloned().map(Record::Branch));
         rows.extend(self.moved.iter().map(|(customer, branch)| Record::Moved(*customer, Some(*branch))));
         rows.extend(self.pending.iter().map(|(alias, p)| Record::Reserved(*alias, p.branch, p.first)));

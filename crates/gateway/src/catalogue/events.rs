@@ -1,4 +1,4 @@
-//! 52xx: events, webhooks and buses.
+//! 52xx: events, webhooks, buses and nodes.
 
 use super::Effect::Nothing;
 use super::{Entry, of};
@@ -17,6 +17,10 @@ pub const WEBHOOKS_UNAVAILABLE: u16 = 5212;
 pub const BUS_NOT_FOUND: u16 = 5220;
 /// The bus cannot be reached.
 pub const BUS_AWAY: u16 = 5221;
+/// The bus ends at a process, and the bank has several.
+pub const BUS_NOT_SHARED: u16 = 5222;
+/// No node has this name.
+pub const NODE_NOT_FOUND: u16 = 5230;
 
 pub(super) const ENTRIES: &[Entry] = &[
     of((
@@ -93,5 +97,28 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The process that answers has no link to this bus, so payments between branches would wait on it. Messages go on over the bus \
          that is chosen now.",
         "See to the bus's servers (docs/runbooks/switch-bus.md); `skerry bus list` shows when the link is up. Then switch again.",
+    )),
+    of((
+        BUS_NOT_SHARED,
+        "bus_not_shared",
+        409,
+        "The bus ends at one process",
+        "该消息总线仅限于单个进程",
+        Nothing,
+        "`local` carries messages inside one process. The branches of this bank are open in several (`skerry node`), so over it a branch \
+         would hear nothing of those in other processes, and payments to them would wait for ever. Messages go on over the bus that is \
+         chosen now.",
+        "Switch to a bus of `[buses]`; `skerry bus list` shows them. Branches of one process hand each other their messages without a \
+         bus in any case (`bus.straight`).",
+    )),
+    of((
+        NODE_NOT_FOUND,
+        "node_not_found",
+        404,
+        "No such node",
+        "节点不存在",
+        Nothing,
+        "No process that hosts branches has ever reported to the directory under this name, or it was dropped from it.",
+        "Check the name; `skerry node list` shows all.",
     )),
 ];

@@ -1,6 +1,7 @@
 //! What machines read: health, readiness, metrics, the description of the API, and the pages that explain it.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use skerry_directory::Map;
-use skerry_post::Figures;
+use skerry_post::{Figures, Post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -94,19 +95,25 @@ async fn readyz(State(gateway): State<Shared>) -> Response {
 ))]
 async fn metrics(State(gateway): State<Shared>) -> Response {
     let map = surroundings::map(&gateway).await;
-    typed("text/plain; version=0.0.4; charset=utf-8", exposition(&gateway, map.as_ref()))
+    exposed(exposition(&gateway, map.as_ref()))
 }
 
-fn exposition(gateway: &Shared, map: Option<&Map>) -> String {
-    let mut out = Exposition::default();
+/// Figures as an answer.
+pub(crate) fn exposed(out: Exposition) -> Response {
+    typed("text/plain; version=0.0.4; charset=utf-8", out.finish())
+}
+
+/// What every process begins with.
+pub(crate) fn begin(begun: Instant, out: &mut Exposition) {
     out.metric("skerry_build_info", "gauge", "The release.");
     out.line(format_args!("skerry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
-    out.single(
-        "skerry_uptime_seconds",
-        "gauge",
-        "Seconds since the gateway began.",
-        gateway.begun.elapsed().as_secs(),
-    );
+    let seconds = begun.elapsed().as_secs();
+    out.single("skerry_uptime_seconds", "gauge", "Seconds since the process began to serve.", seconds);
+}
+
+fn exposition(gateway: &Shared, map: Option<&Map>) -> Exposition {
+    let mut out = Exposition::default();
+    begin(gateway.begun, &mut out);
     gateway.meters.write(&mut out);
     write_bounds(gateway, &mut out);
     surroundings::write(gateway, map, &mut out);
@@ -115,9 +122,9 @@ fn exposition(gateway: &Shared, map: Option<&Map>) -> String {
     write_branches(&health, &mut out);
     write_costs(&health, &mut out);
     write_webhooks(gateway, &mut out);
-    write_buses(gateway, &mut out);
+    gateway.buses.get().into_iter().for_each(|post| write_buses(post, &mut out));
     write_outlet(gateway, &mut out);
-    out.finish()
+    out
 }
 
 /// The bounds, as they are configured, beside what is taken of them.
@@ -261,8 +268,8 @@ fn write_webhooks(gateway: &Shared, out: &mut Exposition) {
     }
 }
 
-fn write_buses(gateway: &Shared, out: &mut Exposition) {
-    let Some(post) = gateway.buses.get() else { return };
+/// What the post of this process counts.
+pub(crate) fn write_buses(post: &Post, out: &mut Exposition) {
     let all = post.figures();
     let figures: [(&str, &str, &str, Figure<Figures>); 8] = [
         ("chosen", "gauge", "1 if messages between branches are sent over it.", |bus| u64::from(bus.chosen)),

@@ -20,7 +20,7 @@ pub mod payments;
 pub mod payouts;
 pub mod reports;
 pub mod statements;
-mod surroundings;
+pub(crate) mod surroundings;
 pub mod tokens;
 pub mod transfers;
 pub mod webhooks;

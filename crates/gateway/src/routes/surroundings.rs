@@ -1,5 +1,6 @@
 //! Figures for `/metrics` about what the branches stand on: the process, its disk, the directory.
 
+use std::path::Path;
 use std::time::Duration;
 
 use skerry_directory::{BranchEntry, Map};
@@ -19,13 +20,18 @@ pub(super) async fn map(gateway: &Gateway) -> Option<Map> {
 
 /// Writes them all.
 pub(super) fn write(gateway: &Gateway, map: Option<&Map>, out: &mut Exposition) {
+    write_machine(gateway.tokens.folder(), out);
+    write_directory(map, out);
+}
+
+/// The process, and the disk that `folder` lies on.
+pub(crate) fn write_machine(folder: &Path, out: &mut Exposition) {
     write_process(out);
     // No figure is better than a wrong one.
-    if let Some((all, free)) = usage::disk_room(gateway.tokens.folder()) {
+    if let Some((all, free)) = usage::disk_room(folder) {
         out.single("skerry_disk_bytes", "gauge", "Size of the disk that the data folder lies on.", all);
         out.single("skerry_disk_free_bytes", "gauge", "What is free of it.", free);
     }
-    write_directory(map, out);
 }
 
 fn write_process(out: &mut Exposition) {

@@ -1,8 +1,12 @@
 //! The directory as JSON.
 
 use serde::{Deserialize, Serialize};
-use skerry_directory::{BranchEntry, BranchState, Map, Mode};
+use skerry_directory::{BranchEntry, BranchState, Map, Mode, NodeEntry};
+use skerry_node::host::LEASE_US;
+use skerry_node::plan::plan;
 use utoipa::ToSchema;
+
+use super::scalars::Instant;
 
 /// Branches, stores and nodes.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -72,10 +76,29 @@ pub struct NodeView {
     pub capacity: u16,
     /// Its release.
     pub version: String,
-    /// Gives its branches away.
+    /// Gives its branches away and takes none: an operator drains it, or it says so itself while it stops or its clock is off.
     pub draining: bool,
+    /// The operator who drains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained_by: Option<String>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained_at: Option<Instant>,
     /// Milliseconds since it was last heard of.
     pub silent_ms: u64,
+    /// The branches that it hosts.
+    pub branches: Vec<u16>,
+    /// Those of them that stay while it is drained, because no other node takes them now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<u16>,
+}
+
+/// Whether a node is drained.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainIn {
+    /// `true`: it is to give its branches away and take none. `false`: it may have some again.
+    pub draining: bool,
 }
 
 /// How a branch is hosted.
@@ -104,6 +127,15 @@ pub struct SteerIn {
     /// How it is hosted.
     #[serde(default)]
     pub mode: Option<HostingMode>,
+    /// The node that should host it; `null` is any.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub node: Option<Option<String>>,
+}
+
+/// A member that is there, be it `null`.
+fn given<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(input).map(Some)
 }
 
 /// What a rebuild came to.
@@ -152,6 +184,37 @@ impl PlacedBranch {
     }
 }
 
+impl NodeView {
+    /// A node of the map.
+    #[must_use]
+    pub fn of(map: &Map, node: &NodeEntry) -> Self {
+        let name = &node.row.name;
+        let hosted =
+            |entry: &&BranchEntry| entry.lease.as_ref().is_some_and(|lease| lease.holder.node == *name);
+        let branches: Vec<u16> = map.branches.iter().filter(hosted).map(|entry| entry.row.number).collect();
+        let others = plan(map, LEASE_US);
+        let stays = |number: &u16| node.drain.is_some() && !others.contains_key(number);
+        Self {
+            name: name.to_string(),
+            address: node.row.address.to_string(),
+            capacity: node.row.capacity,
+            version: node.row.version.to_string(),
+            draining: !node.takes(),
+            drained_by: node.drain.as_ref().map(|row| row.by.to_string()),
+            drained_at: node.drain.as_ref().map(|row| Instant(row.at_us)),
+            silent_ms: node.silent_us / 1_000,
+            stays: branches.iter().copied().filter(stays).collect(),
+            branches,
+        }
+    }
+
+    /// Leaves out the branches that somebody may not see.
+    pub fn retain(&mut self, sees: impl Fn(u16) -> bool) {
+        self.branches.retain(|branch| sees(*branch));
+        self.stays.retain(|branch| sees(*branch));
+    }
+}
+
 impl DirectoryView {
     /// The whole map.
     #[must_use]
@@ -161,14 +224,7 @@ impl DirectoryView {
             kind: store.kind.to_string(),
             place: store.place.to_string(),
         });
-        let nodes = map.nodes.iter().map(|node| NodeView {
-            name: node.row.name.to_string(),
-            address: node.row.address.to_string(),
-            capacity: node.row.capacity,
-            version: node.row.version.to_string(),
-            draining: node.row.draining,
-            silent_ms: node.silent_us / 1_000,
-        });
+        let nodes = map.nodes.iter().map(|node| NodeView::of(map, node));
         Self {
             version: map.version,
             rebuilding: map.rebuilding,
@@ -176,5 +232,38 @@ impl DirectoryView {
             stores: stores.collect(),
             nodes: nodes.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skerry_directory::{BranchRow, DrainRow, Holder, LeaseView, Name, NodeRow, Where, Who};
+
+    use super::*;
+
+    fn node(text: &str, drained: bool) -> NodeEntry {
+        let (address, version) = (Where::new("here").unwrap(), Where::new("1").unwrap());
+        let row = NodeRow { name: Name::new(text).unwrap(), address, capacity: 2, version, draining: false };
+        let drain = drained.then(|| DrainRow { by: Who::new("chief").unwrap(), at_us: 0 });
+        NodeEntry { row, silent_us: 0, drain }
+    }
+
+    fn branch(number: u16, holder: &str) -> BranchEntry {
+        let holder = Holder { node: Name::new(holder).unwrap(), incarnation: 1 };
+        let lease = Some(LeaseView { holder, grant: 1, left_us: 1 });
+        BranchEntry { row: BranchRow::new(number, Name::new("main").unwrap()), lease, room: None }
+    }
+
+    #[test]
+    fn what_stays_on_a_drained_node_is_what_nobody_else_has_room_for() {
+        let branches = vec![branch(1, "a"), branch(2, "a"), branch(3, "a"), branch(4, "b")];
+        let mut map = Map { branches, nodes: vec![node("a", true), node("b", false)], ..Map::default() };
+        let view = NodeView::of(&map, &map.nodes[0]);
+        // The other one has room for one more.
+        assert_eq!((view.branches, view.stays.len(), view.draining), (vec![1, 2, 3], 2, true));
+        assert!(NodeView::of(&map, &map.nodes[1]).stays.is_empty(), "it is not drained");
+        map.nodes[1] = node("b", true);
+        assert_eq!(NodeView::of(&map, &map.nodes[0]).stays, [1, 2, 3]);
+        assert_eq!(NodeView::of(&map, &map.nodes[1]).stays, [4]);
     }
 }

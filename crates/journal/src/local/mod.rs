@@ -101,6 +101,11 @@ impl<S: Storage> JournalStore for LocalStore<S> {
     fn open(&self) -> Result<Opened<LocalJournal<S>>, OpenError> {
         LocalJournal::open_with(&self.storage, self.cold.clone(), self.options)
     }
+
+    /// Each look reads the last segment whole: fit for tests and for now and then.
+    fn look(&self) -> Result<LocalReader<S>, OpenError> {
+        LocalReader::watching(&self.storage, self.cold.clone(), self.options)
+    }
 }
 
 /// A journal in a folder, open for appending. Dropping it in threaded mode finishes what is in flight first.

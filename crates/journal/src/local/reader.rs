@@ -11,7 +11,7 @@ use skerry_proof::{RECORD_LENGTH, Tails};
 
 use super::cold::Cold;
 use super::scan::{Ahead, Trail, scan_ahead, scan_inline};
-use super::{Mode, archive, seal, survey};
+use super::{LocalOptions, Mode, archive, seal, survey};
 use crate::batch::{BatchView, SealedBatch, StoredRecord};
 use crate::error::{ArchiveError, DamageKind, OpenError, ReadError};
 use crate::mark::{Mark, MarkFile};
@@ -91,6 +91,16 @@ impl<S: Storage> Shared<S> {
         table.get(after.checked_sub(1)?).map(Arc::clone)
     }
 
+    /// Takes in what the folder holds now, for readers that are not the owner's.
+    fn survey_again(&self) -> Result<(), OpenError> {
+        let found = survey_live(&self.storage, self.branch)?;
+        let durable = found.head;
+        let table = found.into_segments(&self.storage.place());
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+        *self.durable.write().unwrap_or_else(PoisonError::into_inner) = durable;
+        Ok(())
+    }
+
     /// Adds the new last segment.
     pub(super) fn add(&self, segment: Arc<Segment<S::File>>) {
         self.table.write().unwrap_or_else(PoisonError::into_inner).push(segment);
@@ -154,6 +164,21 @@ impl<S: Storage> Shared<S> {
     }
 }
 
+/// Surveys while an owner may write: it renames, removes and appends between two of our looks, which each for itself then looks like
+/// damage. What is damaged stays so.
+fn survey_live<S: Storage>(storage: &S, branch: u16) -> Result<survey::Survey<S::File>, OpenError> {
+    let mut attempts = 1;
+    loop {
+        match survey::survey(storage, branch, false) {
+            Err(_) if attempts < LOOKS_MAX => attempts += 1,
+            found => return found,
+        }
+    }
+}
+
+/// Looks at a folder that do not come out well before it is believed.
+const LOOKS_MAX: u32 = 8;
+
 /// Where a position lies.
 enum Lies<S: Storage> {
     /// In this segment of the table.
@@ -171,17 +196,28 @@ pub struct LocalReader<S: Storage> {
     shared: Arc<Shared<S>>,
     /// Whether it reads through to the cold folder.
     far: bool,
+    /// Whether it is not the owner's, and has to look for what is new.
+    watches: bool,
 }
 
 impl<S: Storage> Clone for LocalReader<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), far: self.far }
+        Self { shared: Arc::clone(&self.shared), far: self.far, watches: self.watches }
     }
 }
 
 impl<S: Storage> LocalReader<S> {
     pub(super) fn of(shared: &Arc<Shared<S>>, far: bool) -> Self {
-        Self { shared: Arc::clone(shared), far }
+        Self { shared: Arc::clone(shared), far, watches: false }
+    }
+
+    /// See [`JournalStore::look`](crate::JournalStore::look).
+    pub(super) fn watching(storage: &S, cold: Option<S>, options: LocalOptions) -> Result<Self, OpenError> {
+        let found = survey_live(storage, options.branch)?;
+        let durable = found.head;
+        let table = found.into_segments(&storage.place());
+        let shared = Shared::new(storage.clone(), options.branch, options.mode, table, durable, None, cold);
+        Ok(Self { shared: Arc::new(shared), far: true, watches: true })
     }
 
     /// Opens a journal for reading only: an export, a backup, an archive, or a folder that nobody writes to.
@@ -204,7 +240,7 @@ impl<S: Storage> LocalReader<S> {
         let durable = found.head;
         let table = found.into_segments(&storage.place());
         let shared = Shared::new(storage.clone(), branch, Mode::Threaded, table, durable, None, cold);
-        Ok(Self { shared: Arc::new(shared), far: true })
+        Ok(Self { shared: Arc::new(shared), far: true, watches: false })
     }
 
     /// The branch whose journal this is.
@@ -340,6 +376,13 @@ impl<S: Storage> JournalReader for LocalReader<S> {
 
     fn head(&self) -> Head {
         self.shared.durable()
+    }
+
+    fn look_again(&self) -> Result<Head, OpenError> {
+        if self.watches {
+            self.shared.survey_again()?;
+        }
+        Ok(self.head())
     }
 
     fn read(&self, from: Position, bytes_max: usize) -> Result<Vec<SealedBatch>, ReadError> {

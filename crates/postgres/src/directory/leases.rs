@@ -1,6 +1,8 @@
 //! Nodes and leases, on the server's clock.
 
-use skerry_directory::{BranchState, Holder, Name, NodeRow, Refusal, Told};
+use std::collections::BTreeMap;
+
+use skerry_directory::{BranchState, DrainRow, Holder, Name, NodeRow, Refusal, Told, Who};
 use tokio_postgres::types::Type;
 
 use super::branches::find;
@@ -31,6 +33,39 @@ impl Turn<'_> {
         Ok(Told::Done)
     }
 
+    pub(super) async fn drains(&self) -> Result<BTreeMap<Name, DrainRow>, Broken> {
+        let found = self.query("select node, said_by, at_us from skerry.directory_drain", &[]).await?;
+        found.iter().map(|row| whole(rows::drain(row), "drains")).collect()
+    }
+
+    pub(super) async fn drain(&mut self, node: Name, by: Option<&Who>) -> Ruled {
+        if !self.has("directory_node", &node).await? {
+            return no(Refusal::NoNode(node));
+        }
+        let changed = match by {
+            Some(by) => {
+                let sql = "insert into skerry.directory_drain (node, said_by, at_us) values ($1, $2, $3) \
+                           on conflict (node) do nothing";
+                let given: [Given<'_>; 3] = [
+                    (&node.as_str(), Type::TEXT),
+                    (&by.as_str(), Type::TEXT),
+                    (&signed(self.now_us), Type::INT8),
+                ];
+                self.write(sql, &given).await?
+            }
+            None => self.no_drain(&node).await?,
+        };
+        if changed > 0 {
+            self.another_map();
+        }
+        Ok(Told::Done)
+    }
+
+    async fn no_drain(&self, node: &Name) -> Result<u64, Broken> {
+        let sql = "delete from skerry.directory_drain where node = $1";
+        self.write(sql, &[(&node.as_str(), Type::TEXT)]).await
+    }
+
     pub(super) async fn drop_node(&mut self, name: Name) -> Ruled {
         let holds = |branch: &&Branch| {
             branch.lease.as_ref().is_some_and(|lease| lease.node == name && lease.until_us > self.now_us)
@@ -38,6 +73,7 @@ impl Turn<'_> {
         if let Some(held) = self.branches().await?.iter().find(holds) {
             return no(Refusal::NodeInUse { node: name, branch: held.row.number });
         }
+        self.no_drain(&name).await?;
         let sql = "delete from skerry.directory_node where name = $1";
         if self.write(sql, &[(&name.as_str(), Type::TEXT)]).await? > 0 {
             self.another_map();

@@ -1,14 +1,14 @@
 //! The directory's tables, and reading their rows. A row that cannot be what was written ends the transaction.
 
 use skerry_directory::{
-    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, Mode, Name, NodeRow, Room, StoreRow,
-    Where, Who,
+    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Mode, Name, NodeRow, Room,
+    StoreRow, Where, Who,
 };
 use tokio_postgres::Row;
 
 /// What is made in a database that has none of it. The state's row says that customers are to be taken in: whoever lost these
 /// tables may have lost claims, which run for two minutes.
-pub(super) const TABLES: [&str; 8] = [
+pub(super) const TABLES: [&str; 9] = [
     "create schema if not exists skerry",
     "create table if not exists skerry.directory_state (one integer primary key, format integer not null, bank text not null, \
      complete boolean not null, rebuild bigint not null, version bigint not null, claims bigint not null, \
@@ -25,6 +25,7 @@ pub(super) const TABLES: [&str; 8] = [
      claim bigint not null, until_us bigint not null, primary key (line, kind, key))",
     "create table if not exists skerry.directory_moved (branch integer not null, serial bigint not null, \
      lives_in integer not null, primary key (branch, serial))",
+    "create table if not exists skerry.directory_drain (node text primary key, said_by text not null, at_us bigint not null)",
     "create table if not exists skerry.directory_bus (one integer primary key, name text not null, \
      chosen_by text not null, at_us bigint not null)",
 ];
@@ -158,6 +159,13 @@ pub(super) fn bus(row: &Row) -> Option<BusRow> {
     let (name, by): (&str, &str) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
     let at_us = unsigned(row.try_get(2).ok()?);
     Some(BusRow { name: Name::new(name).ok()?, by: Who::new(by).ok()?, at_us })
+}
+
+/// `node, said_by, at_us`
+pub(super) fn drain(row: &Row) -> Option<(Name, DrainRow)> {
+    let (node, by): (&str, &str) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
+    let at_us = unsigned(row.try_get(2).ok()?);
+    Some((Name::new(node).ok()?, DrainRow { by: Who::new(by).ok()?, at_us }))
 }
 
 /// `name, address, capacity, version, draining, seen_us`

@@ -118,6 +118,7 @@ impl<'a> Turn<'a> {
             Ask::DropStore(name) => self.drop_store(name).await,
             Ask::UseBus { bus, by } => self.use_bus(&bus, &by).await,
             Ask::Beat(row) => self.beat(&row).await,
+            Ask::Drain { node, by } => self.drain(node, by.as_ref()).await,
             Ask::DropNode(name) => self.drop_node(name).await,
             Ask::Acquire { branch, holder, lease_us } => self.acquire(branch, &holder, lease_us).await,
             Ask::Renew { branches, holder, lease_us } => self.renew(&branches, &holder, lease_us).await,
@@ -142,9 +143,11 @@ impl<'a> Turn<'a> {
         let nodes = "select name, address, capacity, version, draining, seen_us from skerry.directory_node \
                      order by name collate \"C\"";
         let nodes = self.query(nodes, &[]).await?;
+        let mut drains = self.drains().await?;
         let entry = |row: &Row| {
             let (row, seen_us) = whole(rows::node(row), "nodes")?;
-            Ok(NodeEntry { row, silent_us: self.now_us.saturating_sub(seen_us) })
+            let drain = drains.remove(&row.name);
+            Ok(NodeEntry { row, silent_us: self.now_us.saturating_sub(seen_us), drain })
         };
         Ok(Map {
             version: self.version,

@@ -1,5 +1,6 @@
 //! What can be said of a bank of several machines, and of its directory.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -14,6 +15,12 @@ pub(crate) struct NodeArgs {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) local: Local,
+    /// Where it tells machines how it is: /healthz and /metrics
+    #[arg(long, value_name = "HOST:PORT", env = "SKERRY_NODE_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Tell it in plain HTTP on an address that is not the loopback
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// What to log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", env = "SKERRY_LOG")]
     pub(crate) log: Option<String>,
@@ -25,6 +32,48 @@ pub(crate) struct NodeArgs {
 pub(crate) enum NodeCommand {
     /// List the nodes with what they host
     List(Remote),
+    /// Let a node give its branches away, one at a time as long as others take them, and take none; also over its restarts
+    Drain {
+        #[command(flatten)]
+        remote: Remote,
+        /// The node
+        node: String,
+    },
+    /// Let a drained node have branches again
+    Resume {
+        #[command(flatten)]
+        remote: Remote,
+        /// The node
+        node: String,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArgs {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// Branch number
+    pub(crate) branch: u16,
+    /// dedicated or scattered
+    #[arg(required_unless_present_any = ["node", "any_node"])]
+    pub(crate) mode: Option<String>,
+    /// Keep it on this node while that can host it
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Let it be on any node again
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) any_node: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// Branch number
+    pub(crate) branch: u16,
+    /// The node
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: String,
 }
 
 #[derive(Debug, Clone, Args)]

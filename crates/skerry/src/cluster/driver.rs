@@ -14,14 +14,15 @@
 //!   is given up only after that.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use skerry_branch::{BranchThread, Condition};
 use skerry_directory::{Ask, BranchRow, BusRow, Fault, Name, NodeRow, Sent, Told, Where};
+use skerry_gateway::hosting::{HostReport, HostedBranch, Reports};
 use skerry_node::Hosted;
 use skerry_node::host::{Host, HostOptions, Order, Seen};
 use skerry_node::lease::{Lease, boot_us};
@@ -60,10 +61,22 @@ enum State {
     Closing,
 }
 
+impl State {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open(_) => "open",
+            Self::Failed => "failed",
+            Self::Unwanted | Self::Closing => "closing",
+        }
+    }
+}
+
 /// The thread.
 pub(super) struct Driver {
     news: Sender<News>,
     thread: JoinHandle<()>,
+    report: Arc<Mutex<HostReport>>,
     /// Ends with the thread, which ends only when it is told to.
     pub(super) died: oneshot::Receiver<()>,
 }
@@ -89,6 +102,7 @@ impl Driver {
         // Bounded by the host: it remembers so many asks, and has an opening and a closing of each branch.
         let (news, taken) = channel();
         let post = process.post.post();
+        let report = Arc::new(Mutex::new(HostReport::new(name)));
         let hosting = Hosting {
             process,
             post,
@@ -96,6 +110,7 @@ impl Driver {
             host: Host::new(HostOptions::new(row, incarnation)),
             own: BTreeMap::new(),
             news: news.clone(),
+            report: Arc::clone(&report),
             version: 0,
             misled: None,
         };
@@ -108,7 +123,13 @@ impl Driver {
             .name("host".to_owned())
             .spawn(work)
             .context("could not start the thread that hosts branches")?;
-        Ok(Self { news, thread, died })
+        Ok(Self { news, thread, report, died })
+    }
+
+    /// What the node says of itself, at any time.
+    pub(super) fn reports(&self) -> Reports {
+        let report = Arc::clone(&self.report);
+        Arc::new(move || report.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Closes all branches and gives their leases up.
@@ -131,6 +152,8 @@ struct Hosting {
     host: Host,
     own: BTreeMap<u16, Own>,
     news: Sender<News>,
+    /// What others are told of all this.
+    report: Arc<Mutex<HostReport>>,
     /// Of the map that post was told of.
     version: u64,
     /// The chosen bus that is none of ours, which was said once.
@@ -176,6 +199,10 @@ impl Hosting {
     fn take(&mut self, news: News) -> bool {
         match news {
             News::Heard(number, outcome) => {
+                self.tell(|report| match &outcome {
+                    Ok(_) => report.heard = Some(Instant::now()),
+                    Err(_) => report.unanswered += 1,
+                });
                 self.host.heard(number, outcome, now());
                 self.read();
             }
@@ -212,7 +239,7 @@ impl Hosting {
         let chosen = map.bus.as_ref().map(|row| row.name.as_str());
         if let Err(error) = self.post.choose(chosen) {
             if self.misled != map.bus {
-                tracing::error!(%error, usual = self.post.usual(), "the chosen bus is not configured here");
+                tracing::error!(%error, usual = self.post.usual(), "the chosen bus cannot be taken here");
                 self.misled.clone_from(&map.bus);
             }
             // The usual one is always there.
@@ -243,6 +270,7 @@ impl Hosting {
             Ok(branch) if unwanted => self.end(number, branch),
             Err(error) if unwanted => {
                 tracing::warn!(branch = number, error = format!("{error:#}"), "the branch did not open");
+                self.tell(|report| report.failed += 1);
                 self.closed(number);
             }
             Ok(branch) => {
@@ -253,11 +281,13 @@ impl Hosting {
                 let seat = Hosted::new(handle).signed_with(Arc::clone(&self.process.folder.signing.history));
                 self.holder.add(Arc::new(seat.kept_in(store)));
                 tracing::info!(branch = number, "the branch is open here");
+                self.tell(|report| report.opened += 1);
                 self.host.seen(number, Seen::Open, now());
             }
             Err(error) => {
                 tracing::error!(branch = number, error = format!("{error:#}"), "the branch did not open");
                 own.state = State::Failed;
+                self.tell(|report| report.failed += 1);
                 self.host.seen(number, Seen::Sick, now());
             }
         }
@@ -298,7 +328,27 @@ impl Hosting {
     fn closed(&mut self, number: u16) {
         self.own.remove(&number);
         tracing::info!(branch = number, "the branch is closed here");
+        self.tell(|report| report.closed += 1);
         self.host.seen(number, Seen::Closed, now());
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut HostReport)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Tells others how all this is.
+    fn report(&self) {
+        let (boot_us, host) = (boot_us(), &self.host);
+        let branches = self.own.iter().map(|(number, own)| HostedBranch {
+            number: *number,
+            state: own.state.name(),
+            lease_left_us: host.relied_until(*number, boot_us).saturating_sub(boot_us),
+        });
+        let branches = branches.collect();
+        self.tell(|report| {
+            (report.drained, report.clock_off) = (host.is_drained(), host.is_clock_off());
+            (report.looked, report.branches) = (Instant::now(), branches);
+        });
     }
 
     /// Tells the host how the branches are.
@@ -312,6 +362,7 @@ impl Hosting {
             self.host.seen(*number, seen, now());
         }
         self.settle();
+        self.report();
     }
 }
 

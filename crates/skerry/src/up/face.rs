@@ -1,5 +1,6 @@
 //! What faces clients: HTTP with tokens, directory, events and webhooks, in front of branches wherever these are.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,9 +79,9 @@ impl Face {
             Signals::catch()?
         };
         directory::settle_in(&runtime, &gateway, behind.stores);
-        let listening = runtime.block_on(Listening::bind(&gateway_config(config, limits)))?;
-        let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
-        let server = format!("{scheme}://{}", listening.address());
+        let listening =
+            runtime.block_on(Listening::bind(&gateway_config(config, config.server.listen, limits)))?;
+        let server = server_of(config, &listening);
         runtime.spawn(watched.watch());
         {
             let _within = runtime.enter();
@@ -156,7 +157,13 @@ fn first_token(folder: &Folder, tokens: &TokenStore) -> anyhow::Result<()> {
     folder.write_token(&token)
 }
 
-fn limits(config: &Config) -> Limits {
+/// The address under which others find it.
+pub(crate) fn server_of(config: &Config, listening: &Listening) -> String {
+    let scheme = if config.server.tls_certificate.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", listening.address())
+}
+
+pub(crate) fn limits(config: &Config) -> Limits {
     let server = &config.server;
     Limits {
         connections: usize::try_from(server.connections_max).unwrap_or(usize::MAX),
@@ -168,11 +175,12 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn gateway_config(config: &Config, limits: Limits) -> GatewayConfig {
+/// How `[server]` says to listen, at `listen`.
+pub(crate) fn gateway_config(config: &Config, listen: SocketAddr, limits: Limits) -> GatewayConfig {
     let pair: Option<(PathBuf, PathBuf)> =
         config.server.tls_certificate.clone().zip(config.server.tls_key.clone());
     GatewayConfig {
-        listen: config.server.listen,
+        listen,
         tls: pair.map(|(certificate, key)| TlsConfig {
             certificate,
             key,

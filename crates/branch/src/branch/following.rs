@@ -1,0 +1,106 @@
+//! A closed branch that follows the journal of whoever has it open, to be open soon when it is told to.
+//!
+//! It answers nobody and changes nothing but its own derived files. What it has is what an opening would have made of the same journal.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use skerry_journal::{JournalStore, Storage};
+
+use super::{Branch, Condition, chain, panic_text};
+use crate::open::{Ground, OpenFailure};
+use crate::replica::Replica;
+
+/// How far a follower is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Followed {
+    /// It has everything before this position.
+    pub position: u64,
+    /// The journal ended here when its store was last asked.
+    pub head: u64,
+}
+
+impl Followed {
+    /// Records that it has yet to read, as far as it knows.
+    #[must_use]
+    pub const fn behind(&self) -> u64 {
+        self.head.saturating_sub(self.position)
+    }
+}
+
+impl<J: JournalStore, S: Storage> Branch<J, S> {
+    /// Begins to follow, from the newest usable snapshot here or from the beginning; [`keep_up`](Self::keep_up) goes on. A branch that is
+    /// open, or follows already, stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenFailure`]; after one that [may not pass](OpenFailure::may_pass) the branch is sick for that reason.
+    pub fn follow(&mut self) -> Result<(), OpenFailure> {
+        if self.work.is_some() || self.follower.is_some() {
+            return Ok(());
+        }
+        let ground = Ground {
+            storage: &self.storage,
+            options: &self.options,
+            signer: &self.signer,
+            keys: &self.keys,
+            declared: false,
+        };
+        let store = &self.store;
+        let begun = caught(|| {
+            let reader = store.look()?;
+            Replica::begin(&ground, &reader, &reader)
+        });
+        match begun {
+            Ok(replica) => {
+                self.follower = Some(Box::new(replica));
+                self.condition = Condition::Closed;
+                Ok(())
+            }
+            Err(failure) => Err(self.not_followed(failure)),
+        }
+    }
+
+    /// Reads a piece of what came since. Whether there was anything: if not, ask again a little later.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenFailure`]; after one that [may not pass](OpenFailure::may_pass) the follower is thrown away and the branch sick for that reason.
+    pub fn keep_up(&mut self) -> Result<bool, OpenFailure> {
+        let Some(replica) = &mut self.follower else { return Ok(false) };
+        caught(|| replica.step()).map_err(|failure| self.not_followed(failure))
+    }
+
+    fn not_followed(&mut self, failure: OpenFailure) -> OpenFailure {
+        if !failure.may_pass() {
+            self.follower = None;
+            self.condition = Condition::Sick(chain(&failure));
+        }
+        failure
+    }
+
+    /// How far it is; `None` unless it follows.
+    #[must_use]
+    pub fn followed(&self) -> Option<Followed> {
+        let replica = self.follower.as_ref()?;
+        Some(Followed { position: replica.position(), head: replica.seen().position.0 })
+    }
+
+    /// The follower's book, for checks.
+    #[must_use]
+    pub fn followed_book(&self) -> Option<&skerry_book::Book> {
+        self.follower.as_ref().map(|replica| &replica.base.book)
+    }
+
+    /// Lets the next follower or opening here begin where this one is, as far as its files go.
+    pub(super) fn rest_follower(&mut self) {
+        if let Some(replica) = self.follower.take() {
+            replica.workshop.rest();
+        }
+    }
+}
+
+/// A journal that breaks its own rules makes the book assert; that must stay this branch's trouble.
+fn caught<T>(work: impl FnOnce() -> Result<T, OpenFailure>) -> Result<T, OpenFailure> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))))
+}

@@ -1,0 +1,123 @@
+//! The writer's thread while it follows another owner's journal, and when it hands the branch over to one.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use skerry_journal::{JournalStore, Storage};
+
+use super::{Driver, TICK};
+use crate::branch::{ReaderOf, chain};
+use crate::handle::Following;
+
+/// Between two looks at a journal that grows.
+const SOON: Duration = Duration::from_millis(20);
+/// Between two looks at one that rests: doubled from look to look up to this.
+const LATER: Duration = Duration::from_millis(160);
+/// After a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// When to look again.
+pub(super) struct Pace {
+    next: Instant,
+    wait: Duration,
+    /// Since when it has not been at the end.
+    behind_since: Instant,
+    has_caught_up: bool,
+    /// What was said last, not to say it every second.
+    said: Option<String>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { next: now, wait: SOON, behind_since: now, has_caught_up: false, said: None }
+    }
+}
+
+impl<J, S> Driver<J, S>
+where
+    J: JournalStore + 'static,
+    S: Storage,
+    ReaderOf<J>: Send + Sync,
+{
+    /// How long to sleep at most.
+    pub(super) fn tick(&self) -> Duration {
+        let Some(pace) = &self.pace else { return TICK };
+        pace.next.saturating_duration_since(Instant::now()).min(TICK)
+    }
+
+    /// Follows, if it is to and it is time. Whether more is waiting.
+    pub(super) fn keep_up(&mut self) -> bool {
+        let due = self.pace.as_ref().is_some_and(|pace| pace.next <= Instant::now());
+        if !due {
+            self.tell_following();
+            return false;
+        }
+        let read = self.branch.follow().and_then(|()| self.branch.keep_up());
+        let Some(pace) = &mut self.pace else { return false };
+        let now = Instant::now();
+        let more = match read {
+            Ok(true) => {
+                (pace.wait, pace.said) = (SOON, None);
+                true
+            }
+            Ok(false) => {
+                (pace.behind_since, pace.has_caught_up, pace.said) = (now, true, None);
+                pace.next = now + pace.wait;
+                pace.wait = (pace.wait * 2).min(LATER);
+                false
+            }
+            Err(failure) => {
+                let reason = chain(&failure);
+                if pace.said.as_ref() != Some(&reason) {
+                    tracing::warn!(branch = self.shared.number, "the branch is not followed: {reason}");
+                }
+                (pace.said, pace.next) = (Some(reason), now + AFTER_FAILURE);
+                if self.branch.followed().is_none() {
+                    pace.has_caught_up = false;
+                }
+                false
+            }
+        };
+        self.tell_following();
+        self.settle();
+        more
+    }
+
+    fn tell_following(&self) {
+        let following = self.pace.as_ref().map(|pace| {
+            let since = u64::try_from(pace.behind_since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let followed = self.branch.followed().unwrap_or_default();
+            let at_end = pace.has_caught_up && followed.behind() == 0 && pace.said.is_none();
+            let behind_us = if at_end { 0 } else { since };
+            Following { followed, behind_us, has_caught_up: pace.has_caught_up }
+        });
+        *self.shared.following.lock().unwrap_or_else(PoisonError::into_inner) = following;
+    }
+
+    /// Serves what waits, lets go of the journal, says so, and finishes what is left of background work.
+    pub(super) fn hand_over(&mut self, gone: &Sender<()>) {
+        self.branch.drain();
+        while !self.branch.has_answered() {
+            let now = self.now();
+            let mut busy = self.branch.turn(now);
+            busy |= self.take_back(now);
+            self.hand_out();
+            self.carry();
+            if !busy {
+                let _ = self.woken.recv_timeout(TICK);
+            }
+        }
+        let workshop = self.branch.workshop();
+        let now = self.now();
+        self.branch.close(now);
+        let _ = gone.send(());
+        self.let_go();
+        if let Some(workshop) = workshop {
+            workshop.rest();
+        }
+        self.settle();
+        self.tell_following();
+    }
+}
