@@ -49,7 +49,12 @@ fn is_caught(bug: &str, most: u64, words: &[&str], (bugs, sabotage): (Bugs, Sabo
 #[test]
 fn an_answer_without_a_lease_is_caught() {
     let bugs = Bugs { no_leash: true, ..Bugs::default() };
-    is_caught("no leash", 400, &["a read saw", "was read at", "is not in the journal"], (bugs, Sabotage::default()));
+    is_caught(
+        "no leash",
+        400,
+        &["a read saw", "was read at", "is not in the journal"],
+        (bugs, Sabotage::default()),
+    );
 }
 
 #[test]

@@ -134,10 +134,16 @@ impl Fleet {
         machine.is_leaving = true;
         if stops {
             machine.host.stop();
-        } else {
-            machine.host.drain();
+            return true;
         }
-        true
+        self.drain(node, true)
+    }
+
+    /// An operator wants a node empty, or lets it have branches again.
+    pub(super) fn drain(&mut self, node: usize, drains: bool) -> bool {
+        let by = drains.then(|| Who::new("operator-1").expect("a name"));
+        let node = self.machines[node].name.clone();
+        self.submit(Ask::Drain { node, by })
     }
 
     /// A node that was not there yet, or has left.
@@ -245,6 +251,7 @@ impl Fleet {
                 self.tally.reach(Reached::NodeEmptied);
                 machine.crash(us + 2 * SECOND, None);
                 self.lose_patience(node);
+                self.drain(node, false);
             }
             self.declare_losses(node);
         }

@@ -38,6 +38,9 @@ impl Fleet {
 
     fn end_trouble(&mut self) {
         self.calm_directory();
+        (0..self.machines.len()).for_each(|node| {
+            self.drain(node, false);
+        });
         self.buses_back = 0;
         for weather in &self.buses.weathers {
             weather.set(FaultRates::default());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use skerry_journal::{
-    JournalStore, MemoryJournal, MemoryStore, OpenError, Opened, StorageError, StorageErrorKind,
+    JournalStore, MemoryJournal, MemoryReader, MemoryStore, OpenError, Opened, StorageError, StorageErrorKind,
 };
 
 /// How long a branch waits before it opens again by itself, at first.
@@ -25,6 +25,20 @@ impl SharedStore {
         self.cut.load(Ordering::Relaxed)
     }
 
+    fn reach(&self) -> Result<(), OpenError> {
+        if !self.is_cut() {
+            return Ok(());
+        }
+        let source = StorageError {
+            kind: StorageErrorKind::Io,
+            action: "reach",
+            file: "the store".to_owned(),
+            offset: None,
+            source: io::Error::other("the network is cut"),
+        };
+        Err(OpenError::Away { place: "the store".to_owned(), source })
+    }
+
     /// The same, to be opened although something that was told is gone.
     pub(crate) fn accepting_loss(&self) -> Self {
         Self { batches: self.batches.accepting_loss(), ..self.clone() }
@@ -35,17 +49,13 @@ impl JournalStore for SharedStore {
     type Journal = MemoryJournal;
 
     fn open(&self) -> Result<Opened<MemoryJournal>, OpenError> {
-        if self.is_cut() {
-            let source = StorageError {
-                kind: StorageErrorKind::Io,
-                action: "reach",
-                file: "the store".to_owned(),
-                offset: None,
-                source: io::Error::other("the network is cut"),
-            };
-            return Err(OpenError::Away { place: "the store".to_owned(), source });
-        }
+        self.reach()?;
         self.batches.open()
+    }
+
+    fn look(&self) -> Result<MemoryReader, OpenError> {
+        self.reach()?;
+        self.batches.look()
     }
 
     fn patience(&self, attempts: u32) -> Option<Duration> {
