@@ -46,7 +46,8 @@ impl<J: Journal> Work<J> {
             Said::Welcome => {}
             Said::Payments(run) if met == Met::Agreed => return self.hear_payments(header, run),
             Said::Outcomes(told) if met == Met::Agreed => return self.hear_outcomes(header.from, &told, now),
-            Said::Payments(_) | Said::Outcomes(_) => {}
+            // It speaks to a life that is over, and goes on until it hears of this one: a greeting may have been lost.
+            Said::Payments(_) | Said::Outcomes(_) => line.welcome = true,
             Said::Ask(ask) => self.hear_ask(header, ask),
             Said::Standing(stands) => return self.hear_standing(header, met, stands, now),
             Said::Retold(retold) => self.hear_retold(header, retold),

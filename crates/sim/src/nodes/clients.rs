@@ -1,8 +1,12 @@
 //! Clients of a bank of several nodes: they follow the retry rules, and ask whichever node may have the branch.
 
 use super::fleet::Fleet;
+use super::seat::Seat;
 use super::tally::Reached;
 use crate::clients::transfers::Scene;
+
+/// The choice that is a read.
+const READ: u64 = 99;
 
 impl Fleet {
     /// A client of the branch at `at` does something, if it finds a node that has the branch or had it.
@@ -11,13 +15,20 @@ impl Fleet {
         let there: Vec<usize> = (0..self.machines.len())
             .filter(|node| self.machines[*node].seats.get(&number).is_some_and(|seat| seat.is_there()))
             .collect();
-        let Some(node) = self.dice.pick(&there).copied() else { return };
-        let choice = self.dice.below(100);
+        let answers = |node: &usize| self.machines[*node].seats.get(&number).is_some_and(Seat::answers);
+        let elsewhere = there.iter().any(answers);
+        // Who had the branch and perhaps does not know that another has it is asked what it remembers.
+        let old: Vec<usize> = there.iter().copied().filter(|node| elsewhere && !answers(node)).collect();
+        let is_old = !old.is_empty() && self.dice.chance(1, 2);
+        let Some(node) = self.dice.pick(if is_old { &old } else { &there }).copied() else { return };
+        let choice = if is_old { READ } else { self.dice.below(100) };
         let machine = &self.machines[node];
         let seat = &machine.seats[&number];
-        let elsewhere =
-            self.machines.iter().any(|machine| machine.seats.get(&number).is_some_and(|seat| seat.answers()));
-        if elsewhere && !seat.answers() {
+        // The queue of a process that stands still is soon full.
+        if !machine.is_awake(us) && !elsewhere && !self.dice.chance(1, 8) {
+            return;
+        }
+        if old.contains(&node) {
             self.tally.reach(Reached::AskedAnOldOwner);
         }
         let now = machine.clocks.now(us);
