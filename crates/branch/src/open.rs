@@ -229,6 +229,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         waiting: None,
         held: HeldReplies::default(),
         checks: 0,
+        suspected: None,
         intake: VecDeque::new(),
         recalls,
         entropy,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use skerry_branch::api::{Answer, Body, Read, Reply};
+use skerry_branch::channels::message::{Header, Said};
 use skerry_branch::evidence::receipts::EvidenceError;
 use skerry_branch::history::HistoryError;
 use skerry_branch::{BranchThread, Condition, Leash, Options, Parts};
@@ -178,6 +179,37 @@ fn a_read_alone_finds_the_other_owner_too() {
     slept.settle();
     assert!(matches!(slot.take(), Some(Reply::Unknown)));
     assert!(matches!(slept.branch.condition(), Condition::Sick(why) if why.contains("open elsewhere")));
+}
+
+/// A branch that is beyond its lease and hears of a life that its journal does not know.
+fn told_of_another_life(lease: &Arc<Lease>, server: &MemoryStore) -> Bank {
+    let mut slept = under(lease, server);
+    slept.found(1, 500);
+    slept.branch.know(&[2, BRANCH]);
+    slept.settle();
+    lease.at(100);
+    let word = Header { from: 2, to: BRANCH, incarnation: 1, to_incarnation: 2 };
+    slept.branch.deliver(word.seal(&Said::Hello, &options().gateway), slept.now).unwrap();
+    slept
+}
+
+#[test]
+fn what_its_successor_did_is_no_loss_of_an_owner_that_slept() {
+    let (lease, server) = (Lease::granted(0, 100), MemoryStore::default());
+    let mut slept = told_of_another_life(&lease, &server);
+    drop(server.open().unwrap());
+    slept.settle();
+    let condition = slept.branch.condition();
+    assert!(matches!(condition, Condition::Sick(why) if why.contains("open elsewhere")), "{condition:?}");
+}
+
+#[test]
+fn a_loss_that_is_shown_beyond_the_lease_is_one_once_the_store_confirms_the_owner() {
+    let (lease, server) = (Lease::granted(0, 100), MemoryStore::default());
+    let mut slept = told_of_another_life(&lease, &server);
+    slept.settle();
+    let condition = slept.branch.condition();
+    assert!(matches!(condition, Condition::Sick(why) if why.starts_with("journal_rewound")), "{condition:?}");
 }
 
 /// A switch for the branch on threads.

@@ -42,6 +42,8 @@ pub struct MemoryStore {
 pub struct MemoryJournal {
     store: MemoryStore,
     epoch: u64,
+    /// What this owner knows to be durable; its readers end there, whatever another owner has appended since.
+    durable: Arc<Mutex<Head>>,
     taken: Head,
     waiting: VecDeque<SealedBatch>,
     finished: VecDeque<Result<Appended, AppendFault>>,
@@ -56,6 +58,8 @@ pub struct MemoryJournal {
 pub struct MemoryReader {
     store: MemoryStore,
     far: bool,
+    /// The end of the owner whose reader it is; `None` reads all that is there.
+    owned: Option<Arc<Mutex<Head>>>,
 }
 
 const IN_FLIGHT_MAX: usize = 3;
@@ -145,6 +149,7 @@ impl JournalStore for MemoryStore {
         let journal = MemoryJournal {
             store: self.clone(),
             epoch: world.epoch,
+            durable: Arc::new(Mutex::new(world.head)),
             taken: world.head,
             waiting: VecDeque::new(),
             finished: VecDeque::new(),
@@ -194,7 +199,15 @@ impl World {
     }
 }
 
+fn end_of(durable: &Mutex<Head>) -> Head {
+    *durable.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl MemoryJournal {
+    fn read_by_owner(&self, far: bool) -> MemoryReader {
+        MemoryReader { store: self.store.clone(), far, owned: Some(Arc::clone(&self.durable)) }
+    }
+
     /// Carries out a check that was asked for.
     fn check(&mut self) -> bool {
         if self.failed || self.checks == self.confirmed {
@@ -219,7 +232,7 @@ impl Journal for MemoryJournal {
     }
 
     fn head(&self) -> Head {
-        self.store.world().head
+        end_of(&self.durable)
     }
 
     fn taken(&self) -> Head {
@@ -274,9 +287,12 @@ impl Journal for MemoryJournal {
     fn step(&mut self) -> bool {
         let Some(batch) = self.waiting.pop_front() else { return self.check() };
         let outcome = self.store.world().append(self.epoch, batch);
-        if outcome.is_err() {
-            self.failed = true;
-            self.waiting.clear();
+        match &outcome {
+            Ok(appended) => *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = appended.head,
+            Err(_) => {
+                self.failed = true;
+                self.waiting.clear();
+            }
         }
         self.finished.push_back(outcome);
         true
@@ -285,11 +301,11 @@ impl Journal for MemoryJournal {
     fn on_progress(&mut self, _wake: Wake) {}
 
     fn reader(&self) -> MemoryReader {
-        MemoryReader { store: self.store.clone(), far: false }
+        self.read_by_owner(false)
     }
 
     fn far_reader(&self) -> MemoryReader {
-        MemoryReader::of(&self.store)
+        self.read_by_owner(true)
     }
 
     fn stats(&self) -> JournalStats {
@@ -319,17 +335,19 @@ impl MemoryReader {
     /// Reads what is in `store`, also without an owner.
     #[must_use]
     pub fn of(store: &MemoryStore) -> Self {
-        Self { store: store.clone(), far: true }
+        Self { store: store.clone(), far: true, owned: None }
     }
 
     /// The batch that holds `from` and those behind it.
     fn from(&self, from: Position) -> Result<Vec<Arc<SealedBatch>>, ReadError> {
+        let end = self.head().position;
         let world = self.store.world();
-        if from == world.head.position {
+        if from == end {
             return Ok(Vec::new());
         }
-        if from > world.head.position {
-            return Err(ReadError::Beyond { position: from.0, durable: world.head.position.0 });
+        // Also where the store has lost what its owner knew.
+        if from > end || from >= world.head.position {
+            return Err(ReadError::Beyond { position: from.0, durable: world.head.position.min(end).0 });
         }
         if from < world.start.position && !self.far {
             return Err(ReadError::Archived { first: world.start.position.0 });
@@ -340,7 +358,8 @@ impl MemoryReader {
         let archived =
             world.cold.iter().take_while(|batch| Head::after(batch).position <= world.start.position);
         let all = archived.chain(&world.batches);
-        Ok(all.filter(|batch| batch.header().end_position() > from.0).cloned().collect())
+        let ours = all.filter(|batch| Head::after(batch).position <= end);
+        Ok(ours.filter(|batch| batch.header().end_position() > from.0).cloned().collect())
     }
 }
 
@@ -385,7 +404,7 @@ impl JournalReader for MemoryReader {
     }
 
     fn head(&self) -> Head {
-        self.store.world().head
+        self.owned.as_ref().map_or_else(|| self.store.world().head, |durable| end_of(durable))
     }
 
     fn look_again(&self) -> Result<Head, OpenError> {

@@ -23,8 +23,24 @@ const TAILS_MAX: usize = 128 << 10;
 const HEADS: u32 = 2;
 
 impl<J: Journal> Work<J> {
-    /// Hears a message. What cannot be understood is passed over: it will be said again, by somebody who is right.
+    /// Hears a message. If it shows that the journal has lost something while others may have the branch, it is they who may have done
+    /// what it speaks of: the journal's store tells, before anybody calls it a loss.
     pub(super) fn hear(&mut self, bytes: &[u8], now: Now) -> Result<(), Fault> {
+        match self.take_in(bytes, now) {
+            Err(fault @ Fault::Rewound { .. }) if !self.options.is_held() => {
+                if self.suspected.is_none() {
+                    self.checks = self.journal.confirm();
+                    self.metrics.checked();
+                    self.suspected = Some((fault, self.checks));
+                }
+                Ok(())
+            }
+            heard => heard,
+        }
+    }
+
+    /// What cannot be understood is passed over: it will be said again, by somebody who is right.
+    fn take_in(&mut self, bytes: &[u8], now: Now) -> Result<(), Fault> {
         let (header, said) = match message::open(bytes, &self.options.gateway) {
             Ok(read) => read,
             Err(error) => {

@@ -144,6 +144,8 @@ pub(crate) struct Work<J: Journal> {
     pub(crate) held: HeldReplies,
     /// Checks of the owner that were asked for.
     pub(crate) checks: u64,
+    /// A loss that is one if this check, which was asked for after it was shown, comes out well.
+    pub(crate) suspected: Option<(Fault, u64)>,
     pub(crate) intake: VecDeque<(Ask, Request)>,
     /// Requests that ask for what lies in the archive.
     pub(crate) recalls: Recalls,
@@ -240,6 +242,10 @@ impl<J: Journal> Work<J> {
             self.feed(appended.batch);
             self.marks.durable(appended.head.batch, &mut self.jobs);
             done = true;
+        }
+        let confirmed = self.journal.confirmed();
+        if let Some((fault, _)) = self.suspected.take_if(|(_, check)| *check <= confirmed) {
+            return Err(fault);
         }
         if let Some(batch) = self.waiting.take() {
             done |= self.append(batch)?;

@@ -15,17 +15,18 @@ use crate::storage::{StorageError, StorageErrorKind};
 const SECTOR: usize = 512;
 type Sector = Box<[u8]>;
 
+/// A change speaks of the file that had the name when it was made: where an earlier one was dropped it touches no other file.
 #[derive(Debug)]
 enum NameChange {
     Link(String, usize),
-    Rename(String, String),
-    Unlink(String),
+    Rename(String, String, usize),
+    Unlink(String, usize),
 }
 
 impl NameChange {
     fn path(&self) -> &str {
         match self {
-            Self::Link(path, _) | Self::Rename(path, _) | Self::Unlink(path) => path,
+            Self::Link(path, _) | Self::Rename(path, ..) | Self::Unlink(path, _) => path,
         }
     }
 }
@@ -140,25 +141,25 @@ impl Disk {
     pub(super) fn create(&mut self, path: &str) -> usize {
         let node = self.nodes.len();
         self.nodes.push(Node::default());
-        self.names.insert(path.to_owned(), node);
-        self.pending.push(NameChange::Link(path.to_owned(), node));
+        self.change_names(NameChange::Link(path.to_owned(), node));
         node
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> bool {
-        let moved = apply(&mut self.names, &NameChange::Rename(from.to_owned(), to.to_owned()));
-        if moved {
-            self.pending.push(NameChange::Rename(from.to_owned(), to.to_owned()));
-        }
-        moved
+        let Some(node) = self.find(from) else { return false };
+        self.change_names(NameChange::Rename(from.to_owned(), to.to_owned(), node));
+        true
     }
 
     pub(super) fn unlink(&mut self, path: &str) -> bool {
-        let removed = apply(&mut self.names, &NameChange::Unlink(path.to_owned()));
-        if removed {
-            self.pending.push(NameChange::Unlink(path.to_owned()));
-        }
-        removed
+        let Some(node) = self.find(path) else { return false };
+        self.change_names(NameChange::Unlink(path.to_owned(), node));
+        true
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        apply(&mut self.names, &change);
+        self.pending.push(change);
     }
 
     pub(super) fn sync_names(&mut self, prefix: &str) {
@@ -382,20 +383,19 @@ impl Node {
     }
 }
 
-fn apply(names: &mut BTreeMap<String, usize>, change: &NameChange) -> bool {
-    match change {
-        NameChange::Link(path, node) => {
-            names.insert(path.clone(), *node);
-            true
+fn apply(names: &mut BTreeMap<String, usize>, change: &NameChange) {
+    let mut take_off = |path: &str, node| {
+        if names.get(path) == Some(node) {
+            names.remove(path);
         }
-        NameChange::Rename(from, to) => match names.remove(from) {
-            Some(node) => {
-                names.insert(to.clone(), node);
-                true
-            }
-            None => false,
-        },
-        NameChange::Unlink(path) => names.remove(path).is_some(),
+    };
+    match change {
+        NameChange::Link(path, node) => drop(names.insert(path.clone(), *node)),
+        NameChange::Rename(from, to, node) => {
+            take_off(from, node);
+            names.insert(to.clone(), *node);
+        }
+        NameChange::Unlink(path, node) => take_off(path, node),
     }
 }
 

@@ -73,6 +73,25 @@ fn after_a_failed_sync_a_later_one_brings_nothing_back() {
 }
 
 #[test]
+fn a_name_leads_to_the_file_that_was_given_it_or_to_none() {
+    for seed in 0..200 {
+        let disk = FaultStorage::new(seed);
+        disk.create("draft").unwrap();
+        disk.sync_dir().unwrap();
+        disk.remove("draft").unwrap();
+        let whole = disk.create("draft").unwrap();
+        whole.write_at(0, b"whole").unwrap();
+        whole.sync_data().unwrap();
+        disk.rename("draft", "done").unwrap();
+        disk.power_cut();
+        // Where the renaming is kept and the making is not, the old draft must not come under the new name.
+        if let Ok(done) = disk.open("done", false) {
+            assert_eq!(done.length().unwrap(), 5, "seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_and_a_read_only_one_refuse_by_name() {
     let storage = FaultStorage::new(1);
     let file = storage.create("a").unwrap();
