@@ -3,7 +3,7 @@
 use skerry_sim::{Bugs, Failure, Group, Life, Sabotage, World, campaign, live, run_nodes, shrink};
 
 /// Enough for the rarest path to come up several times; `skerry simulate --world nodes --seeds 1000` does more.
-const SEEDS: u64 = 50;
+const SEEDS: u64 = 60;
 const STEPS: u64 = 400;
 
 #[test]

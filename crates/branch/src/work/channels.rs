@@ -64,7 +64,7 @@ impl<J: Journal> Work<J> {
             Said::Outcomes(told) if met == Met::Agreed => return self.hear_outcomes(header.from, &told, now),
             // It speaks to a life that is over, and goes on until it hears of this one: a greeting may have been lost.
             Said::Payments(_) | Said::Outcomes(_) => line.welcome = true,
-            Said::Ask(ask) => self.hear_ask(header, ask),
+            Said::Ask(ask) => self.hear_ask(header, met, ask),
             Said::Standing(stands) => return self.hear_standing(header, met, stands, now),
             Said::Retold(retold) => self.hear_retold(header, retold),
         }

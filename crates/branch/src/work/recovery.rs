@@ -128,9 +128,25 @@ impl<J: Journal> Work<J> {
         }));
     }
 
+    /// A channel that was lost, and opened anew in this life, takes back what there was.
+    fn resume_lost(&mut self, header: Header) {
+        if self.book.format() >= RECOVERY_LEVEL {
+            self.stop_for(header.from, header.to_incarnation, self.book.incarnation());
+            self.bank_command(&Command::ResumeChannel(header.from), &Actor::bank(Cause::Channel));
+        }
+    }
+
     /// Another branch asks where this one stands, and perhaps for what it has lost.
-    pub(super) fn hear_ask(&mut self, header: Header, ask: Ask) {
+    pub(super) fn hear_ask(&mut self, header: Header, met: Met, ask: Ask) {
         let peer = header.from;
+        // It goes on once it is told what fits, and says nothing of where it stands: what it has heard of payments shows the loss too.
+        let lost = self.book.channel(peer).is_some_and(|channel| {
+            let (sent, received) = (channel.outgoing.sent, channel.incoming.received);
+            !channel.resuming && !channel.is_stopped() && (ask.done > received || ask.received > sent)
+        });
+        if met == Met::Apart && lost {
+            self.resume_lost(header);
+        }
         if let Some(line) = self.talk.lines.get_mut(&peer) {
             line.stands = Some(header.incarnation);
         }
@@ -185,9 +201,8 @@ impl<J: Journal> Work<J> {
                 }
                 Met::Agreed if lost => Err(self.rewound(peer, standing.received, sent)),
                 // The channel itself was lost, and opened anew in this life.
-                Met::Apart if lost && self.book.format() >= RECOVERY_LEVEL => {
-                    self.stop_for(peer, header.to_incarnation, self.book.incarnation());
-                    self.bank_command(&Command::ResumeChannel(peer), &Actor::bank(Cause::Channel));
+                Met::Apart if lost => {
+                    self.resume_lost(header);
                     Ok(())
                 }
                 _ => Ok(()),
