@@ -238,7 +238,10 @@ impl Accounts {
 fn script(folder: &Path) -> Process {
     let log = folder.join("script.log");
     let file = std::fs::File::create(&log).unwrap();
-    let child = Command::new(project().join("deploy/three-nodes"))
+    // Whoever runs the tests in the background may ignore Ctrl-C, which a shell could not undo.
+    let child = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(project().join("deploy/three-nodes"))
         .arg("three")
         .env("SKERRY", SKERRY)
         .current_dir(folder)
