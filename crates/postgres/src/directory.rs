@@ -7,7 +7,8 @@
 //!
 //! The lock makes one decision follow the other, wherever they are asked; those who wait share a commit. Looks take no lock. Times
 //! are the server's own, read after the lock was had. An error leaves the outcome of the whole transaction unknown, and every
-//! ask may be sent again. Only tables and plain SQL.
+//! ask may be sent again. Who stands still with the lock loses it to the server's patience for idle transactions. Only tables and
+//! plain SQL.
 
 mod aliases;
 mod branches;
@@ -75,7 +76,8 @@ impl PostgresDirectory {
         let (told, answers) = channel();
         let (waiting, wake) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
         let bank = bank.to_owned();
-        let driver = Driver { server, bank, state, taken, told, wake: Arc::clone(&wake), link: None };
+        let (wake_there, link, silent) = (Arc::clone(&wake), None, false);
+        let driver = Driver { server, bank, state, taken, told, wake: wake_there, link, silent };
         std::thread::Builder::new().name("directory-pg".into()).spawn(move || driver.run())?;
         Ok(Self { asks: Some(asks), answers, waiting, wake, next: 0 })
     }
@@ -118,6 +120,8 @@ struct Driver {
     told: Sender<Answered>,
     wake: Arc<Mutex<Option<Wake>>>,
     link: Option<Link>,
+    /// It did not answer last, which was said once.
+    silent: bool,
 }
 
 impl Driver {
@@ -131,7 +135,9 @@ impl Driver {
                 tickets.push(ticket);
                 asks.push(ask);
             }
-            let outcomes = match self.carry_out(asks) {
+            let carried_out = self.carry_out(asks);
+            self.tell_silence(carried_out.as_ref().err());
+            let outcomes = match carried_out {
                 Ok(told) => told.into_iter().map(Ok).collect(),
                 Err(why) => {
                     let fault = Fault::Unknown(why.into());
@@ -145,6 +151,15 @@ impl Driver {
             }
             let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
             wake.into_iter().for_each(|wake| wake());
+        }
+    }
+
+    /// Says when it falls silent, and when it answers again.
+    fn tell_silence(&mut self, why: Option<&String>) {
+        match (std::mem::replace(&mut self.silent, why.is_some()), why) {
+            (false, Some(why)) => tracing::warn!(why, "the directory does not answer"),
+            (true, None) => tracing::info!("the directory answers again"),
+            _ => {}
         }
     }
 

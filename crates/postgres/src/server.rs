@@ -112,6 +112,10 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// The same with handshakes and checks.
 const CONNECT_ALL: Duration = Duration::from_secs(4);
 
+/// So long a server waits for the next statement of a transaction before it ends it. Shorter than a lease lasts beyond its renewal: the
+/// directory's lock may be had by a process that sleeps, and the others must renew theirs.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(1);
+
 impl Server {
     /// Reads `options`; starts the threads that will speak to the server.
     ///
@@ -123,10 +127,12 @@ impl Server {
         let place = format!("store {:?}", options.name);
         let wrong = |what: String| LinkError::Configuration { place: place.clone(), what };
         let (mut config, hosts) = read_url(&options).map_err(&wrong)?;
-        // Who waits for a row that another owner's statement holds must not wait for ever.
+        // Who waits for a row that another owner's statement holds must not wait for ever; and a process that was stopped, or cut off,
+        // in the middle of a transaction must not keep its rows from all others.
         let given = config.get_options().map(|given| format!("{given} ")).unwrap_or_default();
+        let (lock, idle) = (options.patience.as_millis(), IDLE_IN_TRANSACTION.as_millis());
         config
-            .options(format!("{given}-c lock_timeout={}", options.patience.as_millis()))
+            .options(format!("{given}-c lock_timeout={lock} -c idle_in_transaction_session_timeout={idle}"))
             .ssl_mode(if options.tls.is_some() { SslMode::Require } else { SslMode::Disable })
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .application_name(format!("skerry {}", options.name))

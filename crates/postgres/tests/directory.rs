@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Group;
+use common::cable::Cable;
 use skerry_directory::contract::{Rig, check_contract};
 use skerry_directory::{
-    Alias, AliasKind, Ask, BranchRow, Choice, CustomerRef, DirectoryThread, Finding, Name, Now, Rebuild,
-    Reserve, Room, StoreRow, Told, Where,
+    Alias, AliasKind, Ask, BranchRow, Choice, CustomerRef, DirectoryThread, Finding, Name, NodeRow, Now,
+    Rebuild, Reserve, Room, StoreRow, Told, Where,
 };
 use skerry_postgres::{Durability, PostgresDirectory, Server, ServerOptions};
 
@@ -99,6 +100,56 @@ fn set_up(handle: &skerry_directory::DirectoryHandle) {
     ask(Ask::Report((1..=4).map(|number| (number, room)).collect()));
     let Told::Rebuilding { number, .. } = ask(Ask::Rebuild(Rebuild::Begin)) else { panic!("it begins") };
     assert_eq!(ask(Ask::Rebuild(Rebuild::End { number })), Told::Done);
+}
+
+fn beat(name: &str) -> Ask {
+    let (address, version) = (Where::new("here").expect("plain"), Where::new("1").expect("plain"));
+    let name = Name::new(name).expect("plain");
+    Ask::Beat(NodeRow { name, address, capacity: 1, version, draining: false })
+}
+
+fn until_answered(directory: &DirectoryThread, ask: &Ask) -> Told {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        match directory.handle().ask_and_wait(ask.clone()) {
+            Ok(told) => return told,
+            Err(fault) => assert!(Instant::now() < end, "{fault}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process that is stopped, or cut off, has the lock of all decisions if it happens in the middle of one.
+#[test]
+fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
+    let group = Group::single();
+    let options = group.options(Durability::Single);
+    let cable = Cable::to(group.primary().port);
+    let thread = |options: ServerOptions| {
+        let server = Server::new(options).expect("good options");
+        DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
+            .expect("a thread")
+    };
+    let port = |port: u16| format!(":{port}/");
+    let through = options.url.replace(&port(group.primary().port), &port(cable.port));
+    assert_ne!(through, options.url);
+    // It does not give up by itself: a process that is stopped does nothing.
+    let patience = Duration::from_secs(600);
+    let sleeper = thread(ServerOptions { url: through, patience, ..options.clone() });
+    let other = thread(options);
+    set_up(&other.handle());
+    assert_eq!(until_answered(&sleeper, &beat("sleeper")), Told::Done);
+    cable.lose_requests_after("for update");
+    sleeper.handle().ask(beat("sleeper"), Box::new(drop)).expect("asked");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !cable.is_losing_requests() {
+        assert!(Instant::now() < end, "it never takes the lock");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(until_answered(&other, &beat("other")), Told::Done);
+    // And when it wakes it goes on.
+    cable.mend();
+    assert_eq!(until_answered(&sleeper, &beat("sleeper")), Told::Done);
 }
 
 #[test]

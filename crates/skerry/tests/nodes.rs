@@ -160,8 +160,17 @@ impl Process {
     }
 }
 
+/// Lines of each process's log that a failed test shows.
+const TAIL: usize = 80;
+
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL)..];
+            eprintln!("-- the end of {}:\n{}", self.log.display(), tail.join("\n"));
+        }
         let _dead = self.child.kill();
         let _reaped = self.child.wait();
     }
@@ -206,15 +215,19 @@ const AGAIN: [&str; 7] = [
 
 /// Asks until it is done, and collects what was said instead.
 fn insist<T>(heard: &Mutex<BTreeSet<String>>, mut ask: impl FnMut() -> Result<T, Error>) -> T {
-    until("it is done", || match ask() {
-        Ok(done) => Some(done),
-        Err(Error::Problem(problem)) => {
-            assert!(AGAIN.contains(&problem.code.as_str()), "{problem:?}");
-            heard.lock().unwrap().insert(problem.code);
-            None
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(done) => return done,
+            Err(Error::Problem(problem)) => {
+                assert!(AGAIN.contains(&problem.code.as_str()), "{problem:?}");
+                assert!(Instant::now() < end, "never done; told last: {problem:?}");
+                heard.lock().unwrap().insert(problem.code);
+            }
+            Err(error) => panic!("{error:?}"),
         }
-        Err(error) => panic!("{error:?}"),
-    })
+        std::thread::sleep(Duration::from_millis(20)); // between two asks, not to win a race
+    }
 }
 
 fn branch_of(account: &str) -> u64 {

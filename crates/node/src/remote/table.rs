@@ -77,8 +77,8 @@ impl Stand {
         let counts = match here.epoch {
             // Not open: worth showing if there is nothing better.
             0 => same || view.holder.is_none(),
-            epoch if epoch == seen => same,
-            epoch => epoch > seen,
+            // An epoch is one opening's: whoever says it has the branch, whoever else was shown meanwhile.
+            epoch => epoch >= seen,
         };
         if !counts {
             return Heard::default();

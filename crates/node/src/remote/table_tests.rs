@@ -55,6 +55,17 @@ fn a_process_that_could_not_open_it_is_shown_and_takes_it_from_nobody() {
 }
 
 #[test]
+fn who_has_it_is_heard_again_after_one_that_could_not_open_it_was_shown() {
+    let stand = Stand::default();
+    stand.hear(here("a", 3, 10), Moment(1));
+    assert!(stand.check(Moment(2 + SILENCE_US)), "a fell silent");
+    assert!(stand.hear(here("b", 0, 0), Moment(3 + SILENCE_US)).taken);
+    assert!(stand.hear(here("a", 3, 11), Moment(4 + SILENCE_US)).changed);
+    assert_eq!(holder(&stand).as_deref(), Some("a"));
+    assert!(!stand.hear(here("b", 0, 0), Moment(5 + SILENCE_US)).taken);
+}
+
+#[test]
 fn requests_wait_for_a_while_after_a_goodbye_and_are_then_turned_away() {
     let stand = Stand::default();
     assert!(!stand.may_be_asked(Moment(1)));

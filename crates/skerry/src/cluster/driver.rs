@@ -14,12 +14,13 @@
 //!   is given up only after that.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use skerry_branch::{BranchThread, Condition};
 use skerry_directory::{Ask, BranchRow, BusRow, Fault, Name, NodeRow, Sent, Told, Where};
 use skerry_gateway::hosting::{HostReport, HostedBranch, Reports};
@@ -254,7 +255,9 @@ impl Hosting {
         self.own.insert(number, Own { lease: Arc::clone(&lease), state: State::Opening });
         let (process, news) = (Arc::clone(&self.process), self.news.clone());
         let opening = move || {
-            let opened = opened(&process, &row, lease);
+            // Whatever becomes of it is told: a lease that nobody opens under would be renewed for ever.
+            let opened = catch_unwind(AssertUnwindSafe(|| opened(&process, &row, lease)));
+            let opened = opened.unwrap_or_else(|_| Err(anyhow!("opening panicked")));
             drop(news.send(News::Opened(number, opened)));
         };
         let thread = std::thread::Builder::new().name(format!("open-{number}")).spawn(opening);
@@ -315,7 +318,8 @@ impl Hosting {
         }
         let news = self.news.clone();
         let closing = move || {
-            branch.close();
+            // A panic has been printed; nothing of it is left here either way.
+            let _panicked = catch_unwind(AssertUnwindSafe(|| branch.close()));
             drop(news.send(News::Closed(number)));
         };
         if let Err(error) = std::thread::Builder::new().name(format!("close-{number}")).spawn(closing) {
