@@ -340,8 +340,13 @@ async fn reports_and_machines_tell_how_it_is() {
     assert_eq!(bank.post("/v1/branches/1/confirm-clock", Value::Null).await.ok()["state"], "open");
     assert_eq!(bank.post("/v1/branches/9/confirm-clock", Value::Null).await.problem(), "branch_not_found");
     let auditor = bank.role("auditor-1", "auditor");
-    let refused = bank.call_as(&auditor, "POST", "/v1/branches/1/confirm-clock", &Value::Null).await;
-    assert_eq!(refused.problem(), "forbidden");
+    for (path, wish) in [("confirm-clock", Value::Null), ("format", json!({}))] {
+        let refused = bank.call_as(&auditor, "POST", &format!("/v1/branches/1/{path}"), &wish).await;
+        assert_eq!(refused.problem(), "forbidden");
+    }
+    for level in [json!({}), json!({"level": 1}), json!({"level": 9999})] {
+        assert_eq!(bank.post("/v1/branches/1/format", level).await.problem(), "format_level");
+    }
     assert_eq!(bank.get("/v1/nowhere").await.problem(), "not_found");
     assert_eq!(bank.call("DELETE", "/v1/branches", &Value::Null, &[]).await.problem(), "method_not_allowed");
 }

@@ -11,7 +11,7 @@
 //! - A lease is acquired for branches that the [plan](crate::plan) gives this node and nobody holds; renewed every third of its time.
 //! - A branch that nobody took for three leases' time is anybody's: the plan may name a node that cannot.
 //! - A node that an operator drains gives its branches away as long as others take them, and takes one only if it has been nobody's for
-//!   that long and the plan finds nobody for it: an empty node is worth less than an open branch.
+//!   that long and the plan finds nobody for it: an empty node is worth less than an open branch. So does a gray one.
 //! - A directory that does not answer changes nothing: what is hosted stays hosted, and its answers are confirmed by the store.
 //! - What is given up is closed first, while it is still renewed: moves and draining one branch at a time, stopping all at once.
 //! - A branch that does not open is given up for a while, longer each time, so that another node may try.
@@ -45,6 +45,8 @@ pub struct HostOptions {
     pub calm_us: u64,
     /// After a branch that did not open it is left to others for so long, doubled each time.
     pub back_off_us: u64,
+    /// It says that it has no room: all nodes, of whatever release, give it only what operators place on it.
+    pub gray: bool,
 }
 
 impl HostOptions {
@@ -60,6 +62,7 @@ impl HostOptions {
             sick_us: 3_000_000,
             calm_us: 1_000_000,
             back_off_us: 2_000_000,
+            gray: false,
         }
     }
 }
@@ -262,6 +265,9 @@ impl Host {
     /// What the node says of itself: it is given nothing that it could not host.
     fn beat(&self, boot_us: u64) -> NodeRow {
         let mut node = self.options.node.clone();
+        if self.options.gray {
+            node.capacity = 0;
+        }
         node.draining |= self.is_stopping || !self.is_compared || self.keeper.is_clock_off();
         if self.back_off.values().any(|back_off| back_off.until_us > boot_us) {
             node.capacity = node.capacity.min(u16::try_from(self.own.len()).unwrap_or(u16::MAX));
@@ -438,7 +444,7 @@ impl Host {
         if self.is_stopping || !self.is_compared || self.keeper.is_clock_off() {
             return;
         }
-        let (plan, drained) = (plan(&self.map, self.options.lease_us), self.is_drained());
+        let (plan, drained) = (plan(&self.map, self.options.lease_us), self.is_drained() || self.options.gray);
         let under_way = |branch: u16| {
             self.open.values().any(|(about, sent)| {
                 matches!(about, About::Acquire(of) if *of == branch)

@@ -197,6 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn a_node_without_room_gets_what_operators_place_there_and_nothing_else() {
+        let full = || {
+            let mut gray = node("b", 0, false);
+            gray.row.capacity = 0;
+            vec![node("a", 0, false), gray, node("c", 0, false)]
+        };
+        let mut placed = branch(1, Some("a"));
+        placed.row.placement = Some(name("b"));
+        let held = vec![placed, branch(2, Some("a")), branch(3, Some("c")), branch(4, None)];
+        is(&planned(held, full()), &[(1, "b"), (2, "a"), (3, "c"), (4, "a")]);
+    }
+
+    #[test]
     fn what_operators_place_goes_there() {
         let mut placed = branch(1, Some("a"));
         placed.row.placement = Some(name("b"));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skerry_directory::{
     Ask, BranchRow, Directory, Embedded, EmbeddedOptions, FaultyDirectory, Mode, Name, NodeRow, Now, Rebuild,
-    Sent, StoreRow, Ticket, Weather, Where, Who,
+    Sent, Setting, StoreRow, Ticket, Weather, Where, Who,
 };
 use skerry_journal::FaultStorage;
 use skerry_node::host::{Host, HostOptions, Order, Seen};
@@ -409,4 +409,45 @@ fn never_two_hosts_and_soon_one() {
     ] {
         assert!(reached.contains(state), "no life reached: {state}; reached {reached:?}");
     }
+}
+
+/// A node of a new release has what operators place on it, on the way in, while others run, and when it is begun again; nothing else, as
+/// long as another node is there.
+#[test]
+fn a_gray_node_has_only_what_is_placed_on_it() {
+    let mut world = World::new(7);
+    world.nodes.iter_mut().for_each(|node| node.wall_off = 0);
+    let calm = Weather { patience_us: 1_000_000, ..Weather::default() };
+    world.directory.iter().for_each(|directory| directory.set_weather(calm));
+    let gray = 1;
+    let begin = |world: &mut World| {
+        world.nodes[gray].begin_again();
+        let node = &mut world.nodes[gray];
+        let options = HostOptions { gray: true, ..HostOptions::new(row(&node.name), node.life) };
+        node.host = Host::new(options);
+    };
+    begin(&mut world);
+    let all_of = |world: &World| world.hosted().iter().map(BTreeSet::len).sum::<usize>();
+    let end = world.us + START_US + 30_000_000;
+    while all_of(&world) < usize::from(BRANCHES) {
+        world.step();
+        assert!(world.us < end, "not all are open: {:?}", world.hosted());
+    }
+    world.run(15_000_000, |world| assert!(world.nodes[gray].host.is_empty(), "it takes what nobody gave it"));
+
+    let setting = Setting::Placement(Some(world.nodes[gray].name.clone()));
+    let placed = Ask::Steer { branch: 1, setting };
+    world.directory.iter_mut().for_each(|directory| drop(directory.submit(placed.clone()).unwrap()));
+    world.run(15_000_000, |_| {});
+    assert_eq!(world.hosted()[gray], [1].into());
+    begin(&mut world);
+    world.run(15_000_000, |_| {});
+    assert_eq!((world.hosted()[gray].clone(), all_of(&world)), ([1].into(), usize::from(BRANCHES)));
+
+    // The others die: the last resort.
+    for at in (0..NODES.len()).filter(|at| *at != gray) {
+        world.nodes[at].paused_until = u64::MAX;
+    }
+    world.run(20_000_000, |_| {});
+    assert_eq!(world.hosted()[gray].len(), usize::from(BRANCHES));
 }

@@ -302,6 +302,13 @@ pub(crate) enum BranchCommand {
         /// YYYY-MM-DD
         date: String,
     },
+    /// After an upgrade, let it write what releases of before cannot read: they cannot open it any more
+    RaiseFormat {
+        #[command(flatten)]
+        remote: Remote,
+        /// Branch number
+        branch: u16,
+    },
     /// Let a channel that has stopped go on, once both branches know the same
     ResumeChannel {
         #[command(flatten)]

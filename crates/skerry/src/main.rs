@@ -99,6 +99,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             BranchCommand::GoLive { remote, branch, date } => {
                 operating::go_live(&remote, branch, &date, json)?;
             }
+            BranchCommand::RaiseFormat { remote, branch } => {
+                operating::raise_format(&remote, branch, json)?;
+            }
             BranchCommand::ResumeChannel { remote, branch, peer } => {
                 remote::resume_channel(&remote, branch, peer, json)?;
             }

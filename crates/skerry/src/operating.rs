@@ -81,6 +81,11 @@ pub(crate) fn go_live(remote: &Remote, branch: u16, date: &str, json: bool) -> a
     send(remote, Method::POST, &format!("/v1/branches/{branch}/go-live"), None, &json!({"date": date}), json)
 }
 
+/// `skerry branch raise-format`
+pub(crate) fn raise_format(remote: &Remote, branch: u16, json: bool) -> anyhow::Result<()> {
+    send(remote, Method::POST, &format!("/v1/branches/{branch}/format"), None, &json!({}), json)
+}
+
 /// `skerry node list`
 pub(crate) fn nodes(remote: &Remote, json: bool) -> anyhow::Result<()> {
     let client = connect(remote)?;

@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::usage;
 use crate::wire::buses::BusView;
 use crate::wire::reports::{
-    BranchMeters, BranchView, BranchesView, DateIn, Done, MeterView, MetersTotals, MetersView, PolicyIn,
+    BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView, PolicyIn,
     StatusView,
 };
 use crate::wire::scalars::Day;
@@ -36,6 +36,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
         .routes(routes!(confirm_clock))
         .routes(routes!(open_day))
         .routes(routes!(go_live))
+        .routes(routes!(raise_format))
         .routes(routes!(policy, set_policy))
 }
 
@@ -305,6 +306,28 @@ async fn go_live(
 ) -> Result<Response, Problem> {
     caller.may(Operation::BranchesControl)?;
     let wish = Command::GoLive(posted.body.date.0);
+    steer(&gateway, &caller, branch_number(&branch)?, &posted, wish).await
+}
+
+/// Raise a journal's format
+///
+/// After an upgrade: from then on the branch does what releases of before did not know, and they cannot open it any more. For operators.
+#[utoipa::path(
+    post, path = "/v1/branches/{branch}/format", tag = "branches", request_body = FormatIn,
+    params(("branch" = u16, Path, description = "The branch."), ("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "Raised", body = Done),
+        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn raise_format(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Path(branch): Path<String>,
+    posted: Posted<FormatIn>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::BranchesControl)?;
+    let wish = Command::RaiseFormat(posted.body.level.unwrap_or(skerry_book::FORMAT_LEVEL));
     steer(&gateway, &caller, branch_number(&branch)?, &posted, wish).await
 }
 

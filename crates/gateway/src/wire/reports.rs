@@ -328,6 +328,14 @@ pub struct DateIn {
     pub date: Day,
 }
 
+/// A level of the journal's format.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FormatIn {
+    /// By default the highest that this release knows.
+    pub level: Option<u16>,
+}
+
 /// Done.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct Done {

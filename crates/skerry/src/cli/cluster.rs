@@ -21,6 +21,9 @@ pub(crate) struct NodeArgs {
     /// Tell it in plain HTTP on an address that is not the loopback
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Take only branches that operators move to this node: for the first node of a new release
+    #[arg(long, requires = "name")]
+    pub(crate) gray: bool,
     /// What to log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", env = "SKERRY_LOG")]
     pub(crate) log: Option<String>,

@@ -83,12 +83,16 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Begins to host, as the node `name`.
+    /// Begins to host, as the node `name`; if it is `gray`, only what operators place on it.
     ///
     /// # Errors
     ///
     /// The name; the machine gives no thread.
-    pub(super) fn start(process: Arc<Process>, name: &str, holder: Holder) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        process: Arc<Process>,
+        (name, gray): (&str, bool),
+        holder: Holder,
+    ) -> anyhow::Result<Self> {
         let row = NodeRow {
             name: Name::new(name)?,
             address: Where::new(&format!("seat.{name}"))?,
@@ -108,7 +112,7 @@ impl Driver {
             process,
             post,
             holder,
-            host: Host::new(HostOptions::new(row, incarnation)),
+            host: Host::new(HostOptions { gray, ..HostOptions::new(row, incarnation) }),
             own: BTreeMap::new(),
             news: news.clone(),
             report: Arc::clone(&report),

@@ -45,13 +45,13 @@ pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
         Signals::catch()?
     };
     let process = Arc::new(process);
-    let mut driver = Driver::start(Arc::clone(&process), name, holder)?;
+    let mut driver = Driver::start(Arc::clone(&process), (name, args.gray), holder)?;
     let server = match listening {
         Some(listening) => serve(listening, &process, &driver, &runtime),
         None => format!("node {name}"),
     };
     process.folder.announce(&server)?;
-    tracing::info!(node = name, server, "the node is there");
+    tracing::info!(node = name, server, gray = args.gray, "the node is there");
     notify::ready(&server);
     let told = runtime.block_on(async {
         tokio::select! {
