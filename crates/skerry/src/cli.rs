@@ -16,7 +16,7 @@ pub(crate) use cluster::{
     DirectoryCommand, GatewayArgs, IdentityCommand, MoveArgs, NodeArgs, NodeCommand, PlaceArgs,
 };
 pub(crate) use events::{EventsArgs, WebhookCommand};
-pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand};
+pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand, TokenCommand};
 
 pub(crate) use business::{AccountCommand, CustomerCommand, PaymentCommand, TransferCommand};
 
@@ -397,38 +397,6 @@ pub(crate) enum BranchCommand {
         /// The folder to make
         #[arg(long)]
         out: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Make one; it is printed once
-    Create {
-        /// Whose it is
-        #[arg(long)]
-        principal: String,
-        /// operator, service, auditor or customer
-        #[arg(long)]
-        role: String,
-        /// Days until it expires
-        #[arg(long, default_value_t = 90)]
-        days: u32,
-        /// Only this branch
-        #[arg(long)]
-        branch: Option<u16>,
-        /// Only this customer
-        #[arg(long)]
-        customer: Option<String>,
-        /// Only these operations
-        #[arg(long = "operation")]
-        operations: Vec<String>,
-    },
-    /// List them, without their secrets
-    List,
-    /// Revoke one
-    Revoke {
-        /// Token id, as `list` shows it
-        id: String,
     },
 }
 
