@@ -36,6 +36,8 @@ use crate::up::branches::{fill, found_if_new, open_leased};
 
 /// Branches that a node takes at most.
 const CAPACITY: u16 = 1_000;
+/// An opening or a closing that takes so long is told, again and again.
+const LONG: Duration = Duration::from_secs(10);
 /// The thread looks around at least so often.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -51,6 +53,8 @@ enum News {
 struct Own {
     lease: Arc<Lease>,
     state: State,
+    /// Since when it is opened or closed, or was last told to be.
+    under_way: Instant,
 }
 
 enum State {
@@ -256,7 +260,7 @@ impl Hosting {
         let lease = Arc::new(Lease::new(boot_us));
         lease.holds_until(self.host.relied_until(row.number, boot_us()));
         let number = row.number;
-        self.own.insert(number, Own { lease: Arc::clone(&lease), state: State::Opening });
+        self.own.insert(number, Own { lease: Arc::clone(&lease), state: State::Opening, under_way: Instant::now() });
         let (process, news) = (Arc::clone(&self.process), self.news.clone());
         let opening = move || {
             // Whatever becomes of it is told: a lease that nobody opens under would be renewed for ever.
@@ -318,7 +322,7 @@ impl Hosting {
         self.holder.remove(number);
         self.post.leave(number);
         if let Some(own) = self.own.get_mut(&number) {
-            own.state = State::Closing;
+            (own.state, own.under_way) = (State::Closing, Instant::now());
         }
         let news = self.news.clone();
         let closing = move || {
@@ -359,9 +363,13 @@ impl Hosting {
         });
     }
 
-    /// Tells the host how the branches are.
+    /// Tells the host how the branches are, and others what takes long: nobody else has the branch meanwhile.
     fn look(&mut self) {
-        for (number, own) in &self.own {
+        for (number, own) in &mut self.own {
+            if !matches!(own.state, State::Open(_) | State::Failed) && own.under_way.elapsed() >= LONG {
+                own.under_way = Instant::now();
+                tracing::warn!(branch = number, "the branch has been {} for {LONG:?} more", own.state.name());
+            }
             let State::Open(branch) = &own.state else { continue };
             let seen = match branch.handle().condition() {
                 Condition::Open => Seen::Open,

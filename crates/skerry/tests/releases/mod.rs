@@ -87,14 +87,19 @@ impl Desk {
         text
     }
 
-    /// The same; what it printed on stdout.
+    /// Types `script`; whether it works is seen elsewhere.
+    pub fn tries(&self, release: &Release, script: &str) {
+        let _done = self.shell(release, script).output();
+    }
+
+    /// Types `script`, which must work; what it printed on stdout.
     pub fn prints(&self, release: &Release, script: &str) -> String {
         let output = self.shell(release, script).output().unwrap();
         assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The same; it must be refused.
+    /// Types `script`, which must be refused.
     pub fn refused(&self, release: &Release, script: &str) -> String {
         let output = self.shell(release, script).output().unwrap();
         assert!(!output.status.success(), "{script}");
