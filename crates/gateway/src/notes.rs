@@ -24,6 +24,7 @@ use crate::auth::Caller;
 use crate::catalogue;
 use crate::gateway::Shared;
 use crate::problem::Problem;
+use crate::sealing;
 use skerry_node::seat::{Seat, Trouble};
 
 /// The longest note, in characters.
@@ -34,8 +35,6 @@ const KEPT_MAX: usize = 1 << 16;
 
 /// What tells a note's plain text from others sealed under the same key.
 const VERSION: u8 = 2;
-
-const CUSTOMER_ERASED: u16 = 3022;
 
 /// Why there is a note that is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -165,7 +164,7 @@ pub(crate) async fn seal(
     };
     let sealed = match tokio::task::spawn_blocking(sealing).await {
         Ok(Ok(sealed)) => sealed,
-        Ok(Err((index, error))) => return Err((index, refused(&error))),
+        Ok(Err((index, error))) => return Err((index, sealing::keyless(&error).field("note"))),
         Err(_) => return Err((0, Problem::numbered(catalogue::INTERNAL))),
     };
     for (index, bytes) in sealed {
@@ -174,14 +173,6 @@ pub(crate) async fn seal(
         }
     }
     Ok(())
-}
-
-fn refused(error: &KeyError) -> Problem {
-    if matches!(error, KeyError::Erased) {
-        return Problem::numbered(CUSTOMER_ERASED).field("note");
-    }
-    tracing::error!(%error, "the customers' keys failed");
-    Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000)
 }
 
 /// The key of the customer who pays; if a head pays, of the customer who is paid.
@@ -241,7 +232,7 @@ fn open(seat: &dyn Seat, note: &[u8], position: u64) -> Shown {
         },
         Err(KeyError::Erased) => Shown::Not(Unshown::Erased),
         Err(error) => {
-            tracing::error!(%error, position, "a note could not be opened");
+            log_keys_failed(&error);
             Shown::Not(Unshown::Unavailable)
         }
     }

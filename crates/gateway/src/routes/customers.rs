@@ -21,7 +21,7 @@ use crate::extract::{Key, Maybe, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::residence::{self, Bound};
-use crate::sealing::Personal;
+use crate::sealing::{self, CUSTOMER_ERASED, Personal};
 use crate::wire::customers::{CustomerChange, CustomerDone, CustomerIn, CustomerView, check_personal};
 use crate::wire::scalars::{AccountText, Customer, Day};
 use skerry_node::seat::Trouble;
@@ -178,17 +178,12 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(made)) => Ok(made),
-        Ok(Err(KeyError::Erased)) => Err(Problem::numbered(CUSTOMER_ERASED)),
-        Ok(Err(error)) => {
-            tracing::error!(error = %error, "the customers' keys failed");
-            Err(Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000))
-        }
+        Ok(Err(error)) => Err(sealing::keyless(&error)),
         Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),
     }
 }
 
 const CUSTOMER_NOT_FOUND: u16 = 3020;
-const CUSTOMER_ERASED: u16 = 3022;
 
 /// Look at a customer
 ///
