@@ -11,6 +11,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::catalogue;
+use crate::detail::said;
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::routes;
@@ -102,7 +103,9 @@ pub fn traced_front(gateway: &Shared, traces: Option<Arc<dyn Traces>>) -> Front 
     }
     let router = router
         .fallback(|| async {
-            Problem::numbered(catalogue::NOT_FOUND).detail("nothing lies at this path").into_response()
+            Problem::numbered(catalogue::NOT_FOUND)
+                .detail(said!("nothing lies at this path", "该路径下没有内容"))
+                .into_response()
         })
         .method_not_allowed_fallback(|| async {
             Problem::numbered(catalogue::METHOD_NOT_ALLOWED).into_response()

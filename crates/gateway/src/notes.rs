@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::sealing;
@@ -111,17 +112,18 @@ type Sealed = (usize, Box<[u8]>);
 /// `invalid_field`: empty, too long, with control characters, or on what is not a transfer of its own.
 pub(crate) fn check(note: &str, flags: Flags) -> Result<(), Problem> {
     let wrong =
-        |detail: &'static str| Err(Problem::numbered(catalogue::INVALID_FIELD).field("note").detail(detail));
+        |detail: Detail| Err(Problem::numbered(catalogue::INVALID_FIELD).field("note").detail(detail));
     if note.is_empty() || note.chars().take(CHARS_MAX + 1).count() > CHARS_MAX {
-        return wrong("1 to 140 characters");
+        return wrong(said!("1 to 140 characters", "1 至 140 个字符"));
     }
     if note.chars().any(char::is_control) {
-        return wrong("no control characters");
+        return wrong(said!("no control characters", "不得含控制字符"));
     }
     if flags.overlaps(Flags::POST.with(Flags::VOID).with(Flags::REVERSAL)) {
-        return wrong(
+        return wrong(said!(
             "post, void and reverse take no note: it stands on the transfer that they resolve or undo",
-        );
+            "入账、撤销和冲正不带附言：附言写在其所处理的交易上"
+        ));
     }
     Ok(())
 }
@@ -182,7 +184,7 @@ async fn key_for(gateway: &Shared, caller: &Caller, branch: u16, asked: &Asked) 
     let account = [transfer.debit, transfer.credit].into_iter().find(is_customer).ok_or_else(|| {
         Problem::numbered(catalogue::INVALID_FIELD)
             .field("note")
-            .detail("a note is sealed under a customer's key, and neither side is a customer's account of this branch")
+            .detail(said!("a note is sealed under a customer's key, and neither side is a customer's account of this branch", "附言以客户密钥加密，而借贷双方均不是本分行的客户账户"))
     })?;
     let field = if account == transfer.debit { "debit" } else { "credit" };
     let owner = crate::routes::accounts::look_fixed(gateway, caller, account)

@@ -17,6 +17,7 @@ use super::{command, created, customer_number, json, json_keyed, keyed, serial};
 use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{Key, Maybe, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
@@ -56,7 +57,7 @@ async fn open(
     let key = posted.key_or_new();
     let wish = posted.body;
     if wish.branch.is_some() && caller.role() != Role::Operator {
-        let detail = "only operators choose the branch";
+        let detail = said!("only operators choose the branch", "仅操作员可指定分行");
         return Err(Problem::numbered(catalogue::FORBIDDEN).field("branch").detail(detail));
     }
     let personal = Personal { name: wish.name, document: wish.document, contacts: wish.contacts };
@@ -365,7 +366,9 @@ async fn erase(
 ) -> Result<Response, Problem> {
     caller.may(Operation::CustomersWrite)?;
     if caller.role() != Role::Operator {
-        return Err(Problem::numbered(catalogue::FORBIDDEN).detail("only operators erase"));
+        return Err(
+            Problem::numbered(catalogue::FORBIDDEN).detail(said!("only operators erase", "仅操作员可删除"))
+        );
     }
     let number = customer_number(&id)?;
     caller.may_for(number)?;

@@ -16,6 +16,7 @@ use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
 use crate::derived;
+use crate::detail::said;
 use crate::extract::{Key, Maybe, Posted, Raw, is_packed};
 use crate::gateway::{Gateway, Shared};
 use crate::notes;
@@ -91,8 +92,10 @@ async fn may_resolve(
     match placed_by.await? {
         // The branch says what is wrong with one that is not there.
         None | Some(Role::Customer) => Ok(()),
-        Some(_) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE)
-            .detail("the bank has placed this hold: only the bank posts or voids it")),
+        Some(_) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE).detail(said!(
+            "the bank has placed this hold: only the bank posts or voids it",
+            "该笔待定交易由银行设立：仅银行可入账或撤销"
+        ))),
     }
 }
 
@@ -269,9 +272,9 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
 }
 
 pub(super) fn too_many(gateway: &Gateway) -> Problem {
-    Problem::numbered(catalogue::BATCH_TOO_LARGE)
-        .field("transfers")
-        .detail(format!("at most {} transfers", gateway.limits.batch_transfers))
+    let most = gateway.limits.batch_transfers;
+    let detail = said!("at most {most} transfers", "最多 {most} 笔交易");
+    Problem::numbered(catalogue::BATCH_TOO_LARGE).field("transfers").detail(detail)
 }
 
 /// What of a batch goes to one branch.
@@ -466,9 +469,10 @@ async fn deed(
     }
     let wish = &posted.body;
     if deed != Deed::Post && wish.amount.is_some() {
-        return Err(Problem::numbered(catalogue::INVALID_FIELD)
-            .field("amount")
-            .detail("only post takes an amount; void and reverse are whole"));
+        return Err(Problem::numbered(catalogue::INVALID_FIELD).field("amount").detail(said!(
+            "only post takes an amount; void and reverse are whole",
+            "仅入账可带金额；撤销和冲正须为全额"
+        )));
     }
     let back = paid_away(gateway, caller, (branch, &number), related, deed).await?;
     let branch = back.map_or(branch, |(elsewhere, _)| elsewhere);
