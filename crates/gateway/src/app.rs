@@ -60,6 +60,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::entries::router())
         .merge(routes::statements::router())
         .merge(routes::transfers::router())
+        .merge(routes::deeds::router())
         .merge(routes::lookups::router())
         .merge(routes::payments::router())
         .merge(routes::initiations::router())

@@ -8,6 +8,7 @@ pub mod branches;
 pub mod buses;
 pub mod channels;
 pub mod customers;
+pub mod deeds;
 pub mod directory;
 pub mod entries;
 pub mod events;

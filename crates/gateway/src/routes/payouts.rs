@@ -9,12 +9,13 @@ use skerry_ledger::Rejection as LedgerRejection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::transfers::{done, uuid_v7};
+use super::transfers::done;
 use super::{json, replayed};
 use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
 use crate::derived;
+use crate::derived::uuid_v7;
 use crate::detail::said;
 use crate::extract::Posted;
 use crate::gateway::{Gateway, Shared};
