@@ -23,7 +23,7 @@ use crate::clock::{Jumped, Now};
 use crate::jobs::{Job, JobDone, Workshop};
 use crate::keys::Keys;
 use crate::mending::Mending;
-use crate::open::{Found, Ground, OpenFailure, Opened, open};
+use crate::open::{Found, Ground, OpenFailure, Opened, caught, open};
 use crate::options::Options;
 use crate::queue::{Ask, Queue};
 use crate::replica::Replica;
@@ -123,19 +123,8 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         self.stop_archiving();
         self.work = None;
         self.workshop = None;
-        let ground = Ground {
-            storage: &self.storage,
-            options: &self.options,
-            signer: &self.signer,
-            keys: &self.keys,
-            declared,
-        };
-        let store = &self.store;
         let followed = self.follower.take().filter(|_| !declared).map(|followed| *followed);
-        // A journal that breaks its own rules makes the book assert; that must stay this branch's trouble.
-        let opened = catch_unwind(AssertUnwindSafe(|| open(store, &ground, (now, entropy), followed)));
-        let opened = opened.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))));
-        match opened {
+        match caught(|| open(&self.store, &self.ground(declared), (now, entropy), followed)) {
             Ok(opened) => {
                 self.mending.opened(now);
                 Ok(self.adopt(opened))
@@ -146,6 +135,11 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
                 Err(failure)
             }
         }
+    }
+
+    const fn ground(&self, declared: bool) -> Ground<'_, S> {
+        let Self { storage, options, signer, keys, .. } = self;
+        Ground { storage, options, signer, keys, declared }
     }
 
     fn adopt(&mut self, opened: Opened<J::Journal, S>) -> Found {

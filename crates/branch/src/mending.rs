@@ -7,7 +7,6 @@ use std::time::Duration;
 use skerry_journal::OpenError;
 
 use crate::clock::Now;
-use crate::keys::KeyError;
 use crate::open::OpenFailure;
 use crate::work::Fault;
 
@@ -33,7 +32,7 @@ impl Mending {
         self.attempts = self.attempts.saturating_add(1);
         self.may_pass = match failure {
             OpenFailure::Journal(error) => matches!(error, OpenError::Away { .. }),
-            OpenFailure::Key(error) => matches!(error, KeyError::Storage(_) | KeyError::Away(_)),
+            OpenFailure::Key(error) => error.may_pass(),
             OpenFailure::Read(_) | OpenFailure::Side(_) => true,
             _ => false,
         };

@@ -5,6 +5,7 @@
 //! rewound, and the branch refuses to open until an operator declares the loss.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 
@@ -17,7 +18,7 @@ use skerry_proof::checkpoint::SignedCheckpoint;
 use skerry_proof::{HashAlgorithm, PublicKey, Signer};
 
 use crate::batch::{Builder, Writer};
-use crate::branch::ReaderOf;
+use crate::branch::{ReaderOf, panic_text};
 use crate::channels::Talk;
 use crate::clock::{Clock, Now};
 use crate::evidence::checkpoints::{self, CheckpointFileError};
@@ -164,6 +165,12 @@ pub(crate) struct Opened<J: Journal, S: Storage> {
     pub(crate) work: Work<J>,
     pub(crate) workshop: Workshop<S>,
     pub(crate) found: Found,
+}
+
+/// Does `work` on a journal. One that breaks its own rules makes the book assert; that must stay this branch's trouble.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, OpenFailure>) -> Result<T, OpenFailure> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))))
 }
 
 pub(crate) fn open<J: JournalStore, S: Storage>(

@@ -275,13 +275,15 @@ where
     fn open(&mut self) -> Result<Found, String> {
         self.let_go();
         let (now, entropy) = (self.now(), self.fresh());
-        self.pace = None;
         let found = self.branch.open(now, entropy);
         self.after_opening();
         found.map_err(|failure| chain(&failure))
     }
 
     fn after_opening(&mut self) {
+        // Whatever came of it, it does not follow any more.
+        self.pace = None;
+        self.tell_following();
         if let Some((_, peers)) = &self.courier {
             self.branch.know(peers);
         }
@@ -425,11 +427,11 @@ where
 
     fn close(&mut self) {
         self.branch.drain();
-        self.finish_all();
+        self.turn_until(Branch::is_idle);
         // Everything is durable: now the last word about it.
         let now = self.now();
         self.branch.mark(now, false);
-        self.finish_all();
+        self.turn_until(Branch::is_idle);
         if let Some(workshop) = self.branch.workshop() {
             workshop.rest();
         }
@@ -439,8 +441,8 @@ where
         self.settle();
     }
 
-    fn finish_all(&mut self) {
-        while !self.branch.is_idle() {
+    fn turn_until(&mut self, is_so: impl Fn(&Branch<J, S>) -> bool) {
+        while !is_so(&self.branch) {
             let now = self.now();
             let mut busy = self.branch.turn(now);
             busy |= self.take_back(now);

@@ -13,16 +13,6 @@ use skerry_branch::{Condition, OpenFailure};
 use skerry_journal::{AppendFaultKind, FaultStorage, JournalStore, MemoryStore, OpenError};
 use skerry_ledger::{Transfer, TransferId};
 
-/// A small generator: the same seed, the same run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 const ACCOUNTS: u64 = 3;
 const EACH: u64 = 1_000_000;
 

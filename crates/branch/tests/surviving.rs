@@ -15,16 +15,6 @@ use skerry_journal::{FaultPlan, FaultStorage, Mode, Storage};
 use skerry_ledger::{Transfer, TransferId};
 use skerry_proof::{Ed25519Signer, Signer};
 
-/// A small generator: the same seed, the same run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 /// What a client believes: which of its transfers were accepted, refused, or left unknown.
 #[derive(Default)]
 struct Client {

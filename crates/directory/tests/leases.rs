@@ -1,7 +1,10 @@
 //! Whatever happens to nodes, clocks and the way to the directory, no two nodes count on the lease of one branch at once.
 
+mod dice;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use dice::Dice;
 use skerry_directory::keeper::CLOCK_OFF_US_MAX;
 use skerry_directory::{
     Ask, BranchRow, Directory, Embedded, EmbeddedOptions, FaultyDirectory, Holder, Keeper, Name, NodeRow,
@@ -13,15 +16,6 @@ const LEASE_US: u64 = 2_000_000;
 const MARGIN_US: u64 = 200_000;
 const DELAY_US: u64 = 300_000;
 const BRANCHES: [u16; 2] = [1, 2];
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
 
 struct Node {
     name: Name,
@@ -145,7 +139,7 @@ impl World {
                 self.reached.insert("the directory was started again");
             }
             36..56 => {
-                let off = self.dice.below(2) == 0;
+                let off = self.dice.chance(2);
                 self.directory.iter().for_each(|directory| directory.set_unreachable(off));
             }
             56..70 => {

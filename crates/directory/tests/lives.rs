@@ -3,8 +3,11 @@
 //!
 //! The id space is tiny on purpose: bugs live where two clients want the same document.
 
+mod dice;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use dice::Dice;
 use skerry_directory::{
     Alias, AliasKind, Ask, Choice, CustomerRef, Directory, Embedded, EmbeddedOptions, Fault, FaultyDirectory,
     Finding, Name, Now, Rebuild, Recovery, Refusal, Reserve, Room, Setting, StoreRow, Ticket, Told, Weather,
@@ -15,19 +18,6 @@ use skerry_journal::{FaultStorage, Storage};
 const BRANCHES: u16 = 3;
 const DOCUMENTS: u64 = 9;
 const PHONES: u64 = 4;
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    fn chance(&mut self, one_in: u64) -> bool {
-        self.below(one_in) == 0
-    }
-}
 
 fn alias(kind: AliasKind, number: u64) -> Alias {
     Alias { line: 0, kind, key: *blake3::hash(&[kind.number(), number.to_le_bytes()[0]]).as_bytes() }

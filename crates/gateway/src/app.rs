@@ -11,6 +11,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::catalogue;
+use crate::detail::said;
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::routes;
@@ -59,6 +60,7 @@ fn described() -> (Router<Shared>, utoipa::openapi::OpenApi) {
         .merge(routes::entries::router())
         .merge(routes::statements::router())
         .merge(routes::transfers::router())
+        .merge(routes::deeds::router())
         .merge(routes::lookups::router())
         .merge(routes::payments::router())
         .merge(routes::initiations::router())
@@ -102,7 +104,9 @@ pub fn traced_front(gateway: &Shared, traces: Option<Arc<dyn Traces>>) -> Front 
     }
     let router = router
         .fallback(|| async {
-            Problem::numbered(catalogue::NOT_FOUND).detail("nothing lies at this path").into_response()
+            Problem::numbered(catalogue::NOT_FOUND)
+                .detail(said!("nothing lies at this path", "该路径下没有内容"))
+                .into_response()
         })
         .method_not_allowed_fallback(|| async {
             Problem::numbered(catalogue::METHOD_NOT_ALLOWED).into_response()

@@ -13,6 +13,7 @@ use skerry_branch::api::{Denied, Scope};
 use skerry_money::CustomerNumber;
 
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::problem::Problem;
 use crate::tokens::{Grant, Presented, TokenStore};
 
@@ -134,28 +135,35 @@ impl Caller {
         tokens: &TokenStore,
         now_s: u64,
     ) -> Result<Self, Problem> {
-        let unauthenticated = |detail| Problem::numbered(catalogue::UNAUTHENTICATED).detail(detail);
-        let header =
-            headers.get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("no Authorization header"))?;
+        let unauthenticated = |detail: Detail| Problem::numbered(catalogue::UNAUTHENTICATED).detail(detail);
+        let header = headers
+            .get(header::AUTHORIZATION)
+            .ok_or_else(|| unauthenticated(said!("no Authorization header", "缺少 Authorization 请求头")))?;
         let token = header
             .to_str()
             .ok()
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
-            .ok_or_else(|| unauthenticated("the Authorization header is not `Bearer <token>`"))?;
+            .ok_or_else(|| {
+                unauthenticated(said!(
+                    "the Authorization header is not `Bearer <token>`",
+                    "Authorization 请求头不是 `Bearer <令牌>`"
+                ))
+            })?;
         match tokens.present(token, now_s) {
             Presented::Granted(grant) => {
                 if grant.certificate.is_some() && grant.certificate != certificate.map(|shown| shown.0) {
-                    return Err(unauthenticated(
+                    return Err(unauthenticated(said!(
                         "the token is bound to a client certificate that was not shown",
-                    ));
+                        "令牌绑定了客户端证书，而该证书未出示"
+                    )));
                 }
                 Ok(Self::granted(grant))
             }
             Presented::Expired => Err(Problem::numbered(catalogue::TOKEN_EXPIRED)),
             Presented::Refused(refusal) => Err(refusal.problem()),
-            Presented::Unknown => Err(unauthenticated("the token is not known")),
+            Presented::Unknown => Err(unauthenticated(said!("the token is not known", "未知的令牌"))),
         }
     }
 
@@ -172,12 +180,13 @@ impl Caller {
     /// `forbidden` if the role may not, `out_of_scope` if the token may not.
     pub fn may(&self, operation: Operation) -> Result<(), Problem> {
         if !operation.allowed_to(self.grant.role) {
-            let detail = format!("the role {} may not do this", self.grant.role.name());
+            let role = self.grant.role.name();
+            let detail = said!("the role {role} may not do this", "角色 {role} 无权执行此操作");
             return Err(Problem::numbered(catalogue::FORBIDDEN).detail(detail));
         }
         match &self.grant.operations {
             Some(operations) if !operations.contains(&operation) => {
-                Err(out_of_scope("the token does not cover this operation"))
+                Err(out_of_scope(said!("the token does not cover this operation", "令牌不包含此操作")))
             }
             _ => Ok(()),
         }
@@ -191,12 +200,13 @@ impl Caller {
     pub fn may_in(&self, branch: u16) -> Result<(), Problem> {
         match &self.grant.branches {
             Some(branches) if !branches.contains(&branch) => {
-                Err(out_of_scope("the token does not cover this branch"))
+                Err(out_of_scope(said!("the token does not cover this branch", "令牌不包含该分行")))
             }
             _ => match self.grant.customer {
-                Some(customer) if customer.branch() != branch => {
-                    Err(out_of_scope("the token's customer lives in another branch"))
-                }
+                Some(customer) if customer.branch() != branch => Err(out_of_scope(said!(
+                    "the token's customer lives in another branch",
+                    "令牌所属客户在另一分行"
+                ))),
                 _ => Ok(()),
             },
         }
@@ -210,7 +220,9 @@ impl Caller {
     pub fn may_for(&self, customer: CustomerNumber) -> Result<(), Problem> {
         self.may_in(customer.branch())?;
         match self.grant.customer {
-            Some(own) if own != customer => Err(out_of_scope("the token belongs to another customer")),
+            Some(own) if own != customer => {
+                Err(out_of_scope(said!("the token belongs to another customer", "令牌属于另一客户")))
+            }
             _ => Ok(()),
         }
     }
@@ -335,7 +347,7 @@ impl Caller {
     }
 }
 
-fn out_of_scope(detail: &'static str) -> Problem {
+fn out_of_scope(detail: Detail) -> Problem {
     Problem::numbered(catalogue::OUT_OF_SCOPE).detail(detail)
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::events::News;
 use crate::known::Known;
 use crate::problem::Problem;
@@ -91,7 +92,7 @@ impl Bank {
     pub fn seat(&self, branch: u16) -> Result<Arc<dyn Seat>, Problem> {
         let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
         seats.get(&branch).cloned().ok_or_else(|| {
-            let detail = format!("this bank has no branch {branch}");
+            let detail = said!("this bank has no branch {branch}", "本行没有分行 {branch}");
             Problem::numbered(catalogue::BRANCH_NOT_FOUND).field("branch").detail(detail)
         })
     }
@@ -286,12 +287,18 @@ pub(crate) fn unavailable(seat: &dyn Seat) -> Problem {
     let health = seat.health();
     let reason = health.reason.as_deref().unwrap_or("");
     let colon = if reason.is_empty() { "" } else { ": " };
-    problem.detail(format!("branch {} is {}{colon}{reason}", seat.number(), health.state))
+    let (number, state) = (seat.number(), health.state);
+    problem.detail(said!(
+        "branch {number} is {state}{colon}{reason}",
+        "分行 {number} 状态为 {state}{colon}{reason}"
+    ))
 }
 
 /// The request may have been done; the same one again tells.
 pub(crate) fn outcome_unknown() -> Problem {
-    Problem::numbered(catalogue::OUTCOME_UNKNOWN).detail("retry with the same id").retry_after_ms(200)
+    Problem::numbered(catalogue::OUTCOME_UNKNOWN)
+        .detail(said!("retry with the same id", "请用相同的编号重试"))
+        .retry_after_ms(200)
 }
 
 fn troubled(trouble: &Trouble) -> Problem {
@@ -307,7 +314,7 @@ fn troubled(trouble: &Trouble) -> Problem {
         Trouble::Failed(what) => {
             tracing::warn!(what, "a query over history failed");
             Problem::numbered(catalogue::HISTORY_UNAVAILABLE)
-                .detail("the files could not be read")
+                .detail(said!("the files could not be read", "文件无法读取"))
                 .retry_after_ms(5_000)
         }
     }
@@ -368,16 +375,20 @@ fn malformed_packed(malformed: Malformed) -> Problem {
 pub fn rejected(rejection: Rejection, currency: Option<Currency>, request: [u8; 16]) -> Problem {
     let entry = catalogue::find(rejection.code()).unwrap_or_else(|| catalogue::entry(ID_REUSED));
     let number = rejection.code();
-    let mut problem = Problem::of(entry).detail(rejection.to_string()).field(field(rejection.field()));
+    let mut problem = Problem::of(entry).field(field(rejection.field()));
+    let mut detail = None;
     if let Some((have, need)) = rejection.figures().filter(|_| compares_figures(number)) {
         let need = i128::try_from(need).unwrap_or(i128::MAX);
         let shown = |figure| shown(figure, number, currency);
         let (have, need) = (shown(have), shown(need));
-        if let Some(detail) = in_money(number, &have, &need).filter(|_| currency.is_some()) {
-            problem = problem.detail(detail);
-        }
+        detail = currency.and_then(|_| in_money(number, &have, &need));
         problem = problem.figures(have, need);
     }
+    problem = problem.detail(detail.unwrap_or_else(|| match rejection.figures() {
+        // The rule's words name no figures: they say what the title says.
+        None => Detail::beside(rejection.to_string(), entry.title_zh),
+        Some(_) => rejection.to_string().into(),
+    }));
     if rejection == Rejection::NeedsApproval {
         problem = problem.request(text::hex(&request));
     }
@@ -407,15 +418,17 @@ const fn is_dates(number: u16) -> bool {
 }
 
 /// What the ledger says in minor units, said in those of the request.
-fn in_money(number: u16, have: &str, need: &str) -> Option<String> {
+fn in_money(number: u16, have: &str, need: &str) -> Option<Detail> {
     Some(match number {
-        1059 => format!("{need} is more than the {have} held"),
-        1060 => format!("a void releases the {have} held, not {need}"),
-        1072 => format!("a reversal moves the whole {have}, not {need}"),
-        1111 => format!("{have} available, {need} needed"),
-        1112 => format!("the account takes {have} more, not {need}"),
-        1113 => format!("{have} left of the daily limit, {need} needed"),
-        2005 => format!("the account has a balance of {have}"),
+        1059 => said!("{need} is more than the {have} held", "{need} 超过冻结的 {have}"),
+        1060 => {
+            said!("a void releases the {have} held, not {need}", "撤销释放全部冻结金额 {have}，而非 {need}")
+        }
+        1072 => said!("a reversal moves the whole {have}, not {need}", "冲正须为全额 {have}，而非 {need}"),
+        1111 => said!("{have} available, {need} needed", "可用 {have}，需要 {need}"),
+        1112 => said!("the account takes {have} more, not {need}", "账户还可入账 {have}，而非 {need}"),
+        1113 => said!("{have} left of the daily limit, {need} needed", "单日限额剩余 {have}，需要 {need}"),
+        2005 => said!("the account has a balance of {have}", "账户余额为 {have}"),
         _ => return None,
     })
 }

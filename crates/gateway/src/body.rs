@@ -17,6 +17,7 @@ use hyper::body::Body as _;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::problem::Problem;
 
 /// Room for large bodies, shared by all connections.
@@ -85,13 +86,18 @@ pub async fn read(
     }
     match tokio::time::timeout(within, gather(body, most, free, room)).await {
         Ok(result) => result,
-        Err(_) => Err(Problem::numbered(catalogue::REQUEST_TIMEOUT)
-            .detail(format!("the body did not arrive within {} s", within.as_secs()))),
+        Err(_) => Err(Problem::numbered(catalogue::REQUEST_TIMEOUT).detail(late(within))),
     }
 }
 
+fn late(within: Duration) -> Detail {
+    let seconds = within.as_secs();
+    said!("the body did not arrive within {seconds} s", "请求体未在 {seconds} 秒内到齐")
+}
+
 fn too_large(most: usize) -> Problem {
-    Problem::numbered(catalogue::BODY_TOO_LARGE).detail(format!("at most {most} bytes are taken here"))
+    Problem::numbered(catalogue::BODY_TOO_LARGE)
+        .detail(said!("at most {most} bytes are taken here", "此处最多接受 {most} 字节"))
 }
 
 /// The most that is read only to be thrown away; who sends more is cut off.
@@ -135,7 +141,7 @@ async fn gather(body: &mut Body, most: usize, free: usize, room: &Arc<Room>) -> 
             drop(taken.take());
             taken = Some(room.take(held).ok_or_else(|| {
                 Problem::numbered(catalogue::BUSY)
-                    .detail("no room for another large body")
+                    .detail(said!("no room for another large body", "暂无空间接收另一个大请求体"))
                     .retry_after_ms(200)
             })?);
         }
@@ -173,10 +179,11 @@ fn starts_object(bytes: &[u8]) -> bool {
 #[cold]
 fn no_object(bytes: &[u8]) -> Problem {
     if bytes.is_empty() {
-        return Problem::numbered(catalogue::MALFORMED_JSON).detail("the body is empty");
+        return Problem::numbered(catalogue::MALFORMED_JSON).detail(said!("the body is empty", "请求体为空"));
     }
     match serde_json::from_slice::<IgnoredAny>(bytes) {
-        Ok(_) => Problem::numbered(catalogue::INVALID_FIELD).detail("the body is JSON, but not an object"),
+        Ok(_) => Problem::numbered(catalogue::INVALID_FIELD)
+            .detail(said!("the body is JSON, but not an object", "请求体是 JSON，但不是对象")),
         Err(error) => Problem::numbered(catalogue::MALFORMED_JSON).detail(error.to_string()),
     }
 }

@@ -13,6 +13,7 @@ use skerry_post::{NoWay, Post};
 
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::detail::said;
 use crate::gateway::Shared;
 use crate::problem::Problem;
 
@@ -66,7 +67,7 @@ pub(crate) async fn switch(gateway: &Shared, caller: &Caller, bus: &str) -> Resu
     };
     let name = Name::new(bus).map_err(|error| unknown(&error))?;
     if !post.is_up(bus).map_err(no_way)? {
-        let detail = format!("this process has no link to {bus}");
+        let detail = said!("this process has no link to {bus}", "本进程未连接 {bus}");
         return Err(Problem::numbered(catalogue::BUS_AWAY).detail(detail).retry_after_ms(1_000));
     }
     let principal = caller.principal();
@@ -84,6 +85,9 @@ pub(crate) async fn switch(gateway: &Shared, caller: &Caller, bus: &str) -> Resu
 ///
 /// `bus_not_found` in a process that carries no messages.
 pub(crate) fn post(gateway: &Shared) -> Result<&Post, Problem> {
-    let none = || Problem::numbered(catalogue::BUS_NOT_FOUND).detail("this process carries no messages");
+    let none = || {
+        Problem::numbered(catalogue::BUS_NOT_FOUND)
+            .detail(said!("this process carries no messages", "本进程不传递消息"))
+    };
     gateway.buses.get().ok_or_else(none)
 }

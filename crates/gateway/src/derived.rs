@@ -13,7 +13,6 @@ use crate::auth::Caller;
 use crate::extract::Key;
 use crate::gateway::Shared;
 use crate::problem::Problem;
-use crate::routes::transfers::{key_bytes, uuid_v7};
 use crate::text;
 
 /// Eight hours, in milliseconds.
@@ -59,6 +58,25 @@ fn candidates(now_ms: u64, bits: u128) -> [u128; 4] {
         *id = uuid_v7(third.saturating_sub(back) * THIRD_MS, bits);
     }
     ids
+}
+
+/// A UUID of version 7 for `millis`, filled from 74 derived bits.
+pub(crate) fn uuid_v7(millis: u64, bits: u128) -> u128 {
+    let millis = u128::from(millis & 0xffff_ffff_ffff);
+    let (high, low) = ((bits >> 64) & 0xfff, bits & 0x3fff_ffff_ffff_ffff);
+    millis << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low
+}
+
+/// A key as bytes that name it together with its principal.
+fn key_bytes(caller: &Caller, key: &Key, index: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(300);
+    bytes.extend_from_slice(b"transfer by key\0");
+    bytes.extend_from_slice(caller.principal().as_str().as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(key.bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(text::hex(&index.to_le_bytes()).as_bytes());
+    bytes
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::auth::{Caller, ClientCertificate};
 use crate::body::{self, Whole};
 use crate::catalogue;
 use crate::config::SMALL_BODY;
+use crate::detail::said;
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::{random, text, traces};
@@ -166,7 +167,8 @@ impl<T: DeserializeOwned> Posted<T> {
         if !media_type(&raw.headers)
             .is_none_or(|kind| kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json"))
         {
-            return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE).detail("send application/json"));
+            return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE)
+                .detail(said!("send application/json", "请发送 application/json")));
         }
         let key = Key::of(&raw.headers)?;
         Ok(Self { body: body::parse(&raw.body.bytes)?, digest: raw.digest, key })
@@ -210,11 +212,11 @@ impl Key {
         let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
-            return wrong("the header is given twice");
+            return wrong(said!("the header is given twice", "该请求头出现了两次"));
         }
         let bytes = value.as_bytes();
         if bytes.is_empty() || bytes.len() > Self::LENGTH_MAX || !bytes.iter().all(u8::is_ascii_graphic) {
-            return wrong("1 to 255 visible characters of ASCII");
+            return wrong(said!("1 to 255 visible characters of ASCII", "1 至 255 个可见 ASCII 字符"));
         }
         Ok(Some(Self(Bytes::copy_from_slice(bytes))))
     }

@@ -20,6 +20,7 @@ use serde::Serialize;
 use skerry_post::Post;
 
 use crate::catalogue;
+use crate::detail::said;
 use crate::meters::{Exposition, Meters, seconds};
 use crate::problem::Problem;
 use crate::routes::{json, machines, surroundings};
@@ -116,7 +117,10 @@ pub fn front(hosting: Hosting) -> Front {
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .fallback(|| async {
-            let detail = "a node answers /healthz and /metrics; the bank's API is at its gateways";
+            let detail = said!(
+                "a node answers /healthz and /metrics; the bank's API is at its gateways",
+                "节点仅应答 /healthz 和 /metrics；银行的接口在其网关上"
+            );
             Problem::numbered(catalogue::NOT_FOUND).detail(detail).into_response()
         })
         .method_not_allowed_fallback(|| async {

@@ -26,6 +26,7 @@ mod buses;
 pub mod catalogue;
 pub mod config;
 mod derived;
+pub mod detail;
 pub mod digests;
 pub mod events;
 mod events_view;

@@ -22,8 +22,10 @@ use utoipa::ToSchema;
 
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::gateway::Shared;
 use crate::problem::Problem;
+use crate::sealing;
 use skerry_node::seat::{Seat, Trouble};
 
 /// The longest note, in characters.
@@ -34,8 +36,6 @@ const KEPT_MAX: usize = 1 << 16;
 
 /// What tells a note's plain text from others sealed under the same key.
 const VERSION: u8 = 2;
-
-const CUSTOMER_ERASED: u16 = 3022;
 
 /// Why there is a note that is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -112,17 +112,18 @@ type Sealed = (usize, Box<[u8]>);
 /// `invalid_field`: empty, too long, with control characters, or on what is not a transfer of its own.
 pub(crate) fn check(note: &str, flags: Flags) -> Result<(), Problem> {
     let wrong =
-        |detail: &'static str| Err(Problem::numbered(catalogue::INVALID_FIELD).field("note").detail(detail));
+        |detail: Detail| Err(Problem::numbered(catalogue::INVALID_FIELD).field("note").detail(detail));
     if note.is_empty() || note.chars().take(CHARS_MAX + 1).count() > CHARS_MAX {
-        return wrong("1 to 140 characters");
+        return wrong(said!("1 to 140 characters", "1 至 140 个字符"));
     }
     if note.chars().any(char::is_control) {
-        return wrong("no control characters");
+        return wrong(said!("no control characters", "不得含控制字符"));
     }
     if flags.overlaps(Flags::POST.with(Flags::VOID).with(Flags::REVERSAL)) {
-        return wrong(
+        return wrong(said!(
             "post, void and reverse take no note: it stands on the transfer that they resolve or undo",
-        );
+            "入账、撤销和冲正不带附言：附言写在其所处理的交易上"
+        ));
     }
     Ok(())
 }
@@ -165,7 +166,7 @@ pub(crate) async fn seal(
     };
     let sealed = match tokio::task::spawn_blocking(sealing).await {
         Ok(Ok(sealed)) => sealed,
-        Ok(Err((index, error))) => return Err((index, refused(&error))),
+        Ok(Err((index, error))) => return Err((index, sealing::keyless(&error).field("note"))),
         Err(_) => return Err((0, Problem::numbered(catalogue::INTERNAL))),
     };
     for (index, bytes) in sealed {
@@ -176,14 +177,6 @@ pub(crate) async fn seal(
     Ok(())
 }
 
-fn refused(error: &KeyError) -> Problem {
-    if matches!(error, KeyError::Erased) {
-        return Problem::numbered(CUSTOMER_ERASED).field("note");
-    }
-    tracing::error!(%error, "the customers' keys failed");
-    Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000)
-}
-
 /// The key of the customer who pays; if a head pays, of the customer who is paid.
 async fn key_for(gateway: &Shared, caller: &Caller, branch: u16, asked: &Asked) -> Result<KeyRef, Problem> {
     let transfer = &asked.transfer;
@@ -191,7 +184,7 @@ async fn key_for(gateway: &Shared, caller: &Caller, branch: u16, asked: &Asked) 
     let account = [transfer.debit, transfer.credit].into_iter().find(is_customer).ok_or_else(|| {
         Problem::numbered(catalogue::INVALID_FIELD)
             .field("note")
-            .detail("a note is sealed under a customer's key, and neither side is a customer's account of this branch")
+            .detail(said!("a note is sealed under a customer's key, and neither side is a customer's account of this branch", "附言以客户密钥加密，而借贷双方均不是本分行的客户账户"))
     })?;
     let field = if account == transfer.debit { "debit" } else { "credit" };
     let owner = crate::routes::accounts::look_fixed(gateway, caller, account)
@@ -241,7 +234,7 @@ fn open(seat: &dyn Seat, note: &[u8], position: u64) -> Shown {
         },
         Err(KeyError::Erased) => Shown::Not(Unshown::Erased),
         Err(error) => {
-            tracing::error!(%error, position, "a note could not be opened");
+            log_keys_failed(&error);
             Shown::Not(Unshown::Unavailable)
         }
     }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::catalogue::{self, Entry};
+use crate::detail::Detail;
 
 /// A language that titles exist in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub struct Problem(Box<Inner>);
 struct Inner {
     entry: &'static Entry,
     status: Option<StatusCode>,
-    detail: Option<Cow<'static, str>>,
+    detail: Option<Detail>,
     field: Option<Cow<'static, str>>,
     figures: Option<Figures>,
     existing: Option<String>,
@@ -104,7 +105,7 @@ pub struct ProblemDocument<'a> {
     pub code: &'a str,
     /// The stable number of the same.
     pub number: u16,
-    /// What exactly, in English.
+    /// What exactly, in the same language; some of it is known in English alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
     /// The field of the request that is wrong.
@@ -148,7 +149,7 @@ impl Problem {
 
     /// Says what exactly.
     #[must_use]
-    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn detail(mut self, detail: impl Into<Detail>) -> Self {
         self.0.detail = Some(detail.into());
         self
     }
@@ -224,9 +225,13 @@ impl Problem {
         self.0.existing.as_deref().map(skerry_money::CustomerNumber::parse)
     }
 
+    fn detail_in(&self, language: Language) -> Option<&str> {
+        self.0.detail.as_ref().map(|detail| detail.text(language))
+    }
+
     /// What exactly, in English.
     pub(crate) fn told(&self) -> String {
-        self.0.detail.as_deref().unwrap_or(self.0.entry.title_en).to_owned()
+        self.detail_in(Language::English).unwrap_or(self.0.entry.title_en).to_owned()
     }
 
     /// Its stable name.
@@ -251,7 +256,7 @@ impl Problem {
             status: self.status().as_u16(),
             code: entry.code,
             number: entry.number,
-            detail: self.0.detail.as_deref(),
+            detail: self.detail_in(language),
             field: self.0.field.as_deref(),
             figures: self.0.figures.as_ref(),
             existing: self.0.existing.as_deref(),

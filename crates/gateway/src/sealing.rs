@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use skerry_branch::keys::KeyError;
+use skerry_node::hosted::log_keys_failed;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use crate::catalogue;
 use crate::digests::Digests;
+use crate::problem::Problem;
 
 /// What identifies a person or company.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -56,6 +60,18 @@ impl Personal {
 }
 
 const VERSION: u8 = 1;
+
+/// What a client is told when the keys of customers cannot be used.
+pub(crate) fn keyless(error: &KeyError) -> Problem {
+    if matches!(error, KeyError::Erased) {
+        return Problem::numbered(CUSTOMER_ERASED);
+    }
+    log_keys_failed(error);
+    Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000)
+}
+
+/// The book's number for a customer who was erased.
+pub(crate) const CUSTOMER_ERASED: u16 = 3022;
 
 /// The institution's secret for documents.
 #[derive(Clone)]

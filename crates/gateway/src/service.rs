@@ -19,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use crate::auth::ClientCertificate;
 use crate::body::Caught;
 use crate::catalogue;
+use crate::detail::said;
 use crate::meters::Meters;
 use crate::problem::{Language, Problem};
 use crate::traces::{RECORDING, Traces, Watch};
@@ -93,7 +94,8 @@ impl Front {
             }
         };
         if is_unread_path(&response) {
-            let problem = Problem::numbered(catalogue::INVALID_FIELD).detail("the path cannot be read");
+            let problem = Problem::numbered(catalogue::INVALID_FIELD)
+                .detail(said!("the path cannot be read", "路径无法解析"));
             response.extensions_mut().insert(problem);
         }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {

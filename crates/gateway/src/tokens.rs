@@ -9,10 +9,10 @@
 //!
 //! It refuses to know HTTP; what a grant allows is decided in [`auth`](crate::auth).
 
+mod file;
+
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -28,6 +28,9 @@ use crate::oidc::{Oidc, PRINCIPAL_PREFIX, Refusal};
 use crate::random;
 use crate::stamp::Stamp;
 use crate::text;
+
+pub use file::replace_private;
+use file::{alone, read, write};
 
 /// What a token allows.
 #[derive(Debug, Clone)]
@@ -166,15 +169,6 @@ struct Known {
     sha256: [u8; 32],
     grant: Arc<Grant>,
 }
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenFile {
-    version: u32,
-    tokens: Vec<TokenRecord>,
-}
-
-const VERSION: u32 = 1;
 
 /// How all of the bank's own tokens begin.
 const PREFIX: &str = "sk_";
@@ -376,7 +370,7 @@ impl TokenStore {
         let _alone = alone(&self.path)?;
         let (mut records, _) = read(&self.path)?;
         edit(&mut records)?;
-        write(&self.path, &TokenFile { version: VERSION, tokens: records })?;
+        write(&self.path, records)?;
         self.reload(&mut stored)
     }
 }
@@ -393,63 +387,6 @@ fn id_of(token: &str) -> Option<[u8; 8]> {
         return None;
     }
     text::unhex(id)
-}
-
-/// Held while the file is read, changed and replaced: two processes that change it do so one after the other.
-fn alone(path: &Path) -> Result<fs::File, TokenError> {
-    let lock = path.with_extension("lock");
-    let failed = |source| TokenError::File { action: "lock", path: lock.clone(), source };
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock)
-        .map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(file)
-}
-
-fn read(path: &Path) -> Result<(Vec<TokenRecord>, Option<Stamp>), TokenError> {
-    let failed = |source| TokenError::File { action: "read", path: path.to_owned(), source };
-    let mut file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
-        Err(error) => return Err(failed(error)),
-    };
-    let stamp = Stamp::of(&file.metadata().map_err(failed)?);
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    let file: TokenFile = serde_json::from_slice(&bytes)
-        .map_err(|error| TokenError::Format { path: path.to_owned(), reason: error.to_string() })?;
-    if file.version != VERSION {
-        let reason = format!("version {} is not {VERSION}", file.version);
-        return Err(TokenError::Format { path: path.to_owned(), reason });
-    }
-    Ok((file.tokens, Some(stamp)))
-}
-
-fn write(path: &Path, file: &TokenFile) -> Result<(), TokenError> {
-    let failed = |source| TokenError::File { action: "write", path: path.to_owned(), source };
-    let bytes = serde_json::to_vec_pretty(file).map_err(|error| failed(error.into()))?;
-    replace_private(path, &bytes).map_err(failed)
-}
-
-/// Replaces the file at `path` by rename, durable before it is seen, readable by its owner only.
-///
-/// # Errors
-///
-/// Whatever the file system says.
-pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let next = path.with_extension("next");
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&next, path)?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => fs::File::open(parent)?.sync_all(),
-        None => fs::File::open(".")?.sync_all(),
-    }
 }
 
 fn index(path: &Path, records: &[TokenRecord]) -> Result<HashMap<[u8; 8], Known>, TokenError> {

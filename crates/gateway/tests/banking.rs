@@ -89,7 +89,7 @@ async fn a_refusal_says_rule_figures_field_and_language() {
     let answer = bank.call("POST", "/v1/transfers", &body, &[("accept-language", "zh-CN")]).await;
     assert_eq!(answer.problem(), "insufficient_funds");
     let problem = answer.json();
-    assert_eq!(problem["title"], "余额不足");
+    assert_eq!((&problem["title"], &problem["detail"]), (&json!("余额不足"), &json!("可用 5.00，需要 7.25")));
     assert_eq!(problem["figures"], json!({"have": "5.00", "need": "7.25"}));
     assert_eq!((problem["number"].as_u64(), problem["field"].as_str()), (Some(1111), Some("amount")));
     bank.pay("gl:1001", &ana, "100.00").await.ok();
@@ -108,6 +108,36 @@ async fn a_refusal_says_rule_figures_field_and_language() {
     ]});
     let results = bank.post("/v1/transfers/batch", linked).await.ok();
     assert_eq!(results["results"][0]["code"], "crosses_branches");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_exactly_is_wrong_is_said_in_the_language_of_the_caller() {
+    let bank = TestBank::new(1);
+    let ana = bank.funded(1, "5.00").await;
+    let nobody =
+        json!({"id": id(), "debit": ana, "credit": ana, "amount": {"amount": "1.00", "currency": "CNY"}});
+    for (method, path, body, english, chinese) in [
+        // Of the gateway, with a figure and without; of the ledger; of the reader of JSON, who has English alone.
+        ("GET", "/v1/branches/none/channels", json!(null), "a number from 1 to 9999", "1 至 9999 的整数"),
+        ("GET", "/v1/branches/77/channels", json!(null), "this bank has no branch 77", "本行没有分行 77"),
+        ("POST", "/v1/transfers", nobody, "debit and credit are the same account", "借贷为同一账户"),
+        ("POST", "/v1/transfers", json!({"id": 7}), "invalid type: integer `7`", "invalid type: integer `7`"),
+    ] {
+        for (language, wanted) in
+            [("en", english), ("zh", chinese), ("zh-CN,zh;q=0.9,en;q=0.8", chinese), ("fr", english)]
+        {
+            let answer = bank.call(method, path, &body, &[("accept-language", language)]).await;
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.starts_with(wanted), "{path} {language}: {detail}");
+        }
+    }
+    let answer = bank
+        .call("GET", "/v1/nothing", &json!(null), &[("authorization", "Basic x"), ("accept-language", "zh")])
+        .await;
+    assert_eq!(
+        (answer.headers["content-language"].to_str().unwrap(), answer.json()["title"].clone()),
+        ("zh-CN", json!("未找到"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,6 @@ mod common;
 use common::TestBank;
 use serde_json::{Value, json};
 use skerry_directory::{Ask, Name, Told, Who};
-use skerry_gateway::NewToken;
 
 fn chosen(bank: &TestBank) -> Option<(String, String)> {
     let Told::Map(map) = bank.directory.handle().ask_and_wait(Ask::Map { since: 0 }).unwrap() else {
@@ -36,13 +35,7 @@ async fn operators_choose_a_bus_and_the_directory_keeps_it() {
     for token in [&auditor, &service] {
         assert_eq!(choose(&bank, token, json!({"bus": "local"})).await.problem(), "forbidden");
     }
-    let new = NewToken {
-        principal: "one".into(),
-        role: "operator".into(),
-        branches: Some(vec![1]),
-        ..NewToken::default()
-    };
-    let of_one_branch = bank.token(&new);
+    let of_one_branch = bank.operator_of(1);
     assert_eq!(choose(&bank, &of_one_branch, json!({"bus": "local"})).await.problem(), "out_of_scope");
     for unknown in ["main", "Main", "", "a b", &"x".repeat(50)] {
         let refused = choose(&bank, &operator, json!({"bus": unknown})).await;

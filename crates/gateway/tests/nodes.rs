@@ -7,7 +7,6 @@ mod common;
 use common::TestBank;
 use serde_json::{Value, json};
 use skerry_directory::{Ask, Holder, Map, Name, NodeRow, Told, Where};
-use skerry_gateway::NewToken;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -83,13 +82,7 @@ async fn who_may_not_and_what_is_not_there_is_refused() {
         let token = bank.role(role, role);
         assert_eq!(drain(&bank, &token, "a", json!({"draining": true})).await.problem(), "forbidden");
     }
-    let new = NewToken {
-        principal: "one".into(),
-        role: "operator".into(),
-        branches: Some(vec![1]),
-        ..NewToken::default()
-    };
-    let of_one_branch = bank.token(&new);
+    let of_one_branch = bank.operator_of(1);
     assert_eq!(drain(&bank, &of_one_branch, "a", json!({"draining": true})).await.problem(), "out_of_scope");
     let seen = bank.call_as(&of_one_branch, "GET", "/v1/directory", &Value::Null).await.ok();
     assert_eq!(seen["nodes"][0]["branches"], json!([1]), "of the others it is told nothing");

@@ -47,12 +47,20 @@ pub enum KeyError {
     /// The place of the keys has another format.
     #[error("the customers' keys have an unknown format")]
     Format,
-    /// They are kept in another process, which did not answer.
-    #[error("could not reach the keys: {0}")]
+    /// They are kept elsewhere, by a store or another process, which cannot be reached or did not answer in time.
+    #[error("could not reach the customers' keys: {0}")]
     Away(String),
-    /// The machine let us down.
-    #[error("could not reach the customers' keys")]
+    /// The machine that keeps them let us down.
+    #[error("could not read or write the customers' keys")]
     Storage(#[from] StorageError),
+}
+
+impl KeyError {
+    /// Whether the same may do later: what keeps the keys failed, and not the key that was asked for.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Storage(_))
+    }
 }
 
 /// Where the keys of one branch's customers are kept.

@@ -9,7 +9,7 @@ use skerry_branch::evidence::receipts::{EvidenceError, Recorded};
 use skerry_branch::history::{
     AsOf, Day, DayBy, Found, HistoryError, HistoryHandle, Page, Query, SideError, Totals,
 };
-use skerry_branch::keys::Keys;
+use skerry_branch::keys::{KeyError, Keys};
 use skerry_branch::{BranchHandle, Condition, Watcher};
 use skerry_ledger::{AccountRef, TransferId};
 use skerry_money::Date;
@@ -79,6 +79,16 @@ fn evidence_trouble(error: EvidenceError) -> Trouble {
             Trouble::Archived(chain(&away))
         }
         other => Trouble::Failed(chain(&other)),
+    }
+}
+
+/// Logs that the keys of customers failed: as an error, unless they are merely away and may come back by themselves.
+pub fn log_keys_failed(error: &KeyError) {
+    let text = chain(error);
+    if matches!(error, KeyError::Away(_)) {
+        tracing::warn!(error = text, "the customers' keys are away");
+    } else {
+        tracing::error!(error = text, "the customers' keys failed");
     }
 }
 

@@ -3,8 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
 
+#[path = "../../directory/tests/dice/mod.rs"]
+mod dice;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use dice::Dice;
 use skerry_directory::{
     Ask, BranchRow, Directory, Embedded, EmbeddedOptions, FaultyDirectory, Mode, Name, NodeRow, Now, Rebuild,
     Sent, Setting, StoreRow, Ticket, Weather, Where, Who,
@@ -16,15 +20,6 @@ const BRANCHES: u16 = 6;
 /// The only one that wants a node to itself.
 const ALONE: u16 = 6;
 const NODES: [&str; 3] = ["a", "b", "c"];
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
 
 struct Node {
     name: Name,
@@ -228,7 +223,7 @@ impl World {
                 self.reached.insert("the directory was started again");
             }
             32..52 => {
-                let off = self.dice.below(2) == 0;
+                let off = self.dice.chance(2);
                 self.directory.iter().for_each(|directory| directory.set_unreachable(off));
             }
             52..60 => {
@@ -239,7 +234,7 @@ impl World {
                 self.nodes[at].wall_off = [0, 200_000, 2_000_000, -2_000_000][self.dice.below(4) as usize];
             }
             70..74 => {
-                let drains = self.dice.below(2) == 0;
+                let drains = self.dice.chance(2);
                 self.say(at, drains);
                 self.reached.insert("drained");
             }

@@ -107,6 +107,24 @@ impl LinkError {
         }
     }
 
+    /// Whether the server cannot be reached, or not in time: nothing is wrong with what was asked of it.
+    pub(crate) fn is_away(&self) -> bool {
+        let stopping = [
+            &SqlState::ADMIN_SHUTDOWN,
+            &SqlState::CRASH_SHUTDOWN,
+            &SqlState::CANNOT_CONNECT_NOW,
+            &SqlState::TOO_MANY_CONNECTIONS,
+        ];
+        match self {
+            Self::Late { .. } | Self::Gone { .. } | Self::Busy { .. } => true,
+            // Without a code it is no refusal: the connection did not come about or went away.
+            Self::Connect { source, .. } | Self::Statement { source, .. } => {
+                source.code().is_none_or(|code| stopping.contains(&code))
+            }
+            Self::Configuration { .. } | Self::Unsafe { .. } | Self::Warned { .. } => false,
+        }
+    }
+
     /// Whether a table that was asked for is not there.
     pub(crate) fn is_missing_table(&self) -> bool {
         matches!(self.code(), Some(code) if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)

@@ -73,36 +73,39 @@ impl PostgresKeys {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn away(&self, error: LinkError) -> KeyError {
-        KeyError::Storage(error.into_storage(&self.place()))
+    fn fault(&self, error: LinkError) -> KeyError {
+        fault(&self.pool, self.branch, error)
     }
 
     fn durable(&self) -> bool {
         self.pool.server().options().durability == Durability::Replicated
     }
 
-    /// The state, once the tables are there and the master key fits.
+    /// The state, once the tables are there and the master key fits. Whoever has it must not wait for the store meanwhile: others who
+    /// want a key would wait as well, one after the other.
     fn known(&self) -> Result<MutexGuard<'_, State>, KeyError> {
-        let mut state = self.lock();
-        if !state.is_known {
-            let branch = self.branch;
-            let header = match header(&self.pool, branch) {
-                Ok(Some(header)) => header,
-                Ok(None) => self.make(&mut state)?,
-                Err(error) if error.is_missing_table() => self.make(&mut state)?,
-                Err(error) => return Err(self.away(error)),
-            };
-            let check = |link: &Link| Ground { server: self.pool.server(), link }.check_meta(&self.bank);
-            self.pool.lend(check).map_err(|error| self.away(error))?;
-            self.master.unwrap(KeyRef(0), &header).ok_or(KeyError::WrongMaster)?;
-            state.is_known = true;
+        let state = self.lock();
+        if state.is_known {
+            return Ok(state);
         }
+        drop(state);
+        let header = match header(&self.pool, self.branch) {
+            Ok(Some(header)) => header,
+            Ok(None) => self.make()?,
+            Err(error) if error.is_missing_table() => self.make()?,
+            Err(error) => return Err(self.fault(error)),
+        };
+        let check = |link: &Link| Ground { server: self.pool.server(), link }.check_meta(&self.bank);
+        self.pool.lend(check).map_err(|error| self.fault(error))?;
+        self.master.unwrap(KeyRef(0), &header).ok_or(KeyError::WrongMaster)?;
+        let mut state = self.lock();
+        state.is_known = true;
         Ok(state)
     }
 
     /// Makes the tables and the key that they are known by; what is there by then counts.
-    fn make(&self, state: &mut State) -> Result<Vec<u8>, KeyError> {
-        let wrapped = self.master.wrap(KeyRef(0), &Secret::of_header(), &mut state.entropy);
+    fn make(&self) -> Result<Vec<u8>, KeyError> {
+        let wrapped = self.master.wrap(KeyRef(0), &Secret::of_header(), &mut self.lock().entropy);
         let branch = i32::from(self.branch);
         let made = self.pool.lend(|link| {
             let ground = Ground { server: self.pool.server(), link };
@@ -113,7 +116,7 @@ impl PostgresKeys {
                 client.execute_typed(schema::KEY_HEADER, &values).await
             })
         });
-        let found = made.and_then(|_| header(&self.pool, self.branch)).map_err(|error| self.away(error))?;
+        let found = made.and_then(|_| header(&self.pool, self.branch)).map_err(|error| self.fault(error))?;
         found.ok_or(KeyError::Format)
     }
 
@@ -126,7 +129,7 @@ impl PostgresKeys {
             Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0) + 1)
         };
         let found = self.pool.lend(|link| self.run(link, "look for the last key", read));
-        found.map_err(|error| self.away(error))
+        found.map_err(|error| self.fault(error))
     }
 
     fn run<T: Send + 'static, F>(
@@ -160,6 +163,15 @@ impl PostgresKeys {
         })
     }
 
+    /// New keys under these numbers, and how they are wrapped.
+    fn draw(&self, made: &[KeyRef]) -> (Vec<Secret>, Vec<Vec<u8>>) {
+        let entropy = &mut self.lock().entropy;
+        let secrets: Vec<Secret> = made.iter().map(|_| Secret::draw(entropy)).collect();
+        let wrap = |(key, secret): (&KeyRef, _)| self.master.wrap(*key, secret, entropy).to_vec();
+        let wrapped = made.iter().zip(&secrets).map(wrap).collect();
+        (secrets, wrapped)
+    }
+
     fn is_guarded(&self, changed: u64, expected: u64) -> Result<(), LinkError> {
         if changed == expected {
             return Ok(());
@@ -176,7 +188,7 @@ impl PostgresKeys {
         let found = self
             .pool
             .lend(|link| self.run(link, "read a key", move |client| wrapped(client, self.branch, key)));
-        match found.map_err(|error| self.away(error))? {
+        match found.map_err(|error| self.fault(error))? {
             None => Err(KeyError::Unknown(key.0)),
             Some(None) => Err(KeyError::Erased),
             Some(Some(wrapped)) => self.master.unwrap(key, &wrapped).ok_or(KeyError::Unknown(key.0)),
@@ -214,41 +226,39 @@ impl Given {
 
 impl Keys for PostgresKeys {
     fn create(&self, count: usize) -> Result<Vec<KeyRef>, KeyError> {
-        let mut state = self.known()?;
+        if count == 0 {
+            return self.known().map(|_known| Vec::new());
+        }
         let text = schema::keys_made(self.durable());
         for attempt in 0..ATTEMPTS {
             // Unless it comes out well, the end is looked up: the numbers of a statement whose outcome is not known are burnt.
-            let first = match state.next.take() {
+            let next = self.known()?.next.take();
+            let first = match next {
                 Some(next) => next,
-                None => self.end()? + ahead(attempt, count, &mut state.entropy),
+                None => self.end()? + ahead(attempt, count, &mut self.lock().entropy),
             };
-            if count == 0 {
-                state.next = Some(first);
-                return Ok(Vec::new());
-            }
             let made: Vec<KeyRef> = (first..).take(count).map(KeyRef).collect();
-            let State { entropy, fresh, .. } = &mut *state;
-            let secrets: Vec<Secret> = made.iter().map(|_| Secret::draw(entropy)).collect();
-            let wrap = |(key, secret): (&KeyRef, _)| self.master.wrap(*key, secret, entropy).to_vec();
-            let wrapped = made.iter().zip(&secrets).map(wrap).collect();
+            let (secrets, wrapped) = self.draw(&made);
             let numbers = made.iter().map(|key| column(key.0)).collect();
             let given = Given::Made { branch: i32::from(self.branch), numbers, wrapped };
             let changed = match self.write("keep new keys", &text, &given) {
                 // Somebody else took one of the numbers.
                 Err(error) if error.is_made_already() => continue,
-                other => other.map_err(|error| self.away(error))?,
+                other => other.map_err(|error| self.fault(error))?,
             };
             let expected = made.len().try_into().unwrap_or(u64::MAX);
-            self.is_guarded(changed, expected).map_err(|error| self.away(error))?;
-            fresh.extend(made.iter().copied().zip(secrets));
-            while fresh.len() > FRESH_MAX {
-                fresh.pop_first();
+            self.is_guarded(changed, expected).map_err(|error| self.fault(error))?;
+            let mut state = self.lock();
+            state.fresh.extend(made.iter().copied().zip(secrets));
+            while state.fresh.len() > FRESH_MAX {
+                state.fresh.pop_first();
             }
-            state.next = made.last().map(|last| last.0 + 1);
+            // Another thread may have come further meanwhile.
+            state.next = state.next.max(made.last().map(|last| last.0 + 1));
             return Ok(made);
         }
         let what = "others make keys as fast as we do".to_owned();
-        Err(self.away(LinkError::Configuration { place: self.place(), what }))
+        Err(self.fault(LinkError::Configuration { place: self.place(), what }))
     }
 
     fn seal(&self, key: KeyRef, plain: &[u8]) -> Result<Vec<u8>, KeyError> {
@@ -273,7 +283,7 @@ impl Keys for PostgresKeys {
         }
         let given = Given::Erased { branch: i32::from(self.branch), key: column(key.0) };
         let changed = self.write("erase a key", &schema::key_erased(self.durable()), &given);
-        changed.and_then(|changed| self.is_guarded(changed, 1)).map_err(|error| self.away(error))
+        changed.and_then(|changed| self.is_guarded(changed, 1)).map_err(|error| self.fault(error))
     }
 
     fn erased(&self) -> Result<Vec<KeyRef>, KeyError> {
@@ -296,13 +306,22 @@ impl Keys for PostgresKeys {
                 rows.iter().map(|row| number(row, 0)).collect::<Result<std::collections::BTreeSet<u64>, _>>()
             })
         });
-        let gone = gone.map_err(|error| self.away(error))?;
+        let gone = gone.map_err(|error| self.fault(error))?;
         Ok(keys.iter().copied().filter(|key| !gone.contains(&key.0)).collect())
     }
 }
 
 fn place(pool: &Pool, branch: u16) -> String {
     format!("{}, keys of branch {branch}", pool.server().place())
+}
+
+fn fault(pool: &Pool, branch: u16, error: LinkError) -> KeyError {
+    let place = place(pool, branch);
+    if error.is_away() {
+        KeyError::Away(format!("{place}: {error}"))
+    } else {
+        KeyError::Storage(error.into_storage(&place))
+    }
 }
 
 /// The wrapped key that a branch's keys are known by, if there are any.
@@ -340,18 +359,14 @@ pub fn erased_keys(pool: &Pool, branch: u16) -> Result<Vec<KeyRef>, KeyError> {
 ///
 /// As the store or the storage says; [`KeyError::Format`] if the branch has no keys there.
 pub fn copy_keys<S: Storage>(pool: &Pool, branch: u16, target: &S) -> Result<(), KeyError> {
-    let away = |error: LinkError| KeyError::Storage(error.into_storage(&place(pool, branch)));
-    let header = header(pool, branch).map_err(away)?.ok_or(KeyError::Format)?;
+    let fault = |error| fault(pool, branch, error);
+    let header = header(pool, branch).map_err(fault)?.ok_or(KeyError::Format)?;
     let header: [u8; WRAPPED] = header.try_into().map_err(|_| KeyError::Format)?;
     let copy = SlotCopy::begin(target, &header)?;
     pages(pool, branch, schema::KEYS_ALL, |key, row| {
-        let away = |source| {
-            let place = pool.server().place().to_owned();
-            KeyError::Storage(
-                LinkError::Statement { action: "read keys", place, source }.into_storage("keys"),
-            )
-        };
-        let wrapped: Option<&[u8]> = row.try_get(1).map_err(away)?;
+        let place = || pool.server().place().to_owned();
+        let unread = |source| fault(LinkError::Statement { action: "read keys", place: place(), source });
+        let wrapped: Option<&[u8]> = row.try_get(1).map_err(unread)?;
         let wrapped: Option<&[u8; WRAPPED]> =
             wrapped.map(TryInto::try_into).transpose().map_err(|_| KeyError::Format)?;
         copy.put(key, wrapped)
@@ -366,7 +381,6 @@ fn pages(
     text: &'static str,
     mut visit: impl FnMut(KeyRef, &Row) -> Result<(), KeyError>,
 ) -> Result<(), KeyError> {
-    let away = |error: LinkError| KeyError::Storage(error.into_storage(&place(pool, branch)));
     let (mut after, branch_column) = (0, i32::from(branch));
     loop {
         let read = |link: &Link| {
@@ -377,7 +391,7 @@ fn pages(
                 Ok((numbers, rows))
             })
         };
-        let (numbers, rows) = pool.lend(read).map_err(away)?;
+        let (numbers, rows) = pool.lend(read).map_err(|error| fault(pool, branch, error))?;
         let Some(last) = numbers.last() else { return Ok(()) };
         after = *last;
         for (number, row) in numbers.iter().zip(&rows) {

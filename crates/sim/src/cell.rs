@@ -88,12 +88,7 @@ impl<D: Storage> Cell<D> {
             return Ok(());
         }
         self.walk()?;
-        // Put back to where an earlier life began, it may take a number that it had before: then others show it once more.
-        let life = self.oracle.model.incarnation;
-        if !self.behind || life > self.latest {
-            self.behind = false;
-            self.latest = self.latest.max(life);
-        }
+        self.behind = self.oracle.is_behind(self.behind, &mut self.latest);
         let taken_back = std::mem::take(&mut self.oracle.model.taken_back);
         if !taken_back.is_empty() {
             self.desk.forget_withdrawn(&taken_back);

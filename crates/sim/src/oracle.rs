@@ -66,6 +66,17 @@ impl Oracle {
         self.walk.batches()
     }
 
+    /// Whether a branch that was `behind`, having lost what others know, still is: no life after the `latest` is on record yet. Put back
+    /// to where an earlier life began, it may take a number that it had before: then others show it once more.
+    pub(crate) fn is_behind(&self, behind: bool, latest: &mut u32) -> bool {
+        let life = self.model.incarnation;
+        if behind && life <= *latest {
+            return true;
+        }
+        *latest = life.max(*latest);
+        false
+    }
+
     /// Walks what has become durable since the last time.
     ///
     /// # Errors

@@ -83,13 +83,16 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
 ///
 /// The machine gives no thread.
 pub(crate) fn start(config: &Config, key: &GatewayKey) -> anyhow::Result<PostThread> {
-    let options = PostOptions {
+    Ok(PostThread::start(configured(config, key)?)?)
+}
+
+fn configured(config: &Config, key: &GatewayKey) -> anyhow::Result<PostOptions> {
+    Ok(PostOptions {
         straight: config.bus.straight,
         usual: config.bus.usual.clone(),
         routes: routes(&config.buses)?,
         ..PostOptions::local(key.clone())
-    };
-    Ok(PostThread::start(options)?)
+    })
 }
 
 /// What a seat asks and answers may have so many bytes; the servers' `max_payload` must allow it.
@@ -107,15 +110,7 @@ pub(crate) fn start_among(
     key: &GatewayKey,
     endpoint: skerry_bus::Name,
 ) -> anyhow::Result<PostThread> {
-    let options = PostOptions {
-        endpoint,
-        among: true,
-        straight: config.bus.straight,
-        usual: config.bus.usual.clone(),
-        routes: routes(&config.buses)?,
-        ..PostOptions::local(key.clone())
-    };
-    Ok(PostThread::start(options)?)
+    Ok(PostThread::start(PostOptions { endpoint, among: true, ..configured(config, key)? })?)
 }
 
 /// An endpoint on the bus that `bus.use` names; waits until the bus is there.

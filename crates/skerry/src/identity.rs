@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::cli::{IdentityCommand, Local};
 use crate::config::{Config, Overrides};
 use crate::folder::{self, IDENTITY_FILE, Identity};
+use crate::offline::parse_bytes;
 use crate::output::print;
 use crate::signing::{HISTORY_FILE, KEY_FILE};
 
@@ -54,7 +55,7 @@ pub(crate) fn run(command: &IdentityCommand, json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn data(local: &Local) -> anyhow::Result<std::path::PathBuf> {
+fn data(local: &Local) -> anyhow::Result<PathBuf> {
     let overrides = Overrides { data: local.data.clone(), ..Overrides::default() };
     Ok(Config::load(local.config.as_deref(), overrides)?.storage.data)
 }
@@ -106,7 +107,7 @@ fn import(data: &Path, file: &Path, json: bool) -> anyhow::Result<()> {
     for (name, mode) in FILES {
         match carried.files.get(name) {
             Some(text) => {
-                let bytes = unhex(text).with_context(|| format!("{}: {name}", wrong()))?;
+                let bytes = parse_bytes(text).with_context(|| format!("{}: {name}", wrong()))?;
                 files.push((name, mode, Zeroizing::new(bytes)));
             }
             None => ensure!(name == KEY_FILE, "{}: {name} is missing", wrong()),
@@ -134,19 +135,11 @@ fn tell(data: &Path, json: bool) -> anyhow::Result<()> {
     print(&serde_json::json!({"institution": identity.institution, "bank": bank}), json)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bank(name: &str) -> (std::path::PathBuf, Config) {
+    fn bank(name: &str) -> (PathBuf, Config) {
         let root = std::env::temp_dir().join(format!("skerry-identity-{name}-{}", std::process::id()));
         let _gone = std::fs::remove_dir_all(&root);
         std::fs::create_dir_all(&root).unwrap();

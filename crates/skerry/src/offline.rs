@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use skerry_branch::evidence::checkpoints;
 use skerry_journal::{JournalReader, LocalReader, Position, RealStorage, export as export_journal};
 use skerry_proof::{KeyHistory, PublicKey, Receipt, SignedCheckpoint, Summary, verify_export};
+use skerry_signers::answer::hex;
 
 use crate::cli::{BackupArgs, Local, RestoreArgs, VerifyArgs};
 use crate::config::{Config, Overrides};
@@ -48,10 +49,6 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<ExitCode> 
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The keys to believe: the one given, with those that the file's rotations join to it; else what the file itself names.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use skerry_signers::answer::hex;
 use skerry_sim::{Campaign, Failure, Group, Life, Report, Tally, World};
 
 /// What is simulated.
@@ -150,8 +151,4 @@ fn print_counts(tally: &Tally) {
         let counts: Vec<String> = tally.of(group).map(|(name, count)| format!("{name} {count}")).collect();
         println!("{}: {}", group.name(), counts.join(", "));
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

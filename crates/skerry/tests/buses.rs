@@ -11,7 +11,6 @@ mod place;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use common::{Bank, Folder, assert_balanced, balance, block_on, open_account, problem, transfer, uuid7};
 use hyper::Method;
@@ -22,8 +21,6 @@ use skerry_bus::{Bus, Connect, Limits, Message, Name};
 use skerry_client::Client;
 use skerry_nats::{NatsConnector, NatsOptions};
 use skerry_post::subject;
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Two buses, `a` and `b`; the bank begins on `usual`, and nothing goes straight.
 fn start(folder: &Folder, servers: &[Servers; 2], usual: &str) -> Bank {
@@ -63,11 +60,7 @@ fn accounts(client: &Client) -> [String; 2] {
 }
 
 fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(10)); // between two looks, not to win a race
-    }
+    common::until(what, || is().then_some(()));
 }
 
 fn buses(client: &Client) -> Value {

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
 
 mod common;
+#[expect(dead_code, reason = "what its banks are configured with is on the page")]
+mod ground;
 #[path = "../../nats/tests/common/mod.rs"]
 #[expect(dead_code, reason = "its rig is for the seam's contract")]
 mod nats;
@@ -14,27 +16,16 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
 
-use common::{Folder, SKERRY, assert_balanced, balance, block_on, transfer, uuid7};
+use common::{Folder, PATIENCE, SKERRY, assert_balanced, block_on, transfer, until, uuid7};
+use ground::{cents, client, until_at_rest, until_hosted};
 use nats::Servers;
 use postgres::Group;
 use serde_json::{Value, json};
-use skerry_client::{Client, Error, Options};
+use skerry_client::Client;
 
-const PATIENCE: Duration = Duration::from_secs(120);
-const BRANCHES: u64 = 4;
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(50)); // between two looks, not to win a race
-    }
-}
+const BRANCHES: u16 = 4;
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -138,49 +129,13 @@ impl Drop for Process {
     }
 }
 
-fn client(data: &Path) -> Option<Client> {
-    let running: Value = serde_json::from_slice(&std::fs::read(data.join("running.json")).ok()?).ok()?;
-    let token = std::fs::read_to_string(data.join("operator.token")).ok()?;
-    let (server, token) = (running["server"].as_str()?.to_owned(), Some(token.trim().to_owned()));
-    Client::new(Options { server, token, retries: 0, ..Options::default() }).ok()
-}
-
-/// By branch, the node that hosts it; none while one has no host or is not open.
-fn hosts(client: &Client) -> Option<BTreeMap<u64, String>> {
-    let view: Value = block_on(client.get("/v1/directory")).ok()?;
-    let host = |branch: &Value| Some((branch["branch"].as_u64()?, branch["host"].as_str()?.to_owned()));
-    let hosts: Option<BTreeMap<u64, String>> = view["branches"].as_array()?.iter().map(host).collect();
-    let status: Value = block_on(client.get("/v1/branches")).ok()?;
-    let open = status["branches"].as_array()?.iter().all(|branch| branch["state"] == "open");
-    hosts.filter(|_| open)
-}
-
-/// Waits until every branch is open and its hosts are as wanted.
-fn until_hosted(client: &Client, what: &str, wanted: impl Fn(&BTreeMap<u64, String>) -> bool) {
-    until(what, || hosts(client).filter(&wanted));
-}
-
 fn count(hosts: &BTreeMap<u64, String>, node: &str) -> usize {
     hosts.values().filter(|host| *host == node).count()
 }
 
-/// Sends until it is done; what is said meanwhile may be nothing worse than *again*.
+/// Sends until it is done.
 fn insist(client: &Client, path: &str, wish: &Value) -> Value {
-    const AGAIN: [&str; 8] = [
-        "busy",
-        "branch_unavailable",
-        "outcome_unknown",
-        "deadline_passed",
-        "history_unavailable",
-        "no_open_branch",
-        "directory_rebuilding",
-        "peer_unknown",
-    ];
-    until("it is done", || match block_on(client.post::<_, Value>(path, wish)) {
-        Ok(done) => Some(done),
-        Err(Error::Problem(problem)) if AGAIN.contains(&problem.code.as_str()) => None,
-        Err(error) => panic!("{error:?}"),
-    })
+    ground::insist(&Mutex::default(), || block_on(client.post(path, wish)))
 }
 
 /// One customer's account in each branch, and what must be on it in cents.
@@ -191,7 +146,7 @@ struct Accounts {
 
 impl Accounts {
     fn open(client: &Client) -> Self {
-        let open = |branch: u64| {
+        let open = |branch: u16| {
             let name = format!("Payer {branch}");
             let wish = json!({"name": name, "document": {"kind": "test", "number": name}, "branch": branch});
             let customer = insist(client, "/v1/customers", &wish);
@@ -219,16 +174,9 @@ impl Accounts {
     }
 
     fn check(&self, client: &Client) {
-        until("nothing is under way", || {
-            let at_rest = (1..=BRANCHES).all(|branch| {
-                let view = block_on(client.get::<Value>(&format!("/v1/branches/{branch}/channels")));
-                view.is_ok_and(|view| view["channels"].as_array().unwrap().iter().all(|one| one["open"] == 0))
-            });
-            at_rest.then_some(())
-        });
-        for (number, cents) in self.numbers.iter().zip(&self.cents) {
-            let has: i64 = block_on(balance(client, number)).replace('.', "").parse().unwrap();
-            assert_eq!(has, *cents, "{number}");
+        until_at_rest(client, BRANCHES);
+        for (number, wanted) in self.numbers.iter().zip(&self.cents) {
+            assert_eq!(cents(client, number), *wanted, "{number}");
         }
         block_on(assert_balanced(client));
     }
@@ -368,7 +316,7 @@ fn free_port() -> u16 {
 #[test]
 fn two_nodes_by_hand() {
     let (folder, group) = (Folder::new("by-hand"), Group::single());
-    let servers = Servers::new(1, "max_payload: 8MB", None);
+    let servers = Servers::new(1, ground::NATS, None);
     let (a, b, gateway) = (free_port(), free_port(), free_port());
     let told = format!("export SKERRY_SERVER=http://127.0.0.1:{gateway} SKERRY_LISTEN=127.0.0.1:{gateway}");
     let mut terminal = Terminal::new(&folder.0, &told, blocks("sh")[BY_SCRIPT..].to_vec());

@@ -16,27 +16,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Folder, SKERRY, assert_balanced, balance, block_on, transfer, uuid7};
+use common::{Folder, SKERRY, assert_balanced, block_on, transfer, until, uuid7};
+use ground::{cents, insist, until_at_rest, until_hosted};
 use nats::Servers;
 use postgres::Group;
 use serde_json::{Value, json};
-use skerry_client::{Client, Error, Options};
+use skerry_client::Client;
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const BRANCHES: u16 = 4;
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20)); // between two looks, not to win a race
-    }
-}
 
 /// What lies under the bank: a server for journals and directory, one for messages, and a configuration for all.
 struct Ground {
@@ -133,14 +122,11 @@ impl Process {
     }
 
     fn announced(&self) -> Option<String> {
-        let value: Value =
-            serde_json::from_slice(&std::fs::read(self.data.join("running.json")).ok()?).ok()?;
-        Some(value["server"].as_str()?.to_owned())
+        common::announced(&self.data.join("running.json"))
     }
 
     fn client(&self) -> Client {
-        let token = std::fs::read_to_string(self.data.join("operator.token")).unwrap();
-        client(&self.announced().unwrap(), &token)
+        ground::client(&self.data).unwrap()
     }
 
     fn signal(&self, signal: &str) {
@@ -176,58 +162,12 @@ impl Drop for Process {
     }
 }
 
-fn client(server: &str, token: &str) -> Client {
-    let token = Some(token.trim().to_owned());
-    Client::new(Options { server: server.to_owned(), token, retries: 0, ..Options::default() }).unwrap()
-}
-
-/// By branch, the node that hosts it.
-fn hosts(client: &Client) -> BTreeMap<u64, String> {
-    let Ok(view) = block_on(client.get::<Value>("/v1/directory")) else { return BTreeMap::new() };
-    let hosted = view["branches"].as_array().unwrap().iter();
-    let host = |branch: &Value| Some((branch["branch"].as_u64()?, branch["host"].as_str()?.to_owned()));
-    hosted.filter_map(host).collect()
-}
-
 /// Waits until the gateway finds every branch open, on exactly these nodes.
 fn until_open(client: &Client, nodes: &[&str]) -> BTreeMap<u64, String> {
-    until("every branch is open", || {
-        let hosts = hosts(client);
+    until_hosted(client, "every branch is open, on these nodes", |hosts| {
         let at: BTreeSet<&str> = hosts.values().map(String::as_str).collect();
-        let status: Value = block_on(client.get("/v1/branches")).ok()?;
-        let open = status["branches"].as_array()?.iter().filter(|branch| branch["state"] == "open").count();
-        let all = hosts.len() == usize::from(BRANCHES) && open == usize::from(BRANCHES);
-        (all && at == nodes.iter().copied().collect()).then_some(hosts)
+        hosts.len() == usize::from(BRANCHES) && at == nodes.iter().copied().collect()
     })
-}
-
-/// What a client that follows the rules for retries may be told while a branch goes from node to node.
-const AGAIN: [&str; 7] = [
-    "busy",
-    "branch_unavailable",
-    "outcome_unknown",
-    "deadline_passed",
-    "history_unavailable",
-    "no_open_branch",
-    // A new bank: its gateway takes in that nobody is there yet.
-    "directory_rebuilding",
-];
-
-/// Asks until it is done, and collects what was said instead.
-fn insist<T>(heard: &Mutex<BTreeSet<String>>, mut ask: impl FnMut() -> Result<T, Error>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match ask() {
-            Ok(done) => return done,
-            Err(Error::Problem(problem)) => {
-                assert!(AGAIN.contains(&problem.code.as_str()), "{problem:?}");
-                assert!(Instant::now() < end, "never done; told last: {problem:?}");
-                heard.lock().unwrap().insert(problem.code);
-            }
-            Err(error) => panic!("{error:?}"),
-        }
-        std::thread::sleep(Duration::from_millis(20)); // between two asks, not to win a race
-    }
 }
 
 fn branch_of(account: &str) -> u64 {
@@ -332,16 +272,9 @@ fn pay(
 
 /// Waits until nothing is under way between branches; then every account must have what its clients were told, to the cent.
 fn right_to_the_cent(client: &Client, accounts: &[String], sums: &BTreeMap<String, i64>) {
-    until("the channels are at rest", || {
-        let at_rest = (1..=BRANCHES).all(|branch| {
-            let view = block_on(client.get::<Value>(&format!("/v1/branches/{branch}/channels")));
-            view.is_ok_and(|view| view["channels"].as_array().unwrap().iter().all(|one| one["open"] == 0))
-        });
-        at_rest.then_some(())
-    });
+    until_at_rest(client, BRANCHES);
     for account in accounts {
-        let cents: i64 = block_on(balance(client, account)).replace('.', "").parse().unwrap();
-        assert_eq!(cents, 100_000 + sums.get(account).copied().unwrap_or(0), "{account}");
+        assert_eq!(cents(client, account), 100_000 + sums.get(account).copied().unwrap_or(0), "{account}");
     }
     block_on(assert_balanced(client));
 }
@@ -465,8 +398,7 @@ fn a_node_that_slept_past_its_leases_writes_nothing_and_answers_nothing() {
     eprintln!("clients were told besides: {heard:?}; epochs {before}, then {}", heads(&ground.group));
     until_open(&client, &["a", "b"]);
     right_to_the_cent(&client, &accounts, &sums);
-    let posted = block_on(balance(&client, &account)).replace('.', "");
-    assert_eq!(posted.parse::<u64>().unwrap(), told.load(Ordering::SeqCst), "{}", b.log());
+    assert_eq!(cents(&client, &account).cast_unsigned(), told.load(Ordering::SeqCst), "{}", b.log());
     for process in [gateway, a, b] {
         process.stop();
     }

@@ -2,12 +2,10 @@
 //!
 //! It answers nobody and changes nothing but its own derived files. What it has is what an opening would have made of the same journal.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use skerry_journal::{JournalStore, Storage};
 
-use super::{Branch, Condition, chain, panic_text};
-use crate::open::{Ground, OpenFailure};
+use super::{Branch, Condition, chain};
+use crate::open::{OpenFailure, caught};
 use crate::replica::Replica;
 
 /// How far a follower is.
@@ -38,17 +36,9 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         if self.work.is_some() || self.follower.is_some() {
             return Ok(());
         }
-        let ground = Ground {
-            storage: &self.storage,
-            options: &self.options,
-            signer: &self.signer,
-            keys: &self.keys,
-            declared: false,
-        };
-        let store = &self.store;
         let begun = caught(|| {
-            let reader = store.look()?;
-            Replica::begin(&ground, &reader, &reader)
+            let reader = self.store.look()?;
+            Replica::begin(&self.ground(false), &reader, &reader)
         });
         match begun {
             Ok(replica) => {
@@ -97,10 +87,4 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             replica.workshop.rest();
         }
     }
-}
-
-/// A journal that breaks its own rules makes the book assert; that must stay this branch's trouble.
-fn caught<T>(work: impl FnOnce() -> Result<T, OpenFailure>) -> Result<T, OpenFailure> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    done.unwrap_or_else(|panic| Err(OpenFailure::Panicked(panic_text(&*panic))))
 }

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use skerry_journal::{JournalStore, Storage};
 
 use super::{Driver, TICK};
-use crate::branch::{ReaderOf, chain};
+use crate::branch::{Branch, ReaderOf, chain};
 use crate::handle::Following;
 
 /// Between two looks at a journal that grows.
@@ -49,8 +49,8 @@ where
 
     /// Follows, if it is to and it is time. Whether more is waiting.
     pub(super) fn keep_up(&mut self) -> bool {
-        let due = self.pace.as_ref().is_some_and(|pace| pace.next <= Instant::now());
-        if !due {
+        let Some(pace) = &self.pace else { return false };
+        if pace.next > Instant::now() {
             self.tell_following();
             return false;
         }
@@ -99,16 +99,7 @@ where
     /// Serves what waits, lets go of the journal, says so, and finishes what is left of background work.
     pub(super) fn hand_over(&mut self, gone: &Sender<()>) {
         self.branch.drain();
-        while !self.branch.has_answered() {
-            let now = self.now();
-            let mut busy = self.branch.turn(now);
-            busy |= self.take_back(now);
-            self.hand_out();
-            self.carry();
-            if !busy {
-                let _ = self.woken.recv_timeout(TICK);
-            }
-        }
+        self.turn_until(Branch::has_answered);
         let workshop = self.branch.workshop();
         let now = self.now();
         self.branch.close(now);

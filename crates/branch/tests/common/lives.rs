@@ -15,16 +15,6 @@ use skerry_proof::{Ed25519Signer, Hash};
 
 use crate::branch::*;
 
-/// A small generator: the same seed, the same run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 pub(crate) type Bank<J> = Stepped<FaultStorage, J>;
 
 /// Derived files come early and often.

@@ -23,6 +23,16 @@ pub(crate) const BRANCH: u16 = 7;
 pub(crate) const NOON_US: u64 = 1_767_614_400_000_000;
 pub(crate) const DAY_US: u64 = 86_400_000_000;
 
+/// A small generator: the same seed, the same run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
+
 pub(crate) fn cny() -> Currency {
     Currency::from_alpha("CNY").unwrap()
 }
@@ -119,13 +129,7 @@ pub(crate) fn open_account(customer: u32) -> Command {
 }
 
 pub(crate) fn entropy(seed: u8) -> skerry_branch::keys::Entropy {
-    let mut state = u64::from(seed) + 77;
-    Box::new(move |bytes| {
-        for byte in bytes {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = state.to_be_bytes()[0];
-        }
-    })
+    skerry_branch::keys::contract::numbers(u64::from(seed) + 77)
 }
 
 pub(crate) fn local_options(mode: Mode) -> LocalOptions {

@@ -13,16 +13,6 @@ use skerry_ledger::{Transfer, TransferId};
 use super::common::*;
 use super::{ACCOUNTS, BRANCHES, EACH, carry, check_all, deliver, founded, of, options_of, payment};
 
-/// A small generator: the same seed, the same run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
 /// Branches on machines that fail, a bus that does too, and clients who remember what they were told.
 struct Storm {
     random: Random,

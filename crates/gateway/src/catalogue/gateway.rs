@@ -389,7 +389,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "个人数据暂不可用",
         Nothing,
         "The customers' keys, in the data folder or in the branch's store, could not be read or written.",
-        "`skerry status` and the log name the file; mend it, then try again.",
+        "The log names the file or the store; see to it, then try again. A store that was merely away is found again by itself.",
     )),
     of((
         DIRECTORY_UNAVAILABLE,

@@ -15,6 +15,7 @@ use super::cursor::{Cursor, Place};
 use super::domain::{self, Happened, PREFIX, TYPES, Told};
 use crate::auth::Caller;
 use crate::catalogue;
+use crate::detail::said;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
 use crate::routes::audit::{Wanted, is_wanted, wanted};
@@ -53,9 +54,10 @@ pub(crate) fn cursor(gateway: &Gateway, text: &str) -> Result<Cursor, Problem> {
     let cursor = Cursor::parse(text).ok_or_else(invalid)?;
     let strange = cursor.places().find(|(branch, _)| gateway.bank.seat(*branch).is_err());
     match strange {
-        Some((branch, _)) => {
-            Err(invalid().detail(format!("it names branch {branch}, which this bank has not")))
-        }
+        Some((branch, _)) => Err(invalid().detail(said!(
+            "it names branch {branch}, which this bank has not",
+            "其中的分行 {branch} 不属于本行"
+        ))),
         None => Ok(cursor),
     }
 }
@@ -73,7 +75,10 @@ pub(crate) fn types(named: &[&str]) -> Result<Vec<String>, Problem> {
     for wish in named {
         if !known(wish) {
             let wish: String = wish.chars().take(64).collect();
-            let detail = format!("no event has the type {wish:?}, and no type begins with it");
+            let detail = said!(
+                "no event has the type {wish:?}, and no type begins with it",
+                "没有 {wish:?} 类型的事件，也没有以其开头的类型"
+            );
             return Err(Problem::numbered(catalogue::EVENT_TYPE_UNKNOWN).field("type").detail(detail));
         }
     }

@@ -23,6 +23,7 @@ use super::cursor::Cursor;
 use super::domain::Told;
 use super::reader::{Page, Reader};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::extract::Standing;
 use crate::gateway::Shared;
 use crate::problem::Problem;
@@ -55,15 +56,17 @@ impl Slot {
     pub(crate) fn take(gateway: &Shared, principal: Principal) -> Result<Self, Problem> {
         let limits = &gateway.limits;
         let mut open = gateway.open_streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |what: &'static str| {
-            Problem::numbered(catalogue::TOO_MANY_STREAMS).detail(what).retry_after_ms(10_000)
-        };
+        let full =
+            |what: Detail| Problem::numbered(catalogue::TOO_MANY_STREAMS).detail(what).retry_after_ms(10_000);
         if open.values().sum::<usize>() >= limits.event_streams {
-            return Err(full("the bank has as many open as it may"));
+            return Err(full(said!("the bank has as many open as it may", "本行打开的事件流已达上限")));
         }
         let own = open.entry(principal).or_default();
         if *own >= limits.event_streams_each {
-            return Err(full("this principal has as many open as one may"));
+            return Err(full(said!(
+                "this principal has as many open as one may",
+                "该主体打开的事件流已达上限"
+            )));
         }
         *own += 1;
         gateway.meters.streams.add(1);

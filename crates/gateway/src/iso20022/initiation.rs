@@ -9,6 +9,7 @@ use skerry_money::{Amount, Currency, Date};
 use super::message;
 use super::tree::{self, Element};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::problem::Problem;
 use crate::wire::scalars::{FromText, MoneyIn, Party};
 use crate::wire::transfers::TransferIn;
@@ -97,10 +98,10 @@ impl<'a> At<'a> {
     fn lacks(&self, name: &'static str) -> Problem {
         Problem::numbered(catalogue::MISSING_FIELD)
             .field(format!("{}.{name}", self.path))
-            .detail(format!("missing element {name}"))
+            .detail(said!("missing element {name}", "缺少元素 {name}"))
     }
 
-    fn wrong(&self, detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    fn wrong(&self, detail: impl Into<Detail>) -> Problem {
         Problem::numbered(catalogue::INVALID_FIELD).field(self.path.clone()).detail(detail)
     }
 
@@ -112,7 +113,7 @@ impl<'a> At<'a> {
         let text = self.text();
         match text.chars().count() {
             1..=ID_MAX => Ok(text.to_owned()),
-            _ => Err(self.wrong(format!("1 to {ID_MAX} characters"))),
+            _ => Err(self.wrong(said!("1 to {ID_MAX} characters", "1 至 {ID_MAX} 个字符"))),
         }
     }
 }
@@ -123,15 +124,18 @@ impl<'a> At<'a> {
 ///
 /// `malformed_xml`, `invalid_field` or `missing_field` with the way to the element, `batch_too_large`.
 pub fn read(bytes: &[u8], most: usize) -> Result<Initiation, Problem> {
-    let malformed = |detail: String| Problem::numbered(catalogue::MALFORMED_XML).detail(detail);
-    let text = std::str::from_utf8(bytes).map_err(|error| malformed(format!("not UTF-8: {error}")))?;
-    let (root, found) = tree::parse(text.trim_start_matches('\u{feff}')).map_err(malformed)?;
+    let malformed = |detail: Detail| Problem::numbered(catalogue::MALFORMED_XML).detail(detail);
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| malformed(said!("not UTF-8: {error}", "不是 UTF-8：{error}")))?;
+    let (root, found) =
+        tree::parse(text.trim_start_matches('\u{feff}')).map_err(|error| malformed(error.into()))?;
     let namespace = message::namespace(message::INITIATION);
     if root.name != "Document" || found != namespace {
         let found: String = found.chars().take(80).collect();
-        return Err(Problem::numbered(catalogue::INVALID_FIELD)
-            .field("Document")
-            .detail(format!("send a Document in the namespace {namespace}; its namespace is {found}")));
+        return Err(Problem::numbered(catalogue::INVALID_FIELD).field("Document").detail(said!(
+            "send a Document in the namespace {namespace}; its namespace is {found}",
+            "请发送命名空间为 {namespace} 的 Document；收到的命名空间为 {found}"
+        )));
     }
     let root = At { node: &root, path: "Document".to_owned() }.need("CstmrCdtTrfInitn")?;
     let root = At { path: "CstmrCdtTrfInitn".to_owned(), ..root };
@@ -142,14 +146,14 @@ pub fn read(bytes: &[u8], most: usize) -> Result<Initiation, Problem> {
     if count > most {
         return Err(Problem::numbered(catalogue::BATCH_TOO_LARGE)
             .field("CstmrCdtTrfInitn.PmtInf")
-            .detail(format!("at most {most} transfers"))
+            .detail(said!("at most {most} transfers", "最多 {most} 笔交易"))
             .figures(count.to_string(), most.to_string()));
     }
     controlled(&header, Some(header.need("NbOfTxs")?), &payments)?;
     let payments = payments.iter().map(payment).collect::<Result<Vec<_>, Problem>>()?;
     let initiation = Initiation { message, payments };
     if let Some(twice) = twice(&initiation) {
-        return Err(root.wrong(format!("PmtInfId {twice} stands there twice")));
+        return Err(root.wrong(said!("PmtInfId {twice} stands there twice", "PmtInfId {twice} 出现了两次")));
     }
     Ok(initiation)
 }
@@ -166,14 +170,17 @@ fn payment(at: &At<'_>) -> Result<Payment, Problem> {
     let id = at.need("PmtInfId")?.id()?;
     let method = at.need("PmtMtd")?;
     if method.text() != "TRF" {
-        return Err(method.wrong("credit transfers only: TRF"));
+        return Err(method.wrong(said!("credit transfers only: TRF", "仅限贷记转账：TRF")));
     }
     let date = at.need("ReqdExctnDt")?;
     if let Some(time) = date.maybe("DtTm")? {
-        return Err(time.wrong("the bank executes by business day: say Dt"));
+        return Err(
+            time.wrong(said!("the bank executes by business day: say Dt", "本行按营业日执行：请用 Dt"))
+        );
     }
     let date = date.need("Dt")?;
-    let on = Date::parse(date.text()).map_err(|error| date.wrong(format!("not a date: {error}")))?;
+    let on = Date::parse(date.text())
+        .map_err(|error| date.wrong(said!("not a date: {error}", "不是日期：{error}")))?;
     let debit = account(&at.need("DbtrAcct")?)?;
     let transfers = at.several("CdtTrfTxInf")?;
     controlled(at, at.maybe("NbOfTxs")?, std::slice::from_ref(at))?;
@@ -214,16 +221,20 @@ fn transfer(at: &At<'_>, debit: Party, end_to_end: &str) -> Result<TransferIn, P
 fn amount(at: &At<'_>) -> Result<Amount, Problem> {
     let amount = at.need("Amt")?.need("InstdAmt")?;
     let code = amount.node.currency.as_deref().unwrap_or("");
-    let currency =
-        Currency::from_alpha(code).ok_or_else(|| amount.wrong("Ccy names no currency of ISO 4217"))?;
-    Amount::parse(amount.text(), currency).map_err(|error| amount.wrong(format!("not an amount: {error}")))
+    let currency = Currency::from_alpha(code)
+        .ok_or_else(|| amount.wrong(said!("Ccy names no currency of ISO 4217", "Ccy 不是 ISO 4217 币种")))?;
+    Amount::parse(amount.text(), currency)
+        .map_err(|error| amount.wrong(said!("not an amount: {error}", "不是金额：{error}")))
 }
 
 /// `Id/Othr/Id` with an account number of this bank, or a head.
 fn account(at: &At<'_>) -> Result<Party, Problem> {
     let id = at.need("Id")?;
     if let Some(iban) = id.maybe("IBAN")? {
-        return Err(iban.wrong("accounts of this bank have no IBAN: say Othr/Id with the account number"));
+        return Err(iban.wrong(said!(
+            "accounts of this bank have no IBAN: say Othr/Id with the account number",
+            "本行账户没有 IBAN：请用 Othr/Id 填写账号"
+        )));
     }
     let number = id.need("Othr")?.need("Id")?;
     Party::from_text(number.text()).map_err(|detail| number.wrong(detail))
@@ -236,7 +247,9 @@ fn controlled(at: &At<'_>, number: Option<At<'_>>, payments: &[At<'_>]) -> Resul
         let found = all().count();
         if number.text().parse() != Ok(found) {
             let said: String = number.text().chars().take(20).collect();
-            return Err(number.wrong(format!("{said} said, {found} found")).figures(found.to_string(), said));
+            return Err(number
+                .wrong(said!("{said} said, {found} found", "声明为 {said}，实际为 {found}"))
+                .figures(found.to_string(), said));
         }
     }
     let Some(sum) = at.maybe("CtrlSum")? else { return Ok(()) };
@@ -244,15 +257,24 @@ fn controlled(at: &At<'_>, number: Option<At<'_>>, payments: &[At<'_>]) -> Resul
     for transfer in all() {
         let amount = transfer.need("Amt")?.need("InstdAmt")?;
         let part = scaled(amount.text()).and_then(|part| found.checked_add(part));
-        found = part.ok_or_else(|| amount.wrong("not a sum: digits, and at most five after a point"))?;
+        found = part.ok_or_else(|| {
+            amount.wrong(said!(
+                "not a sum: digits, and at most five after a point",
+                "不是合计数：须为数字，小数点后最多五位"
+            ))
+        })?;
     }
-    let said =
-        scaled(sum.text()).ok_or_else(|| sum.wrong("not a sum: digits, and at most five after a point"))?;
+    let said = scaled(sum.text()).ok_or_else(|| {
+        sum.wrong(said!(
+            "not a sum: digits, and at most five after a point",
+            "不是合计数：须为数字，小数点后最多五位"
+        ))
+    })?;
     if said == found {
         return Ok(());
     }
     let (said, found) = (unscaled(said), unscaled(found));
-    Err(sum.wrong(format!("{said} said, {found} found")).figures(found, said))
+    Err(sum.wrong(said!("{said} said, {found} found", "声明为 {said}，实际为 {found}")).figures(found, said))
 }
 
 /// Digits after the point that a sum may have.

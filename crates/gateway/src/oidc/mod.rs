@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use skerry_book::actor::Role;
 
 use crate::catalogue;
+use crate::detail::said;
 use crate::problem::Problem;
 use crate::tokens::{Grant, Presented};
 
@@ -155,7 +156,7 @@ impl Refusal {
     pub fn problem(&self) -> Problem {
         let problem = |number| Problem::numbered(number);
         match self {
-            Self::Malformed(reason) => problem(catalogue::JWT_MALFORMED).detail(*reason),
+            Self::Malformed(reason) => problem(catalogue::JWT_MALFORMED).detail((*reason).to_owned()),
             Self::Algorithm => problem(catalogue::JWT_ALGORITHM_REFUSED),
             Self::UnknownKey => problem(catalogue::JWT_KEY_UNKNOWN),
             Self::Signature => problem(catalogue::JWT_SIGNATURE_WRONG),
@@ -163,9 +164,8 @@ impl Refusal {
             Self::Audience => problem(catalogue::JWT_AUDIENCE_WRONG),
             Self::Expired => problem(catalogue::TOKEN_EXPIRED),
             Self::NotYetValid => problem(catalogue::JWT_NOT_YET_VALID),
-            Self::Claim { claim, reason } => {
-                problem(catalogue::JWT_CLAIM_REFUSED).detail(format!("the claim `{claim}` {reason}"))
-            }
+            Self::Claim { claim, reason } => problem(catalogue::JWT_CLAIM_REFUSED)
+                .detail(said!("the claim `{claim}` {reason}", "令牌声明 `{claim}` 有误：{reason}")),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::extract::{Maybe, Parameters, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::known::Fixed;
@@ -83,7 +84,10 @@ async fn open(
 pub(crate) fn product(chart: &Chart, name: &str) -> Result<u16, Problem> {
     chart.product_by_key(name).map(|product| product.number).ok_or_else(|| {
         let known: Vec<&str> = chart.products.iter().map(|product| product.key.as_str()).take(20).collect();
-        Problem::numbered(3030).field("product").detail(format!("the products are {}", known.join(", ")))
+        let known = known.join(", ");
+        Problem::numbered(3030)
+            .field("product")
+            .detail(said!("the products are {known}", "可选的产品有 {known}"))
     })
 }
 
@@ -95,18 +99,25 @@ pub(crate) async fn chart(gateway: &Gateway, caller: &Caller, branch: u16) -> Re
     }
 }
 
+/// What is wrong with another currency.
+pub(crate) fn is_in(currency: Currency) -> Detail {
+    let currency = currency.alpha();
+    said!("the account is in {currency}", "账户币种为 {currency}")
+}
+
 /// A limit in the account's currency, in minor units.
 pub(crate) fn minor(money: SignedMoneyIn, currency: Currency, field: &'static str) -> Result<i64, Problem> {
-    let wrong = |detail: String| Problem::numbered(catalogue::INVALID_FIELD).field(field).detail(detail);
+    let wrong = |detail: Detail| Problem::numbered(catalogue::INVALID_FIELD).field(field).detail(detail);
     if money.0.currency() != currency {
-        return Err(wrong(format!("the account is in {}", currency.alpha())));
+        return Err(wrong(is_in(currency)));
     }
-    i64::try_from(money.0.minor()).map_err(|_| wrong("too large".to_owned()))
+    i64::try_from(money.0.minor()).map_err(|_| wrong(said!("too large", "过大")))
 }
 
 fn daily(money: SignedMoneyIn, currency: Currency) -> Result<u64, Problem> {
-    u64::try_from(minor(money, currency, "daily")?)
-        .map_err(|_| Problem::numbered(catalogue::INVALID_FIELD).field("daily").detail("negative"))
+    u64::try_from(minor(money, currency, "daily")?).map_err(|_| {
+        Problem::numbered(catalogue::INVALID_FIELD).field("daily").detail(said!("negative", "为负数"))
+    })
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -205,14 +216,19 @@ pub(crate) fn reference(text: &str, currency: Option<Currency>) -> Result<Accoun
         let number = account_number(text)?;
         return Ok(AccountRef::customer(number.branch(), number.serial()));
     }
-    let wrong = |field: &'static str, detail: &'static str| {
+    let wrong = |field: &'static str, detail: Detail| {
         Problem::numbered(catalogue::INVALID_FIELD).field(field).detail(detail)
     };
     let party: Party = serde_json::from_value(serde_json::Value::from(text))
-        .map_err(|_| wrong("number", "a head is gl:1001@0001"))?;
-    let branch = party.branch().ok_or_else(|| wrong("number", "name the head's branch: gl:1001@0001"))?;
-    let currency = currency.ok_or_else(|| wrong("currency", "a head needs ?currency=CNY"))?;
-    party.reference(branch, Some(currency)).ok_or_else(|| wrong("number", "a head is gl:1001@0001"))
+        .map_err(|_| wrong("number", said!("a head is gl:1001@0001", "科目写作 gl:1001@0001")))?;
+    let branch = party.branch().ok_or_else(|| {
+        wrong("number", said!("name the head's branch: gl:1001@0001", "须指明科目所属分行：gl:1001@0001"))
+    })?;
+    let currency = currency
+        .ok_or_else(|| wrong("currency", said!("a head needs ?currency=CNY", "科目须带 ?currency=CNY")))?;
+    party
+        .reference(branch, Some(currency))
+        .ok_or_else(|| wrong("number", said!("a head is gl:1001@0001", "科目写作 gl:1001@0001")))
 }
 
 /// The account, if it exists and the caller may see it.
@@ -236,7 +252,9 @@ pub(crate) async fn look_book(
             gateway.bank.known.keep(reference, fixed);
             Ok(found)
         }
-        _ => Err(Problem::numbered(ACCOUNT_NOT_FOUND).field("number").detail("there is no such account")),
+        _ => Err(Problem::numbered(ACCOUNT_NOT_FOUND)
+            .field("number")
+            .detail(said!("there is no such account", "没有这个账户"))),
     }
 }
 
@@ -341,7 +359,7 @@ async fn limits(
     let account = look(&gateway, &caller, number).await?;
     let currency = account.account.currency;
     if wish.unlimited && wish.daily.is_some() {
-        let detail = "either a daily limit or none";
+        let detail = said!("either a daily limit or none", "单日限额与不限额须二选一");
         return Err(Problem::numbered(catalogue::INVALID_FIELD).field("unlimited").detail(detail));
     }
     let daily_limit = match (wish.unlimited, wish.daily) {

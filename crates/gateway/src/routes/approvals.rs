@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use super::{command, json, json_keyed};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{Maybe, Posted};
 use crate::gateway::Shared;
 use crate::problem::Problem;
@@ -27,14 +28,18 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 /// The matter with this name.
 pub(crate) fn matter(name: &str) -> Result<Matter, Problem> {
     Matter::from_name(name).ok_or_else(|| {
-        let detail = format!("one of {}", super::branches::matters());
+        let matters = super::branches::matters();
+        let detail = said!("one of {matters}", "须为以下之一：{matters}");
         Problem::numbered(catalogue::INVALID_FIELD).field("matter").detail(detail)
     })
 }
 
 fn request_digest(text: &str) -> Result<[u8; 16], Problem> {
     text::unhex(text).ok_or_else(|| {
-        let detail = "32 hexadecimal digits, as the problem `needs_approval` gave them";
+        let detail = said!(
+            "32 hexadecimal digits, as the problem `needs_approval` gave them",
+            "32 位十六进制数字，见问题 `needs_approval`"
+        );
         Problem::numbered(catalogue::INVALID_FIELD).field("request").detail(detail)
     })
 }

@@ -14,6 +14,7 @@ use super::branches::branch_number;
 use super::{command, json};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::Posted;
 use crate::gateway::Shared;
 use crate::problem::Problem;
@@ -76,7 +77,7 @@ async fn archive(
         (Some(position), None) => Before::Position(position),
         (None, Some(day)) => Before::Day(day.0),
         _ => {
-            let detail = "either a position or a date";
+            let detail = said!("either a position or a date", "位置与日期须二选一");
             return Err(Problem::numbered(catalogue::INVALID_FIELD).field("position").detail(detail));
         }
     };

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::{json, page_limit};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::events_view::{about, act};
 use crate::extract::Parameters;
 use crate::gateway::Shared;
@@ -151,7 +152,9 @@ pub(crate) fn wanted(number: &str) -> Result<Wanted, Problem> {
     if let Some(code) = number.strip_prefix("gl:") {
         let code = code.split('@').next().unwrap_or(code);
         return code.parse().map(Wanted::Head).map_err(|_| {
-            Problem::numbered(catalogue::INVALID_QUERY).field("account").detail("a head is gl:1001")
+            Problem::numbered(catalogue::INVALID_QUERY)
+                .field("account")
+                .detail(said!("a head is gl:1001", "科目写作 gl:1001"))
         });
     }
     super::accounts::reference(number, None).map(Wanted::One).map_err(|problem| problem.field("account"))

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 use super::{command, json, json_keyed};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{Maybe, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
@@ -261,7 +262,9 @@ async fn confirm_clock(
 
 pub(super) fn branch_number(text: &str) -> Result<u16, Problem> {
     text.parse::<u16>().map_err(|_| {
-        Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail("a number from 1 to 9999")
+        Problem::numbered(catalogue::INVALID_FIELD)
+            .field("branch")
+            .detail(said!("a number from 1 to 9999", "1 至 9999 的整数"))
     })
 }
 

@@ -17,11 +17,12 @@ use super::{command, created, customer_number, json, json_keyed, keyed, serial};
 use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{Key, Maybe, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::residence::{self, Bound};
-use crate::sealing::Personal;
+use crate::sealing::{self, CUSTOMER_ERASED, Personal};
 use crate::wire::customers::{CustomerChange, CustomerDone, CustomerIn, CustomerView, check_personal};
 use crate::wire::scalars::{AccountText, Customer, Day};
 use skerry_node::seat::Trouble;
@@ -56,7 +57,7 @@ async fn open(
     let key = posted.key_or_new();
     let wish = posted.body;
     if wish.branch.is_some() && caller.role() != Role::Operator {
-        let detail = "only operators choose the branch";
+        let detail = said!("only operators choose the branch", "仅操作员可指定分行");
         return Err(Problem::numbered(catalogue::FORBIDDEN).field("branch").detail(detail));
     }
     let personal = Personal { name: wish.name, document: wish.document, contacts: wish.contacts };
@@ -178,17 +179,12 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(made)) => Ok(made),
-        Ok(Err(KeyError::Erased)) => Err(Problem::numbered(CUSTOMER_ERASED)),
-        Ok(Err(error)) => {
-            tracing::error!(error = %error, "the customers' keys failed");
-            Err(Problem::numbered(catalogue::PERSONAL_DATA_UNAVAILABLE).retry_after_ms(5_000))
-        }
+        Ok(Err(error)) => Err(sealing::keyless(&error)),
         Err(_) => Err(Problem::numbered(catalogue::INTERNAL)),
     }
 }
 
 const CUSTOMER_NOT_FOUND: u16 = 3020;
-const CUSTOMER_ERASED: u16 = 3022;
 
 /// Look at a customer
 ///
@@ -370,7 +366,9 @@ async fn erase(
 ) -> Result<Response, Problem> {
     caller.may(Operation::CustomersWrite)?;
     if caller.role() != Role::Operator {
-        return Err(Problem::numbered(catalogue::FORBIDDEN).detail("only operators erase"));
+        return Err(
+            Problem::numbered(catalogue::FORBIDDEN).detail(said!("only operators erase", "仅操作员可删除"))
+        );
     }
     let number = customer_number(&id)?;
     caller.may_for(number)?;

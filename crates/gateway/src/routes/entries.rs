@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use super::{json, page_limit};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::extract::Parameters;
 use crate::gateway::{Gateway, Shared};
 use crate::notes::{self, Texts};
@@ -100,7 +101,7 @@ async fn entries(
     if currency.is_some_and(|currency| currency != own) {
         return Err(Problem::numbered(catalogue::INVALID_QUERY)
             .field("currency")
-            .detail(format!("the account is in {}", own.alpha())));
+            .detail(super::accounts::is_in(own)));
     }
     let query = query(&gateway, &asked, Some((account, own)))?;
     let (page, texts) = page(&gateway, &caller, account.branch(), query).await?;
@@ -130,27 +131,29 @@ fn query(
     asked: &EntriesQuery,
     account: Option<(AccountRef, Currency)>,
 ) -> Result<Query, Problem> {
-    let wrong = |field: &'static str, detail: &'static str| {
+    let wrong = |field: &'static str, detail: Detail| {
         Problem::numbered(catalogue::INVALID_QUERY).field(field).detail(detail)
     };
     let kinds = match asked.kind.as_deref() {
         None | Some("posted") => Kinds::Posted,
         Some("holds") => Kinds::Holds,
         Some("all") => Kinds::All,
-        Some(_) => return Err(wrong("kind", "posted, holds or all")),
+        Some(_) => return Err(wrong("kind", said!("posted, holds or all", "posted、holds 或 all"))),
     };
     let order = match asked.order.as_deref() {
         None | Some("desc") => Order::NewestFirst,
         Some("asc") => Order::OldestFirst,
-        Some(_) => return Err(wrong("order", "asc or desc")),
+        Some(_) => return Err(wrong("order", said!("asc or desc", "asc 或 desc"))),
     };
     let currency = account.map(|(_, currency)| currency);
     let bound = |text: &Option<String>, field: &'static str| match (text, currency) {
         (None, _) => Ok(None),
-        (Some(_), None) => Err(wrong("currency", "min and max need a currency")),
+        (Some(_), None) => {
+            Err(wrong("currency", said!("min and max need a currency", "min 和 max 须指明币种")))
+        }
         (Some(text), Some(currency)) => match Amount::parse(text, currency) {
             Ok(amount) => Ok(Some(amount.minor())),
-            Err(_) => Err(wrong(field, "a decimal such as 12.34")),
+            Err(_) => Err(wrong(field, said!("a decimal such as 12.34", "小数，例如 12.34"))),
         },
     };
     let cursor = match asked.cursor.as_deref().map(str::parse::<Cursor>) {
@@ -359,7 +362,9 @@ fn day_by(text: Option<&str>) -> Result<DayBy, Problem> {
     match text {
         None | Some("booked") => Ok(DayBy::Business),
         Some("value") => Ok(DayBy::Value),
-        Some(_) => Err(Problem::numbered(catalogue::INVALID_QUERY).field("by").detail("booked or value")),
+        Some(_) => Err(Problem::numbered(catalogue::INVALID_QUERY)
+            .field("by")
+            .detail(said!("booked or value", "booked 或 value"))),
     }
 }
 
@@ -414,7 +419,7 @@ async fn search(
     if asked.reference.is_none() && asked.code.is_none() {
         return Err(Problem::numbered(catalogue::INVALID_QUERY)
             .field("reference")
-            .detail("say reference or code"));
+            .detail(said!("say reference or code", "须给出 reference 或 code")));
     }
     let filters = EntriesQuery {
         reference: asked.reference,

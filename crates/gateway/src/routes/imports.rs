@@ -20,6 +20,7 @@ use super::{command, json, serial};
 use crate::auth::Caller;
 use crate::bank::rejected;
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{Key, Posted, Raw};
 use crate::gateway::{Gateway, Shared};
 use crate::join;
@@ -50,13 +51,16 @@ fn check_causes<'a>(
         if cause.is_empty() || cause.len() > CAUSE_MAX || !cause.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Problem::numbered(catalogue::INVALID_FIELD)
                 .field("cause")
-                .detail(format!("1 to {CAUSE_MAX} visible characters of ASCII"))
+                .detail(said!(
+                    "1 to {CAUSE_MAX} visible characters of ASCII",
+                    "1 至 {CAUSE_MAX} 个可见 ASCII 字符"
+                ))
                 .at(list, count));
         }
         count += 1;
     }
     if count > most {
-        let detail = format!("at most {most} in one call");
+        let detail = said!("at most {most} in one call", "每次最多 {most} 条");
         return Err(Problem::numbered(catalogue::BATCH_TOO_LARGE).field(list).detail(detail));
     }
     Ok(count)
@@ -305,9 +309,10 @@ async fn decide(
 
 fn imported(gateway: &Gateway, item: &ImportTransfer) -> Result<(u16, Asked), Problem> {
     let branch = item.debit.branch().or_else(|| item.credit.branch()).ok_or_else(|| {
-        Problem::numbered(catalogue::INVALID_FIELD)
-            .field("debit")
-            .detail("between two heads, name the branch: gl:1001@0001")
+        Problem::numbered(catalogue::INVALID_FIELD).field("debit").detail(said!(
+            "between two heads, name the branch: gl:1001@0001",
+            "两个科目之间须指明分行：gl:1001@0001"
+        ))
     })?;
     let currency = item.amount.0.currency();
     let side = |party: Party, field: &'static str| {

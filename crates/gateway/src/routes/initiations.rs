@@ -10,6 +10,7 @@ use super::transfers::Part;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::derived;
+use crate::detail::said;
 use crate::extract::{Key, Raw, is_xml};
 use crate::gateway::Shared;
 use crate::iso20022::initiation::{self, Initiation, Payment, Wanted};
@@ -38,7 +39,8 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 async fn initiate(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Result<Response, Problem> {
     caller.may(Operation::TransfersWrite)?;
     if !is_xml(&raw.headers) {
-        return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE).detail("send application/xml"));
+        return Err(Problem::numbered(catalogue::UNSUPPORTED_MEDIA_TYPE)
+            .detail(said!("send application/xml", "请发送 application/xml")));
     }
     let initiation = initiation::read(&raw.body.bytes, gateway.limits.batch_transfers)?;
     let results = decide(&gateway, &caller, raw.digest, &initiation).await;
@@ -89,7 +91,10 @@ async fn take(
     if payment.on > open {
         return Err(Problem::numbered(catalogue::INVALID_FIELD)
             .field("PmtInf.ReqdExctnDt")
-            .detail(format!("orders for later days are not kept: the open business day is {open}"))
+            .detail(said!(
+                "orders for later days are not kept: the open business day is {open}",
+                "不保留以后日期的指令：当前营业日为 {open}"
+            ))
             .figures(open.to_string(), payment.on.to_string()));
     }
     let id = derived::by_key(gateway, caller, branch, key, nth).await?;

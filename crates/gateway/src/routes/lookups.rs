@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::gateway::Shared;
 use crate::notes::{self, Texts};
 use crate::problem::Problem;
@@ -33,14 +34,18 @@ pub(crate) fn debit_branch(number: &str) -> Result<u16, Problem> {
     }
     let party = serde_json::from_value::<Party>(serde_json::Value::from(number)).ok();
     party.and_then(Party::branch).ok_or_else(|| {
-        Problem::numbered(catalogue::INVALID_FIELD).field("number").detail("a head is gl:1001@0001")
+        Problem::numbered(catalogue::INVALID_FIELD)
+            .field("number")
+            .detail(said!("a head is gl:1001@0001", "科目写作 gl:1001@0001"))
     })
 }
 
 /// A transfer's id in a path.
 pub(crate) fn transfer_id(text: &str) -> Result<u128, Problem> {
     text::parse_uuid(text).ok_or_else(|| {
-        Problem::numbered(catalogue::INVALID_FIELD).field("id").detail("not a UUID of 36 characters")
+        Problem::numbered(catalogue::INVALID_FIELD)
+            .field("id")
+            .detail(said!("not a UUID of 36 characters", "不是 36 个字符的 UUID"))
     })
 }
 

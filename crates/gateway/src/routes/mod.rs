@@ -8,6 +8,7 @@ pub mod branches;
 pub mod buses;
 pub mod channels;
 pub mod customers;
+pub mod deeds;
 pub mod directory;
 pub mod entries;
 pub mod events;
@@ -35,6 +36,7 @@ use skerry_money::{AccountNumber, Currency, CustomerNumber, Date};
 use crate::auth::Caller;
 use crate::bank::rejected;
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{IDEMPOTENCY_KEY, Key, REPLAYED};
 use crate::gateway::Gateway;
 use crate::problem::Problem;
@@ -92,7 +94,7 @@ pub(crate) fn account_number(text: &str) -> Result<AccountNumber, Problem> {
     AccountNumber::parse(text).map_err(|error| {
         Problem::numbered(catalogue::INVALID_FIELD)
             .field("number")
-            .detail(format!("not an account number: {error}"))
+            .detail(said!("not an account number: {error}", "不是账号：{error}"))
     })
 }
 
@@ -101,7 +103,7 @@ pub(crate) fn customer_number(text: &str) -> Result<CustomerNumber, Problem> {
     CustomerNumber::parse(text).map_err(|error| {
         Problem::numbered(catalogue::INVALID_FIELD)
             .field("id")
-            .detail(format!("not a customer number: {error}"))
+            .detail(said!("not a customer number: {error}", "不是客户号：{error}"))
     })
 }
 
@@ -152,8 +154,8 @@ pub(crate) fn page_limit(asked: Option<usize>, usual: usize, most: usize) -> Res
     match asked {
         None => Ok(usual),
         Some(limit) if (1..=most).contains(&limit) => Ok(limit),
-        Some(_) => {
-            Err(Problem::numbered(catalogue::INVALID_QUERY).field("limit").detail(format!("1 to {most}")))
-        }
+        Some(_) => Err(Problem::numbered(catalogue::INVALID_QUERY)
+            .field("limit")
+            .detail(said!("1 to {most}", "1 至 {most}"))),
     }
 }

@@ -10,6 +10,7 @@ use skerry_ledger::Flags;
 
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::Raw;
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
@@ -68,7 +69,10 @@ fn flags_of(record: &[u8; packed::TRANSFER_LENGTH]) -> Flags {
 fn is_here(gateway: &Gateway, branch: u16, index: usize) -> Result<(), Problem> {
     if branch == 0 {
         return Err(Problem::numbered(DEBIT_MISSING)
-            .detail("the debit account tells the branch, of a post or a void too")
+            .detail(said!(
+                "the debit account tells the branch, of a post or a void too",
+                "借方账户指明分行，入账和撤销也是如此"
+            ))
             .field("debit")
             .at("transfers", index));
     }
@@ -84,7 +88,7 @@ fn resolves_nothing(records: &[[u8; packed::TRANSFER_LENGTH]]) -> Result<(), Pro
     match records.iter().position(|record| flags_of(record).overlaps(resolve)) {
         None => Ok(()),
         Some(index) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE)
-            .detail("customers post and void by JSON")
+            .detail(said!("customers post and void by JSON", "客户须以 JSON 入账和撤销"))
             .field("flags")
             .at("transfers", index)),
     }

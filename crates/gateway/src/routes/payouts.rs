@@ -9,12 +9,14 @@ use skerry_ledger::Rejection as LedgerRejection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::transfers::{done, uuid_v7};
+use super::transfers::done;
 use super::{json, replayed};
 use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
 use crate::derived;
+use crate::derived::uuid_v7;
+use crate::detail::said;
 use crate::extract::Posted;
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
@@ -87,7 +89,7 @@ fn check_count(gateway: &Gateway, wish: &PayoutIn) -> Result<(), Problem> {
     if (1..=most).contains(&wish.payees.len()) {
         return Ok(());
     }
-    let detail = format!("from 1 to {most} payees");
+    let detail = said!("from 1 to {most} payees", "收款方须为 1 至 {most} 个");
     Err(Problem::numbered(catalogue::INVALID_FIELD).field("payees").detail(detail))
 }
 

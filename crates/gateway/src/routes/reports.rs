@@ -17,6 +17,7 @@ use super::branches::{may_read, steer};
 use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::extract::{Parameters, Posted};
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
@@ -109,7 +110,10 @@ async fn adopt(
     let mut chart = Chart { version: posted.body.version, heads: Vec::new(), products: Vec::new() };
     for (index, head) in posted.body.heads.iter().enumerate() {
         let class = Class::from_name(&head.class).ok_or_else(|| {
-            let detail = "asset, liability, equity, income, expense or off_balance";
+            let detail = said!(
+                "asset, liability, equity, income, expense or off_balance",
+                "asset、liability、equity、income、expense 或 off_balance"
+            );
             Problem::numbered(catalogue::INVALID_FIELD).field("class").detail(detail).at("heads", index)
         })?;
         let (name, name_zh) = (head.name.clone(), head.name_zh.clone());
@@ -167,7 +171,9 @@ async fn trial_balance(
         None | Some("booked") => false,
         Some("value") => true,
         Some(_) => {
-            return Err(Problem::numbered(catalogue::INVALID_QUERY).field("by").detail("booked or value"));
+            return Err(Problem::numbered(catalogue::INVALID_QUERY)
+                .field("by")
+                .detail(said!("booked or value", "booked 或 value")));
         }
     };
     let branches: Vec<u16> = match asked.branch {

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use super::page_limit;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::extract::Parameters;
 use crate::gateway::Shared;
 use crate::iso20022::statement::{Line, Statement};
@@ -113,28 +114,29 @@ struct Wanted {
 
 impl Wanted {
     fn of(asked: &StatementQuery, open: Date) -> Result<Self, Problem> {
-        let wrong = |field: &'static str, detail: String| {
+        let wrong = |field: &'static str, detail: Detail| {
             Problem::numbered(catalogue::INVALID_QUERY).field(field).detail(detail)
         };
         let closed_only = match asked.message.as_deref() {
             None | Some("camt.053" | message::STATEMENT) => true,
             Some("camt.052" | message::REPORT) => false,
-            Some(_) => return Err(wrong("message", "camt.053 or camt.052".to_owned())),
+            Some(_) => return Err(wrong("message", said!("camt.053 or camt.052", "camt.053 或 camt.052"))),
         };
         let latest = if closed_only { Date(open.0.saturating_sub(1)) } else { open };
         let to = asked.to.map_or(latest, |day| day.0);
         let from = asked.from.map_or(to, |day| day.0);
         if to > latest {
             let detail = match closed_only {
-                true => format!(
-                    "{open} is still open: camt.053 tells closed days, up to {latest}; camt.052 tells the open one"
+                true => said!(
+                    "{open} is still open: camt.053 tells closed days, up to {latest}; camt.052 tells the open one",
+                    "{open} 尚未日终：camt.053 仅含已日终的日期，至 {latest} 为止；camt.052 含当日"
                 ),
-                false => format!("the open business day is {open}"),
+                false => said!("the open business day is {open}", "当前营业日为 {open}"),
             };
             return Err(wrong("to", detail).figures(to.to_string(), latest.to_string()));
         }
         if from > to {
-            return Err(wrong("from", format!("{from} is after {to}")));
+            return Err(wrong("from", said!("{from} is after {to}", "{from} 晚于 {to}")));
         }
         let (page, cursor) = match asked.cursor.as_deref() {
             None => (1, None),

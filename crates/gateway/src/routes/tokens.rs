@@ -9,6 +9,7 @@ use utoipa_axum::routes;
 use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::extract::Posted;
 use crate::gateway::Shared;
 use crate::problem::Problem;
@@ -23,11 +24,11 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 fn refused(error: TokenError) -> Problem {
     match error {
         TokenError::Field { field, reason } => {
-            Problem::numbered(catalogue::TOKEN_INVALID).field(field).detail(reason)
+            Problem::numbered(catalogue::TOKEN_INVALID).field(field).detail(reason.to_owned())
         }
-        TokenError::Unknown(id) => {
-            Problem::numbered(catalogue::NOT_FOUND).field("id").detail(format!("there is no token {id}"))
-        }
+        TokenError::Unknown(id) => Problem::numbered(catalogue::NOT_FOUND)
+            .field("id")
+            .detail(said!("there is no token {id}", "没有令牌 {id}")),
         error => {
             tracing::error!(%error, "the token file failed");
             Problem::numbered(catalogue::INTERNAL)
@@ -42,17 +43,19 @@ fn may_control(caller: &Caller) -> Result<(), Problem> {
 
 /// A token that could never be used is a mistake of whoever asks for it.
 fn check(gateway: &Shared, wish: &TokenIn) -> Result<(), Problem> {
-    let wrong = |field: &'static str, detail: String| {
+    let wrong = |field: &'static str, detail: Detail| {
         Err(Problem::numbered(catalogue::TOKEN_INVALID).field(field).detail(detail))
     };
     if wish.lifetime_seconds == Some(0) {
-        return wrong("lifetime_seconds", "at least one second".to_owned());
+        return wrong("lifetime_seconds", said!("at least one second", "至少一秒"));
     }
     let seats = gateway.bank.seats();
     match &wish.branches {
-        Some(branches) if branches.is_empty() => wrong("branches", "none is named".to_owned()),
+        Some(branches) if branches.is_empty() => wrong("branches", said!("none is named", "未指明任何分行")),
         Some(branches) => match branches.iter().find(|branch| !seats.contains_key(branch)) {
-            Some(unknown) => wrong("branches", format!("this bank has no branch {unknown}")),
+            Some(unknown) => {
+                wrong("branches", said!("this bank has no branch {unknown}", "本行没有分行 {unknown}"))
+            }
             None => Ok(()),
         },
         None => Ok(()),

@@ -1,12 +1,11 @@
-//! Moving money: one transfer, batches in JSON or packed, and what is done to earlier transfers.
+//! Moving money: one transfer, and batches in JSON or packed.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use skerry_book::actor::Role;
-use skerry_book::derive_id;
 use skerry_branch::api::{Accepted, Asked, Body, Outcome, Reply};
-use skerry_ledger::{AccountRef, Flags, MovedKind, TransferId};
+use skerry_ledger::{Flags, MovedKind, TransferId};
 use skerry_money::Currency;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,23 +15,18 @@ use crate::auth::{Caller, Operation};
 use crate::bank::rejected;
 use crate::catalogue;
 use crate::derived;
-use crate::extract::{Key, Maybe, Posted, Raw, is_packed};
+use crate::detail::said;
+use crate::extract::{Posted, Raw, is_packed};
 use crate::gateway::{Gateway, Shared};
 use crate::notes;
 use crate::problem::{Language, Problem};
-use crate::text;
-use crate::wire::scalars::{AccountText, Day, Id, Instant, Money, Party};
+use crate::wire::scalars::{AccountText, Day, Id, Instant, Money};
 use crate::wire::transfers::{
-    BatchDone, BatchIn, BatchResult, Echo, RefusedLine, ResolveIn, Status, TransferDone, TransferIn,
+    BatchDone, BatchIn, BatchResult, Echo, RefusedLine, Status, TransferDone, TransferIn,
 };
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new()
-        .routes(routes!(transfer))
-        .routes(routes!(batch))
-        .routes(routes!(post))
-        .routes(routes!(void))
-        .routes(routes!(reverse))
+    OpenApiRouter::new().routes(routes!(transfer)).routes(routes!(batch))
 }
 
 /// Move money
@@ -77,7 +71,7 @@ async fn transfer(State(gateway): State<Shared>, caller: Caller, raw: Raw) -> Re
 
 /// Whether the caller may end this hold: customers only those that customers have placed, for with a void of the bank's
 /// they would take back what it has promised to others.
-async fn may_resolve(
+pub(super) async fn may_resolve(
     gateway: &Shared,
     caller: &Caller,
     branch: u16,
@@ -91,12 +85,14 @@ async fn may_resolve(
     match placed_by.await? {
         // The branch says what is wrong with one that is not there.
         None | Some(Role::Customer) => Ok(()),
-        Some(_) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE)
-            .detail("the bank has placed this hold: only the bank posts or voids it")),
+        Some(_) => Err(Problem::numbered(catalogue::OUT_OF_SCOPE).detail(said!(
+            "the bank has placed this hold: only the bank posts or voids it",
+            "该笔待定交易由银行设立：仅银行可入账或撤销"
+        ))),
     }
 }
 
-async fn one(
+pub(super) async fn one(
     gateway: &Gateway,
     caller: &Caller,
     branch: u16,
@@ -269,9 +265,9 @@ async fn json_batch(gateway: &Shared, caller: &Caller, raw: &Raw) -> Result<Resp
 }
 
 pub(super) fn too_many(gateway: &Gateway) -> Problem {
-    Problem::numbered(catalogue::BATCH_TOO_LARGE)
-        .field("transfers")
-        .detail(format!("at most {} transfers", gateway.limits.batch_transfers))
+    let most = gateway.limits.batch_transfers;
+    let detail = said!("at most {most} transfers", "最多 {most} 笔交易");
+    Problem::numbered(catalogue::BATCH_TOO_LARGE).field("transfers").detail(detail)
 }
 
 /// What of a batch goes to one branch.
@@ -339,205 +335,4 @@ impl Part {
             }
         }
     }
-}
-
-/// What is done to an earlier transfer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Deed {
-    Post,
-    Void,
-    Reverse,
-}
-
-/// Post a pending transfer
-///
-/// In full, or the part that `amount` says; the rest is released.
-#[utoipa::path(
-    post, path = "/v1/accounts/{number}/transfers/{id}/post", tag = "transfers", request_body = Option<ResolveIn>,
-    params(
-        ("number" = String, Path, description = "The debit account."),
-        ("id" = Id, Path, description = "The pending transfer."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id` in the body."),
-    ),
-    responses(
-        (status = 201, description = "Posted", body = TransferDone),
-        (status = 200, description = "Posted before, under the same id", body = TransferDone),
-        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
-    )
-)]
-async fn post(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Path(path): Path<(String, String)>,
-    Maybe(posted): Maybe<ResolveIn>,
-) -> Result<Response, Problem> {
-    deed(&gateway, &caller, path, posted, Deed::Post).await
-}
-
-/// Void a pending transfer
-///
-/// Releases what is held.
-#[utoipa::path(
-    post, path = "/v1/accounts/{number}/transfers/{id}/void", tag = "transfers", request_body = Option<ResolveIn>,
-    params(
-        ("number" = String, Path, description = "The debit account."),
-        ("id" = Id, Path, description = "The pending transfer."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Instead of an `id` in the body."),
-    ),
-    responses(
-        (status = 201, description = "Voided", body = TransferDone),
-        (status = 200, description = "Voided before, under the same id", body = TransferDone),
-        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
-    )
-)]
-async fn void(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Path(path): Path<(String, String)>,
-    Maybe(posted): Maybe<ResolveIn>,
-) -> Result<Response, Problem> {
-    deed(&gateway, &caller, path, posted, Deed::Void).await
-}
-
-/// Reverse a posted transfer
-///
-/// Moves the whole amount back. The reversal's id follows from the original, so it happens once. A payment to another branch
-/// is reversed by a payment of that branch: the answer is 202 while it is under way. For operators.
-#[utoipa::path(
-    post, path = "/v1/accounts/{number}/transfers/{id}/reverse", tag = "transfers", request_body = Option<ResolveIn>,
-    params(
-        ("number" = String, Path, description = "The account that the original debited."),
-        ("id" = Id, Path, description = "The original."),
-    ),
-    responses(
-        (status = 201, description = "Reversed", body = TransferDone),
-        (status = 202, description = "Debited in the payee's branch, and on its way back", body = crate::wire::payments::PaymentOut),
-        (status = 200, description = "Reversed before", body = TransferDone),
-        (status = "default", description = "Refused", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
-    )
-)]
-async fn reverse(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Path(path): Path<(String, String)>,
-    Maybe(posted): Maybe<ResolveIn>,
-) -> Result<Response, Problem> {
-    caller.may(Operation::TransfersReverse)?;
-    deed(&gateway, &caller, path, posted, Deed::Reverse).await
-}
-
-/// Where the original of a reversal was paid from and to, if it went to another branch: that branch decides, by a
-/// payment back.
-async fn paid_away(
-    gateway: &Shared,
-    caller: &Caller,
-    (branch, number): (u16, &str),
-    original: u128,
-    deed: Deed,
-) -> Result<Option<(u16, Party)>, Problem> {
-    if deed != Deed::Reverse {
-        return Ok(None);
-    }
-    let Ok(payer) = super::account_number(number) else { return Ok(None) };
-    let found = super::payments::look(gateway, caller, branch, original).await?;
-    let Some(moved) = found.map(|view| view.moved) else { return Ok(None) };
-    if moved.debit != AccountRef::customer(payer.branch(), payer.serial()) {
-        return Err(Problem::numbered(catalogue::NOT_FOUND).field("id"));
-    }
-    caller.may_in(moved.credit.branch())?;
-    Ok(Some((moved.credit.branch(), Party::Account(payer))))
-}
-
-async fn deed(
-    gateway: &Shared,
-    caller: &Caller,
-    (number, id): (String, String),
-    posted: Posted<ResolveIn>,
-    deed: Deed,
-) -> Result<Response, Problem> {
-    caller.may(Operation::TransfersWrite)?;
-    let branch = super::lookups::debit_branch(&number)?;
-    caller.may_in(branch)?;
-    let related = super::lookups::transfer_id(&id)?;
-    if caller.role() == Role::Customer {
-        // The hold's account is not in the request, so the branch cannot tell whose it is: the path must.
-        own_account(gateway, caller, &number).await?;
-        may_resolve(gateway, caller, branch, (deed != Deed::Reverse).then_some(Id(related))).await?;
-    }
-    let wish = &posted.body;
-    if deed != Deed::Post && wish.amount.is_some() {
-        return Err(Problem::numbered(catalogue::INVALID_FIELD)
-            .field("amount")
-            .detail("only post takes an amount; void and reverse are whole"));
-    }
-    let back = paid_away(gateway, caller, (branch, &number), related, deed).await?;
-    let branch = back.map_or(branch, |(elsewhere, _)| elsewhere);
-    let derived = match (wish.id, &posted.key) {
-        (Some(_), _) => None,
-        (None, _) if deed == Deed::Reverse => Some(reversal_id(gateway, branch, related)),
-        (None, Some(key)) => Some(derived::by_key(gateway, caller, branch, key, 0).await?),
-        (None, None) => None,
-    };
-    let debit = party(&number, deed);
-    let transfer = TransferIn {
-        id: wish.id,
-        debit,
-        credit: back.map(|(_, payer)| payer),
-        amount: wish.amount,
-        code: wish.code,
-        reference: wish.reference.clone(),
-        note: None,
-        value_date: wish.value_date,
-        pending: false,
-        timeout: 0,
-        linked: false,
-        balancing: None,
-        closing: None,
-        post: (deed == Deed::Post).then_some(Id(related)),
-        void: (deed == Deed::Void).then_some(Id(related)),
-        reverse: (deed == Deed::Reverse).then_some(Id(related)),
-    };
-    let (asked, echo) = transfer.asked(branch, derived)?;
-    one(gateway, caller, branch, (posted.digest, &HeaderMap::new()), asked, echo).await
-}
-
-/// The path's account as the request's debit, where it is one: a reversal debits what the original credited.
-fn party(number: &str, deed: Deed) -> Option<Party> {
-    match deed {
-        Deed::Reverse => None,
-        Deed::Post | Deed::Void => super::account_number(number).ok().map(Party::Account),
-    }
-}
-
-async fn own_account(gateway: &Shared, caller: &Caller, number: &str) -> Result<(), Problem> {
-    let number = super::account_number(number)?;
-    super::accounts::look(gateway, caller, number).await.map(|_| ())
-}
-
-/// The id of the reversal of a transfer.
-fn reversal_id(gateway: &Gateway, branch: u16, original: u128) -> u128 {
-    let mut cause = Vec::with_capacity(32);
-    cause.extend_from_slice(b"reversal ");
-    cause.extend_from_slice(&branch.to_le_bytes());
-    cause.extend_from_slice(&original.to_le_bytes());
-    derive_id(&gateway.secrets.seed, &cause).0
-}
-
-/// A UUID of version 7 for `millis`, filled from 74 derived bits.
-pub(crate) fn uuid_v7(millis: u64, bits: u128) -> u128 {
-    let millis = u128::from(millis & 0xffff_ffff_ffff);
-    let (high, low) = ((bits >> 64) & 0xfff, bits & 0x3fff_ffff_ffff_ffff);
-    millis << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low
-}
-
-/// A key as bytes that name it together with its principal.
-pub(crate) fn key_bytes(caller: &Caller, key: &Key, index: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(300);
-    bytes.extend_from_slice(b"transfer by key\0");
-    bytes.extend_from_slice(caller.principal().as_str().as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(key.bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(text::hex(&index.to_le_bytes()).as_bytes());
-    bytes
 }

@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use super::json;
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
+use crate::detail::said;
 use crate::events::cursor::Cursor;
 use crate::events::reader::{Filter, Reader, cursor, types};
 use crate::extract::{Maybe, Posted};
@@ -72,7 +73,8 @@ fn may_watch(caller: &Caller, branches: Option<&[u16]>) -> Result<(), Problem> {
     if caller.sees_branches(branches) {
         return Ok(());
     }
-    let detail = "the token does not cover all branches of the webhook";
+    let detail =
+        said!("the token does not cover all branches of the webhook", "令牌不包含该网络钩子的全部分行");
     Err(Problem::numbered(catalogue::OUT_OF_SCOPE).field("branches").detail(detail))
 }
 

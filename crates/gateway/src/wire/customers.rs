@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::scalars::{AccountText, Customer, Day};
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::problem::Problem;
 use crate::sealing::{Document, Personal};
 
@@ -88,25 +89,43 @@ pub struct CustomerView {
 ///
 /// `invalid_field`.
 pub fn check_personal(personal: &Personal) -> Result<(), Problem> {
-    let wrong = |field: &'static str, detail: &'static str| {
+    let wrong = |field: &'static str, detail: Detail| {
         Err(Problem::numbered(catalogue::INVALID_FIELD).field(field).detail(detail))
     };
     let within = |text: &str, most: usize| {
         !text.trim().is_empty() && text.chars().count() <= most && !text.chars().any(char::is_control)
     };
     if !within(&personal.name, 200) {
-        return wrong("name", "1 to 200 characters, none of them control characters");
+        return wrong(
+            "name",
+            said!("1 to 200 characters, none of them control characters", "1 至 200 个字符，不含控制字符"),
+        );
     }
     if !within(&personal.document.kind, 40) {
-        return wrong("document.kind", "1 to 40 characters, none of them control characters");
+        return wrong(
+            "document.kind",
+            said!("1 to 40 characters, none of them control characters", "1 至 40 个字符，不含控制字符"),
+        );
     }
     if !within(&personal.document.number, 80) || !personal.document.number.chars().any(char::is_alphanumeric)
     {
-        return wrong("document.number", "1 to 80 characters with a letter or digit, no control characters");
+        return wrong(
+            "document.number",
+            said!(
+                "1 to 80 characters with a letter or digit, no control characters",
+                "1 至 80 个字符，至少含一个字母或数字，不含控制字符"
+            ),
+        );
     }
     let fits = |(name, value): (&String, &String)| within(name, 40) && value.chars().count() <= 400;
     if personal.contacts.len() > 32 || !personal.contacts.iter().all(fits) {
-        return wrong("contacts", "at most 32, names of 1 to 40 and values of at most 400 characters");
+        return wrong(
+            "contacts",
+            said!(
+                "at most 32, names of 1 to 40 and values of at most 400 characters",
+                "最多 32 项，名称 1 至 40 个字符，内容最多 400 个字符"
+            ),
+        );
     }
     Ok(())
 }

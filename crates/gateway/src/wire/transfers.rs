@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::scalars::{AccountText, Day, Id, Instant, Money, MoneyIn, Party};
 use crate::catalogue;
+use crate::detail::said;
 use crate::notes::{self, Unshown};
 use crate::problem::{Problem, ProblemDocument};
 
@@ -103,9 +104,10 @@ impl TransferIn {
     pub fn branch(&self) -> Result<u16, Problem> {
         let debit = self.debit.ok_or_else(|| missing("debit"))?;
         debit.branch().or_else(|| self.credit.and_then(Party::branch)).ok_or_else(|| {
-            Problem::numbered(catalogue::INVALID_FIELD)
-                .field("debit")
-                .detail("between two heads, name the branch: gl:1001@0001")
+            Problem::numbered(catalogue::INVALID_FIELD).field("debit").detail(said!(
+                "between two heads, name the branch: gl:1001@0001",
+                "两个科目之间须指明分行：gl:1001@0001"
+            ))
         })
     }
 
@@ -172,14 +174,15 @@ impl TransferIn {
         set(self.reverse.is_some(), Flags::REVERSAL);
         let named = [self.post, self.void, self.reverse];
         if named.iter().flatten().count() > 1 {
-            return Err(Problem::numbered(catalogue::INVALID_FIELD)
-                .field("post")
-                .detail("only one of post, void and reverse can be done at a time"));
+            return Err(Problem::numbered(catalogue::INVALID_FIELD).field("post").detail(said!(
+                "only one of post, void and reverse can be done at a time",
+                "入账、撤销、冲正每次只能选一项"
+            )));
         }
         match named.into_iter().flatten().next() {
-            Some(Id(0)) => {
-                Err(Problem::numbered(catalogue::INVALID_FIELD).field("post").detail("the id is zero"))
-            }
+            Some(Id(0)) => Err(Problem::numbered(catalogue::INVALID_FIELD)
+                .field("post")
+                .detail(said!("the id is zero", "编号为零"))),
             Some(Id(related)) => Ok((flags, related)),
             None => Ok((flags, 0)),
         }
@@ -187,7 +190,9 @@ impl TransferIn {
 }
 
 fn missing(field: &'static str) -> Problem {
-    Problem::numbered(catalogue::MISSING_FIELD).field(field).detail(format!("missing field `{field}`"))
+    Problem::numbered(catalogue::MISSING_FIELD)
+        .field(field)
+        .detail(said!("missing field `{field}`", "缺少字段 `{field}`"))
 }
 
 /// A head without a currency can only be that of the hold or original: the ledger takes both from there.
@@ -204,9 +209,10 @@ fn side(party: Option<Party>, branch: u16, currency: Option<Currency>, resolving
 /// `invalid_field` if it is too long or has a NUL.
 pub fn set_reference(asked: &mut Asked, reference: &str) -> Result<(), Problem> {
     if reference.len() > REFERENCE_BYTES_MAX || reference.contains('\0') {
-        return Err(Problem::numbered(catalogue::INVALID_FIELD)
-            .field("reference")
-            .detail(format!("at most {REFERENCE_BYTES_MAX} bytes of text")));
+        return Err(Problem::numbered(catalogue::INVALID_FIELD).field("reference").detail(said!(
+            "at most {REFERENCE_BYTES_MAX} bytes of text",
+            "最多 {REFERENCE_BYTES_MAX} 字节的文本"
+        )));
     }
     match asked.transfer.reference.get_mut(..reference.len()) {
         Some(room) => room.copy_from_slice(reference.as_bytes()),

@@ -176,6 +176,12 @@ impl TestBank {
         self.token(&NewToken { principal: principal.into(), role: role.into(), ..NewToken::default() })
     }
 
+    /// An operator who may see to one branch alone.
+    pub(crate) fn operator_of(&self, branch: u16) -> String {
+        let (principal, role) = ("one".into(), "operator".into());
+        self.token(&NewToken { principal, role, branches: Some(vec![branch]), ..NewToken::default() })
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.front.clone().answer(request).await;
         let (head, body) = response.into_parts();
@@ -284,13 +290,7 @@ fn directory(folder: &std::path::Path, branches: u16) -> DirectoryThread {
 
 fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThread {
     let storage = RealStorage::open(folder.join(format!("{number:04}"))).unwrap();
-    let mut state = 77_u64;
-    let entropy = Box::new(move |bytes: &mut [u8]| {
-        for byte in bytes {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = state.to_be_bytes()[0];
-        }
-    });
+    let entropy = skerry_branch::keys::contract::numbers(77);
     let keys: Arc<dyn Keys> =
         Arc::new(SlotKeys::open(&storage.folder("keys").unwrap(), [5; 32], entropy).unwrap());
     let begun = Instant::now();

@@ -1,6 +1,9 @@
 //! What a holder does with a question that may wait for the disk: one call of the seat, and its answer as it travels.
 
-use super::wire::{Ask, RecordedBytes, Told};
+use skerry_branch::keys::KeyError;
+
+use super::wire::{Ask, KeyFault, RecordedBytes, Told};
+use crate::hosted::log_keys_failed;
 use crate::seat::{Seat, Trouble};
 
 /// The most records in one answer, whatever was asked for.
@@ -72,6 +75,13 @@ fn tried(done: Result<u64, String>) -> Told {
     done.map_or_else(Told::Failed, Told::Done)
 }
 
-fn keyed(done: Result<Told, skerry_branch::keys::KeyError>) -> Told {
-    done.unwrap_or_else(|error| Told::Keyless((&error).into()))
+fn keyed(done: Result<Told, KeyError>) -> Told {
+    done.unwrap_or_else(|error| {
+        let fault = KeyFault::from(&error);
+        // Whoever asks is told little more than that they are away; here is what to do about it.
+        if matches!(fault, KeyFault::Other(_)) {
+            log_keys_failed(&error);
+        }
+        Told::Keyless(fault)
+    })
 }

@@ -210,6 +210,7 @@ impl From<&KeyError> for KeyFault {
             KeyError::Erased => Self::Erased,
             KeyError::Unknown(key) => Self::Unknown(*key),
             KeyError::NotSealed => Self::NotSealed,
+            KeyError::Away(why) => Self::Other(why.clone()),
             other => Self::Other(crate::hosted::chain(other)),
         }
     }

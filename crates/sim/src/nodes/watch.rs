@@ -81,11 +81,7 @@ impl Watch {
     pub(super) fn observe(&mut self) -> Result<(), Broken> {
         let reader = self.reader();
         self.oracle.advance(&reader, &self.desk.asked)?;
-        let life = self.oracle.model.incarnation;
-        if !self.behind || life > self.latest {
-            self.behind = false;
-            self.latest = self.latest.max(life);
-        }
+        self.behind = self.oracle.is_behind(self.behind, &mut self.latest);
         let taken_back = std::mem::take(&mut self.oracle.model.taken_back);
         if !taken_back.is_empty() {
             self.tally.reach(Reached::TakenBack);

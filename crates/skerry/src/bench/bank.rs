@@ -166,6 +166,12 @@ impl Bank {
         self.process.and_then(usage)
     }
 
+    /// CPU seconds that it and this process took so far.
+    pub(super) fn cpu_seconds_with_ours(&self) -> f64 {
+        let own = usage(std::process::id()).unwrap_or_default().cpu_seconds;
+        own + self.usage().unwrap_or_default().cpu_seconds
+    }
+
     /// Stops a bank of our own as an operator would, and removes its folder.
     ///
     /// # Errors

@@ -12,16 +12,12 @@ use serde::Serialize;
 use super::bank::Bank;
 use super::batch::Field;
 use super::load::{Background, Mode, Plan, load};
-use super::machine::{Contention, Machine, Watch, lies_in_memory, usage};
-use super::picks::Skew;
-use super::random::now_millis;
+use super::machine::{Contention, Machine, Watch, lies_in_memory};
 use super::setup::{Wanted, open_accounts};
 use super::stats::{Latency, median};
 
 /// Connections of those who pay quietly.
 const QUIET_CONNECTIONS: usize = 4;
-/// Transfers in a packed batch of a flood.
-const BATCH: usize = 8_189;
 
 /// Flood one branch and see what those of another branch feel of it
 #[derive(Debug, Clone, clap::Args)]
@@ -65,6 +61,14 @@ impl Flood {
             Self::None => "nothing",
             Self::Single => "single requests",
             Self::Packed => "packed batches",
+        }
+    }
+
+    const fn mode(self) -> Option<Mode> {
+        match self {
+            Self::None => None,
+            Self::Single => Some(Mode::Single),
+            Self::Packed => Some(Mode::Packed),
         }
     }
 }
@@ -120,38 +124,24 @@ pub(crate) fn run(args: &FloodArgs, json: bool) -> anyhow::Result<()> {
 
 async fn measure(args: &FloodArgs, machine: Machine) -> anyhow::Result<Report> {
     let bank = Bank::start(&args.folder, 2, false).await?;
-    let wanted = Wanted {
-        accounts: args.accounts * 2,
-        accounts_per_customer: 1,
-        skew: Skew::Uniform,
-        pending: 0.0,
-        crossing: 0.0,
-        dressed: false,
-        seed: args.seed,
-    };
-    let fields = open_accounts(&bank, wanted).await?;
+    let fields = open_accounts(&bank, Wanted::plain(args.accounts * 2, args.seed)).await?;
     let [quiet, flooded] = fields.as_slice() else {
         anyhow::bail!("accounts came to {} branches, two are needed", fields.len());
     };
     let watch = Watch::start();
-    let before = spent(&bank);
+    let before = bank.cpu_seconds_with_ours();
     let mut turns = Vec::new();
     for _ in 0..args.rounds {
         for flood in Flood::ALL {
             turns.push(turn(&bank, args, (quiet, flooded), flood).await?);
         }
     }
-    let contention = watch.contention(spent(&bank) - before);
+    let contention = watch.contention(bank.cpu_seconds_with_ours() - before);
     bank.stop().await?;
     let felt = felt(&turns)?;
     let (rate, seconds, connections) = (args.rate, args.seconds, args.connections);
     let version = env!("CARGO_PKG_VERSION");
     Ok(Report { kind: "flood", version, machine, rate, seconds, connections, turns, felt, contention })
-}
-
-fn spent(bank: &Bank) -> f64 {
-    let own = usage(std::process::id()).unwrap_or_default().cpu_seconds;
-    own + bank.usage().unwrap_or_default().cpu_seconds
 }
 
 async fn turn(
@@ -160,27 +150,13 @@ async fn turn(
     (quiet, flooded): (&Arc<Field>, &Arc<Field>),
     flood: Flood,
 ) -> anyhow::Result<Turn> {
-    let plan = |mode, connections, transfers, rate, field: &Arc<Field>| Plan {
-        authority: bank.authority.clone(),
-        token: bank.token.clone(),
-        mode,
-        batch: BATCH,
-        connections,
-        transfers,
-        rate,
-        seed: args.seed ^ now_millis() << 16,
-        fields: vec![Arc::clone(field)],
-        halt: None,
-    };
-    let many = usize::from(args.connections);
-    let background = match flood {
-        Flood::None => None,
-        Flood::Single => Some(plan(Mode::Single, many, u64::MAX / 2, None, flooded)),
-        Flood::Packed => Some(plan(Mode::Packed, many, u64::MAX / 2, None, flooded)),
-    };
+    let plan = |field: &Arc<Field>| Plan::of(bank, vec![Arc::clone(field)], args.seed);
+    let connections = usize::from(args.connections);
+    let background = flood.mode().map(|mode| Plan { mode, connections, ..plan(flooded) });
     let background = background.map(Background::start);
-    let payments = (args.rate * args.seconds).max(1.0) as u64;
-    let paid = load(plan(Mode::Single, QUIET_CONNECTIONS, payments, Some(args.rate), quiet)).await;
+    let transfers = (args.rate * args.seconds).max(1.0) as u64;
+    let (mode, connections, rate) = (Mode::Single, QUIET_CONNECTIONS, Some(args.rate));
+    let paid = load(Plan { mode, connections, transfers, rate, ..plan(quiet) }).await;
     let flooding = background.map(Background::finish).transpose()?;
     let paid = paid?;
     paid.check_all_accepted()?;

@@ -232,19 +232,16 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     let client = usage(std::process::id()).unwrap_or_default();
     let watch = Watch::start();
     let begun = Instant::now();
-    let mut loaded = load(Plan {
-        authority: bank.authority.clone(),
-        token: bank.token.clone(),
+    let plan = Plan {
         mode: args.mode,
         batch: args.batch as usize,
         connections: args.connections().max(branches),
         transfers: args.transfers,
         rate: args.rate,
         seed: args.seed,
-        fields,
-        halt: None,
-    })
-    .await?;
+        ..Plan::of(&bank, fields, args.seed)
+    };
+    let mut loaded = load(plan).await?;
     let payments = match args.crossing > 0.0 {
         true => Some(payments(&bank, &mut loaded, begun).await?),
         false => None,

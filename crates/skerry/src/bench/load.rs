@@ -13,6 +13,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use skerry_client::packed::{MEDIA_TYPE, RESULT_BYTES, TRANSFER_BYTES};
 
+use super::bank::Bank;
 use super::batch::{Field, Generator};
 use super::lane::{Answer, Lane};
 use super::random::now_millis;
@@ -62,6 +63,28 @@ pub(super) struct Plan {
     pub(super) fields: Vec<Arc<Field>>,
     /// Set by another thread to end a load before its last transfer.
     pub(super) halt: Option<Arc<AtomicBool>>,
+}
+
+/// Transfers in a packed batch, unless somebody says otherwise: as many as TigerBeetle takes at once.
+const BATCH: usize = 8_189;
+
+impl Plan {
+    /// Packed batches over four connections to `bank`, as fast as it takes them and without an end. The same `seed` chooses others the
+    /// next time.
+    pub(super) fn of(bank: &Bank, fields: Vec<Arc<Field>>, seed: u64) -> Self {
+        Self {
+            authority: bank.authority.clone(),
+            token: bank.token.clone(),
+            mode: Mode::Packed,
+            batch: BATCH,
+            connections: 4,
+            transfers: u64::MAX / 2,
+            rate: None,
+            seed: seed ^ now_millis() << 16,
+            fields,
+            halt: None,
+        }
+    }
 }
 
 /// What came of it.

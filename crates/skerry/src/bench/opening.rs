@@ -13,10 +13,8 @@ use serde_json::Value;
 use super::bank::{Bank, Ending};
 use super::disk::Disk;
 use super::lane::Lane;
-use super::load::{Loaded, Mode, Plan, load};
+use super::load::{Loaded, Plan, load};
 use super::machine::{Contention, Machine, Watch, lies_in_memory, usage};
-use super::picks::Skew;
-use super::random::now_millis;
 use super::setup::{Wanted, check_trial_balance, open_accounts};
 use super::stats::{Latency, median};
 
@@ -180,30 +178,11 @@ async fn one_round(args: &OpenArgs) -> anyhow::Result<Round> {
 async fn loaded(args: &OpenArgs, accounts: u32, records: u64) -> anyhow::Result<(Bank, Loaded)> {
     let configuration = format!("[branch]\nsnapshot_records = {records}\n");
     let bank = Bank::start_with(&args.folder, 1, false, Some(&configuration)).await?;
-    let wanted = Wanted {
-        accounts,
-        // A day's idempotency keys are bounded, and each customer needs one.
-        accounts_per_customer: accounts.div_ceil(10_000).max(1),
-        skew: Skew::Uniform,
-        pending: 0.0,
-        crossing: 0.0,
-        dressed: false,
-        seed: args.seed,
-    };
+    // A day's idempotency keys are bounded, and each customer needs one.
+    let accounts_per_customer = accounts.div_ceil(10_000).max(1);
+    let wanted = Wanted { accounts_per_customer, ..Wanted::plain(accounts, args.seed) };
     let fields = open_accounts(&bank, wanted).await?;
-    let loaded = load(Plan {
-        authority: bank.authority.clone(),
-        token: bank.token.clone(),
-        mode: Mode::Packed,
-        batch: 8_189,
-        connections: 4,
-        transfers: args.transfers,
-        rate: None,
-        seed: args.seed ^ now_millis() << 16,
-        fields,
-        halt: None,
-    })
-    .await?;
+    let loaded = load(Plan { transfers: args.transfers, ..Plan::of(&bank, fields, args.seed) }).await?;
     loaded.check_all_accepted()?;
     Ok((bank, loaded))
 }

@@ -13,9 +13,8 @@ use serde_json::Value;
 use super::bank::{Bank, Ending};
 use super::batch::Field;
 use super::lane::Lane;
-use super::load::{Background, Loaded, Mode, Plan, load, problem_text};
-use super::machine::{Contention, Machine, Watch, lies_in_memory, usage};
-use super::picks::Skew;
+use super::load::{Background, Loaded, Plan, load, problem_text};
+use super::machine::{Contention, Machine, Watch, lies_in_memory};
 use super::random::{Random, now_millis};
 use super::setup::{Wanted, check_trial_balance, open_accounts};
 use super::stats::{Latencies, Latency};
@@ -100,34 +99,28 @@ pub(crate) fn run(args: QueryArgs, json: bool) -> anyhow::Result<()> {
 
 async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
     let mut bank = Bank::start(&args.folder, 1, args.keep).await?;
-    let wanted = Wanted {
-        accounts: args.accounts,
-        accounts_per_customer: args.accounts_per_customer,
-        skew: Skew::Uniform,
-        pending: 0.0,
-        crossing: 0.0,
-        dressed: true,
-        seed: args.seed,
-    };
+    let accounts_per_customer = args.accounts_per_customer;
+    let wanted = Wanted { accounts_per_customer, dressed: true, ..Wanted::plain(args.accounts, args.seed) };
     let fields = open_accounts(&bank, wanted).await?;
     let field = Arc::clone(fields.first().context("the bank opened no account")?);
-    let loaded = load(plan(&bank, args, &fields, 4, args.transfers)).await?;
+    let plan = |bank: &Bank| Plan::of(bank, fields.clone(), args.seed);
+    let loaded = load(Plan { transfers: args.transfers, ..plan(&bank) }).await?;
     loaded.check_all_accepted()?;
     let mut ready_after_seconds = None;
     if args.cold {
         ready_after_seconds = Some(bank.restart(Ending::Stop, forget_files).await?.as_secs_f64());
     }
     let watch = Watch::start();
-    let before = spent(&bank);
+    let before = bank.cpu_seconds_with_ours();
     let wanted = args.load_connections > 0 && !args.cold;
     let background =
-        wanted.then(|| Background::start(plan(&bank, args, &fields, args.load_connections, u64::MAX / 2)));
+        wanted.then(|| Background::start(Plan { connections: args.load_connections, ..plan(&bank) }));
     let mut asker = Asker::new(&bank, field, args.seed).await?;
     let questions = asker.all(args.queries, &loaded.remembered).await;
     let loaded = background.map(Background::finish);
     let (questions, loaded) = (questions?, loaded.transpose()?);
     loaded.as_ref().map(Loaded::check_all_accepted).transpose()?;
-    let contention = watch.contention(spent(&bank) - before);
+    let contention = watch.contention(bank.cpu_seconds_with_ours() - before);
     let trial: Value =
         bank.client()?.get("/v1/trial-balance").await.context("could not read the trial balance")?;
     check_trial_balance(&trial)?;
@@ -147,26 +140,6 @@ async fn measure(args: &QueryArgs, machine: Machine) -> anyhow::Result<Report> {
         counted: "one question after another over one connection, from before it is sent to its whole answer"
             .to_owned(),
     })
-}
-
-fn spent(bank: &Bank) -> f64 {
-    let own = usage(std::process::id()).unwrap_or_default().cpu_seconds;
-    own + bank.usage().unwrap_or_default().cpu_seconds
-}
-
-fn plan(bank: &Bank, args: &QueryArgs, fields: &[Arc<Field>], connections: usize, transfers: u64) -> Plan {
-    Plan {
-        authority: bank.authority.clone(),
-        token: bank.token.clone(),
-        mode: Mode::Packed,
-        batch: 8_189,
-        connections,
-        transfers,
-        rate: None,
-        seed: args.seed ^ now_millis() << 16,
-        fields: fields.to_vec(),
-        halt: None,
-    }
 }
 
 /// Makes the machine forget the files it has read.

@@ -46,6 +46,14 @@ pub(super) struct Wanted {
     pub(super) seed: u64,
 }
 
+impl Wanted {
+    /// As many customers, who all pay alike and within their branch.
+    pub(super) const fn plain(accounts: u32, seed: u64) -> Self {
+        let (skew, pending, crossing, dressed) = (Skew::Uniform, 0.0, 0.0, false);
+        Self { accounts, accounts_per_customer: 1, skew, pending, crossing, dressed, seed }
+    }
+}
+
 /// The answer to an import, as far as it is needed here.
 #[derive(Debug, Deserialize)]
 struct Imported {
@@ -267,15 +275,7 @@ mod tests {
             format!("{digits:014}{:02}", 98 - digits * 100 % 97)
         };
         let numbers = vec![number(2, 1), number(1, 2), number(1, 1), number(2, 5)];
-        let wanted = Wanted {
-            accounts: 4,
-            accounts_per_customer: 1,
-            skew: Skew::Uniform,
-            pending: 0.5,
-            crossing: 0.25,
-            dressed: false,
-            seed: 1,
-        };
+        let wanted = Wanted { pending: 0.5, crossing: 0.25, ..Wanted::plain(4, 1) };
         let fields = fields(numbers.clone(), wanted).unwrap();
         assert_eq!(fields.iter().map(|field| field.branch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(fields[0].references, [1 << 48 | 1, 1 << 48 | 2]);

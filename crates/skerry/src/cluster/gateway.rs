@@ -11,7 +11,7 @@ use skerry_node::remote::{RemoteOptions, RemoteSeats};
 use skerry_node::seat::Seat;
 use tokio::sync::oneshot;
 
-use super::{Process, own_endpoint};
+use super::{Process, endpoint};
 use crate::cli::GatewayArgs;
 use crate::config::Config;
 use crate::up::face::{Behind, Face};
@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) fn run(args: &GatewayArgs) -> anyhow::Result<()> {
     let config = Config::of(&args.settings)?;
     log(&config)?;
-    let endpoint = own_endpoint(&args.name)?;
+    let endpoint = endpoint(&args.name)?;
     let process = Process::open(config, &args.name)?;
     let map = process.first_map()?;
     let bus = buses::endpoint(&process.config, endpoint)?;

@@ -55,7 +55,7 @@ impl Process {
     /// Whatever is missing in the configuration or in the folder.
     fn open(config: Config, name: &str) -> anyhow::Result<Self> {
         check(&config)?;
-        let endpoint = endpoint(&format!("{name}-post"))?;
+        let endpoint = Name::new(&format!("{name}-post"))?;
         let folder = Folder::of_a_bank(&config)?;
         let stores = Stores::new(&config, &folder)?;
         let key = GatewayKey::new(folder.secrets.gateway);
@@ -125,20 +125,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
 /// The endpoint of a process, after its name.
 fn endpoint(name: &str) -> anyhow::Result<Name> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let fits = name.len() <= NAME_MAX + "-post".len();
-    let Some(name) = Some(name).filter(|name| fits && name.bytes().all(plain)) else {
-        bail!(
-            "--name has 1 to {NAME_MAX} small letters, digits or hyphens and begins with none of these last"
-        );
-    };
-    Ok(Name::new(name)?)
-}
-
-/// The same of the process itself.
-fn own_endpoint(name: &str) -> anyhow::Result<Name> {
     ensure!(
-        !name.is_empty() && name.len() <= NAME_MAX,
-        "--name has 1 to {NAME_MAX} letters, digits or hyphens"
+        (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-'),
+        "--name has 1 to {NAME_MAX} small letters, digits or hyphens, and does not begin with a hyphen; it is {name:?}"
     );
-    endpoint(name)
+    Ok(Name::new(name)?)
 }

@@ -10,7 +10,7 @@ use skerry_node::remote::{Holder, HolderOptions};
 use tokio::runtime::Runtime;
 
 use super::driver::Driver;
-use super::{Process, own_endpoint};
+use super::{Process, endpoint};
 use crate::buses;
 use crate::cli::NodeArgs;
 use crate::config::{Config, Overrides};
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let name = args.name.as_deref().context("--name is missing: no two processes of a bank have the same")?;
     let config = configured(args)?;
     log(&config)?;
-    let endpoint = own_endpoint(name)?;
+    let endpoint = endpoint(name)?;
     let process = Process::open(config, name)?;
     process.first_map()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -9,7 +9,7 @@ use skerry_book::command::{Command, OpenBranch};
 use skerry_book::event::Terms;
 use skerry_book::{Actor, Cause, Seed};
 use skerry_branch::api::{Body, GatewayKey, Reply, Request, Scope};
-use skerry_branch::keys::{KeyError, Keys};
+use skerry_branch::keys::Keys;
 use skerry_branch::{BranchHandle, BranchThread, Condition, Found, Options, Parts};
 use skerry_journal::{JournalStore, RealStorage};
 use skerry_money::{Currency, Date};
@@ -39,7 +39,13 @@ fn parts<J>(
             let listed = Listed::new(keys, list, &bank, number)?;
             match listed.agreed() {
                 // They are held against the list as soon as they are there, and before anything else.
-                Err(KeyError::Storage(error)) => tracing::warn!(branch = number, %error, "the keys are away"),
+                Err(error) if error.may_pass() => {
+                    tracing::warn!(
+                        branch = number,
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "the keys are away"
+                    );
+                }
                 other => drop(other?),
             }
             Arc::new(listed)

@@ -14,6 +14,9 @@ use skerry_client::{Client, Error, Options, Problem};
 /// The binary under test.
 pub const SKERRY: &str = env!("CARGO_BIN_EXE_skerry");
 
+/// For how long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A folder that is removed when dropped.
@@ -80,7 +83,7 @@ impl Bank {
                 return Ok(Self { child, data: data.to_owned(), server, log });
             }
             let ended = child.try_wait().unwrap().is_some();
-            if ended || began.elapsed() > Duration::from_secs(120) {
+            if ended || began.elapsed() > PATIENCE {
                 let _dead = child.kill();
                 let _reaped = child.wait();
                 return Err(std::fs::read_to_string(&log).unwrap());
@@ -96,13 +99,7 @@ impl Bank {
 
     /// A client with `token`.
     pub fn client_with(&self, token: &str) -> Client {
-        let options = Options {
-            server: self.server.clone(),
-            token: Some(token.trim().to_owned()),
-            retries: 0,
-            ..Options::default()
-        };
-        Client::new(options).unwrap()
+        client(&self.server, token)
     }
 
     /// Runs the command line against this bank.
@@ -147,7 +144,26 @@ impl Drop for Bank {
     }
 }
 
-fn announced(path: &Path) -> Option<String> {
+/// A client that asks once.
+pub fn client(server: &str, token: &str) -> Client {
+    let token = Some(token.trim().to_owned());
+    Client::new(Options { server: server.to_owned(), token, retries: 0, ..Options::default() }).unwrap()
+}
+
+/// Looks again and again until there is what must come.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20)); // between two looks, not to win a race
+    }
+}
+
+/// The server that a running process names in its `running.json`.
+pub fn announced(path: &Path) -> Option<String> {
     let value: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     Some(value["server"].as_str()?.to_owned())
 }

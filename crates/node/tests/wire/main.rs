@@ -1,18 +1,15 @@
 //! Whatever is said between gateway and branch arrives as it was said; and what is no such word is refused with its reason.
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
+mod commands;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skerry_book::command::{
-    ChangeCustomer, ChangeLimits, Freeze, Incarnate, OpenAccount, OpenBranch, OpenChannel, OpenCustomer,
-    Propose, StopChannel, Unfreeze,
-};
-use skerry_book::event::{ArchiveBefore, Incarnated, StopReason, Terms};
+use skerry_book::event::Incarnated;
 use skerry_book::policy::{Matter, Matters, Policy, Proposal};
-
-use skerry_book::{Cause, Chart, ChartFault, Command, Done, Event, Rejection};
+use skerry_book::{Cause, Chart, ChartFault, Done, Event, Rejection};
 use skerry_branch::api::{
     Accepted, Actor, Answer, Asked, Body, Busy, BusyReason, ChannelView, Commanded, CustomerLine, Denied,
     GatewayKey, Malformed, Packed, PaymentState, PaymentView, Principal, Read, Reply, Role, Scope,
@@ -23,7 +20,7 @@ use skerry_branch::history::{
 };
 use skerry_branch::keys::{KeyError, KeyRef};
 use skerry_branch::meters::{Histogram, Kind, Meter};
-use skerry_ledger::{AccountRef, Flags, Imported, Moved, MovedKind, Sides, Stamp, Transfer, TransferId};
+use skerry_ledger::{AccountRef, Flags, Imported, Moved, MovedKind, Stamp, Transfer, TransferId};
 use skerry_money::{Currency, Date};
 use skerry_node::remote::wire::{
     self, Ask, AskFrame, Here, KeyFault, KeyHistoryText, RecordedBytes, Submit, Told, ToldFrame, WireError,
@@ -106,73 +103,10 @@ fn moved() -> Moved {
     }
 }
 
-/// Every command there is.
-fn commands() -> Vec<Command> {
-    let account = AccountRef::customer(7, 1);
-    let sides = Sides { debit: true, credit: false };
-    let terms = Terms {
-        institution: [1; 16],
-        currencies: vec![Currency::CNY, Currency::from_alpha("USD").unwrap()],
-        offset_minutes: -480,
-        cutoff_minutes: 1_380,
-        capacity: 5_000_000,
-    };
-    let sealed: Box<[u8]> = vec![0xab; 300].into();
-    vec![
-        Command::OpenBranch(OpenBranch { terms, date: Date(-20_000) }),
-        Command::Incarnate(Incarnate { incarnation: 2, lost_from: 5, lost_to: u64::MAX }),
-        Command::RaiseFormat(4),
-        Command::AdoptChart(Box::new(Chart::standard())),
-        Command::OpenCurrency(Currency::CNY),
-        Command::OpenDay(Date(1)),
-        Command::GoLive(Date(2)),
-        Command::OpenChannel(OpenChannel { peer: 2, incarnation: 3 }),
-        Command::StopChannel(StopChannel {
-            peer: 2,
-            reason: StopReason::HashDiffers,
-            outgoing: true,
-            incoming: false,
-            n: 9,
-            expected: u128::MAX,
-            found: 1,
-        }),
-        Command::ResumeChannel(2),
-        Command::GoOn(OpenChannel { peer: 2, incarnation: 3 }),
-        Command::SetPolicy(Policy { four_eyes: Matters::NONE.with(Matter::Erasure), retention_days: 30 }),
-        Command::OrderArchive(ArchiveBefore::Day(Date(5))),
-        Command::OrderArchive(ArchiveBefore::Position(5)),
-        Command::OpenCustomer(OpenCustomer {
-            document: [0xff; 32],
-            key_ref: u64::MAX,
-            line: 3,
-            opened: Some(Date(4)),
-            sealed: sealed.clone(),
-        }),
-        Command::ChangeCustomer(ChangeCustomer { customer: 1, document: Some([0x80; 32]), sealed }),
-        Command::EraseCustomer(1),
-        Command::OpenAccount(OpenAccount {
-            customer: 1,
-            product: 2,
-            currency: Currency::CNY,
-            opened: None,
-            floor: i64::MIN,
-            daily_limit: u64::MAX,
-        }),
-        Command::ChangeLimits(ChangeLimits { account, floor: Some(-1), daily_limit: None }),
-        Command::Freeze(Freeze { account, sides, reason: 255 }),
-        Command::Unfreeze(Unfreeze { account, sides }),
-        Command::CloseAccount(account),
-        Command::ReopenAccount(account),
-        Command::Propose(Propose { request: [1; 16], matter: Matter::DeclaredLoss }),
-        Command::Approve([2; 16]),
-        Command::EndProposal([3; 16]),
-    ]
-}
-
 #[test]
 fn every_command_arrives_as_it_was_sent() {
     let mut names = std::collections::BTreeSet::new();
-    for command in commands() {
+    for command in commands::all() {
         names.insert(command.name());
         let key = Some(vec![0xee; 255].into());
         let Body::Command { command: read, key } =
@@ -327,6 +261,10 @@ fn queries_and_what_they_find_arrive() {
     ask(Ask::Records { from: 1, most: 2 });
     ask(Ask::Archive(Before::Day(Date(1))));
     ask(Ask::SealUnder { key: KeyRef(1), plain: Bytes::from_static(&[0xff, 0]) });
+    let keys = vec![KeyRef(1), KeyRef(u64::MAX)];
+    assert!(matches!(ask(Ask::NotErased(keys.clone())).ask, Ask::NotErased(read) if read == keys));
+    assert!(matches!(ask(Ask::ErasedKeys).ask, Ask::ErasedKeys));
+    assert!(matches!(told(Told::Keys(keys.clone())), Told::Keys(read) if read == keys));
     for trouble in [
         Trouble::NotYet("a".into()),
         Trouble::Archived("b".into()),
@@ -336,7 +274,8 @@ fn queries_and_what_they_find_arrive() {
     ] {
         assert!(matches!(told(Told::Trouble(trouble.clone())), Told::Trouble(read) if read == trouble));
     }
-    for error in [KeyError::Erased, KeyError::Unknown(7), KeyError::NotSealed] {
+    let away = KeyError::Away("the store is down".to_owned());
+    for error in [KeyError::Erased, KeyError::Unknown(7), KeyError::NotSealed, away] {
         let said = error.to_string();
         let Told::Keyless(fault) = told(Told::Keyless(KeyFault::from(&error))) else {
             panic!("it stays a fault")
