@@ -118,12 +118,12 @@ async fn create(
     caller.may(Operation::BranchesControl)?;
     caller.may_in_all()?;
     // Whoever asked may go away; what was begun is ended all the same.
-    let founding = tokio::spawn(async move {
+    let adding = tokio::spawn(async move {
         let NewBranchIn { branch, store } = posted.body;
         founding::create(&gateway, &caller, posted.digest, (branch, store.as_deref())).await
     });
-    let Ok(founded) = founding.await else { return Err(Problem::numbered(catalogue::INTERNAL)) };
-    let (entry, was_there) = founded?;
+    let Ok(added) = adding.await else { return Err(Problem::numbered(catalogue::INTERNAL)) };
+    let (entry, was_there) = added?;
     let view = PlacedBranch::of(&entry);
     Ok(replayed(created(StatusCode::CREATED, &view, "/v1/branches"), was_there))
 }
