@@ -171,7 +171,8 @@ pub(crate) async fn create(
 fn check(gateway: &Shared, map: &Map, number: u16) -> Result<(), Problem> {
     let told = map.branches.iter().map(|entry| entry.row.number);
     let last = told.chain(gateway.bank.seats().keys().copied()).max().unwrap_or(0);
-    let wrong = |detail: String| Err(Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail(detail));
+    let wrong =
+        |detail: String| Err(Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail(detail));
     match number {
         0 => wrong(format!("a branch is a number from 1 to {LAST}")),
         _ if number > LAST => wrong(format!("a bank has {LAST} branches at most")),
@@ -195,7 +196,8 @@ async fn opened(gateway: &Shared, number: u16) -> Result<Arc<dyn Seat>, Problem>
     if until(OPENS, open).await {
         return gateway.bank.seat(number);
     }
-    let detail = format!("branch {number} is entered, but no node has opened it yet: ask for the same number again");
+    let detail =
+        format!("branch {number} is entered, but no node has opened it yet: ask for the same number again");
     Err(Problem::numbered(catalogue::BRANCH_UNAVAILABLE).detail(detail).retry_after_ms(2_000))
 }
 

@@ -122,13 +122,23 @@ async fn a_branch_that_was_added_pays_and_is_paid_and_newcomers_come_to_it() {
     let made = create(&bank, json!({"branch": 3})).await;
     assert_eq!((made.status.as_u16(), made.headers["location"].to_str().unwrap()), (201, "/v1/branches"));
     let view = made.ok();
-    assert_eq!((&view["branch"], &view["state"], &view["store"]), (&json!(3), &json!("open"), &json!("local")));
-    assert_eq!((&view["customers"], &view["capacity"]), (&json!(0), &json!(1_000)), "newcomers know of its room");
+    assert_eq!(
+        (&view["branch"], &view["state"], &view["store"]),
+        (&json!(3), &json!("open"), &json!("local"))
+    );
+    assert_eq!(
+        (&view["customers"], &view["capacity"]),
+        (&json!(0), &json!(1_000)),
+        "newcomers know of its room"
+    );
 
     // Said again, it is the same one.
     for wish in [json!({"branch": 3}), json!({"branch": 3, "store": "local"}), json!({"branch": 1})] {
         let again = create(&bank, wish).await;
-        assert_eq!((again.status.as_u16(), &again.headers["idempotent-replayed"]), (200, &"true".parse().unwrap()));
+        assert_eq!(
+            (again.status.as_u16(), &again.headers["idempotent-replayed"]),
+            (200, &"true".parse().unwrap())
+        );
     }
     assert_eq!((map(&bank).branches.len(), &*process.kept.lock().unwrap()), (3, &vec![3]));
     let listed = bank.get("/v1/branches").await.ok();
@@ -152,7 +162,11 @@ async fn a_branch_that_was_added_pays_and_is_paid_and_newcomers_come_to_it() {
     // Who did it is in the new branch's own audit.
     let audit = bank.get("/v1/audit?branch=3&act=branch.opened").await.ok();
     let act = &audit["acts"][0];
-    assert_eq!((&act["principal"], &act["role"], &act["cause"]), (&json!("chief"), &json!("operator"), &json!("founding")), "{audit}");
+    assert_eq!(
+        (&act["principal"], &act["role"], &act["cause"]),
+        (&json!("chief"), &json!("operator"), &json!("founding")),
+        "{audit}"
+    );
     let view = bank.get("/v1/branches").await.ok();
     assert!(view["branches"][2]["business_date"].is_string(), "{view}");
 }
@@ -309,7 +323,8 @@ async fn who_reads_the_events_of_all_branches_reads_those_of_a_new_one() {
     let heard = tokio::time::timeout(Duration::from_secs(60), listening).await.expect("it is told");
     assert!(heard.contains("event: skerry.branch.opened"), "{heard}");
     let kinds = |receiver: &Receiver| {
-        let kinds = receiver.calls().into_iter().map(|call| call.event()["type"].as_str().unwrap().to_owned());
+        let kinds =
+            receiver.calls().into_iter().map(|call| call.event()["type"].as_str().unwrap().to_owned());
         kinds.collect::<Vec<_>>()
     };
     until("the receiver of all is called", || {
@@ -320,5 +335,9 @@ async fn who_reads_the_events_of_all_branches_reads_those_of_a_new_one() {
     .await;
     let is_of_two = |kind: &str| log.0.lock().unwrap().contains(&(2, kind.to_owned()));
     until("the log has them", || is_of_two("branch.opened") && is_of_two("customer.opened")).await;
-    assert_eq!(kinds(&one).iter().filter(|kind| *kind == "skerry.branch.opened").count(), 0, "it wanted branch 1");
+    assert_eq!(
+        kinds(&one).iter().filter(|kind| *kind == "skerry.branch.opened").count(),
+        0,
+        "it wanted branch 1"
+    );
 }

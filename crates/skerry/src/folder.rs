@@ -383,7 +383,11 @@ mod tests {
         for founded_with_or_has in [2, 3] {
             assert_eq!(said(founded_with_or_has).unwrap().identity.branches, 3);
         }
-        assert_eq!(Folder::open(&config(&root)).unwrap().identity.branches, 3, "and where nobody says a number");
+        assert_eq!(
+            Folder::open(&config(&root)).unwrap().identity.branches,
+            3,
+            "and where nobody says a number"
+        );
         assert!(said(5).is_err());
         std::fs::remove_dir_all(root).unwrap();
     }

@@ -130,7 +130,13 @@ fn branches_are_added_to_a_bank_that_runs_and_stay() {
     let old = account(&bank, &ids[0]);
     pay(&bank, "gl:1001", &old, "100.00");
     let made = said(&bank, &["--json", "branch", "create", "--count", "2"]);
-    let numbers: Vec<u64> = made.as_array().or(made["branches"].as_array()).unwrap().iter().map(|one| one["branch"].as_u64().unwrap()).collect();
+    let numbers: Vec<u64> = made
+        .as_array()
+        .or(made["branches"].as_array())
+        .unwrap()
+        .iter()
+        .map(|one| one["branch"].as_u64().unwrap())
+        .collect();
     assert_eq!(numbers, [3, 4], "{made}");
     assert_eq!(said(&bank, &["--json", "branch", "create", "--first", "4"])["branches"][0]["branch"], 4);
     assert_eq!(branches(&bank), 4, "the same number again is the same branch");
@@ -155,7 +161,8 @@ fn branches_are_added_to_a_bank_that_runs_and_stay() {
     let rebuilt = said(&bank, &["--json", "directory", "rebuild"]);
     assert_eq!(rebuilt, json!({"customers": 4, "elsewhere": 0}));
     let copy = folder.0.join("copy");
-    let copied = said(&bank, &["--json", "backup", "--data", bank.data.to_str().unwrap(), copy.to_str().unwrap()]);
+    let copied =
+        said(&bank, &["--json", "backup", "--data", bank.data.to_str().unwrap(), copy.to_str().unwrap()]);
     assert_eq!(copied["branches"].as_array().unwrap().len(), 4, "{copied}");
     let drill = said(&bank, &["--json", "restore", copy.to_str().unwrap()]);
     assert_eq!(drill["branches"].as_array().unwrap().len(), 4, "{drill}");

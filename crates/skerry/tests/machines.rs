@@ -444,7 +444,9 @@ fn two_nodes_by_hand() {
     // More of them, on the nodes that there are: everybody pays them and is paid by them, and nothing was started again.
     let listed = terminal.step();
     assert!(listed.contains("founding") || listed.contains("open"), "{listed}");
-    until_hosted(&client, "the new ones have a node each", |hosts| count(hosts, "a") == 3 && count(hosts, "b") == 3);
+    until_hosted(&client, "the new ones have a node each", |hosts| {
+        count(hosts, "a") == 3 && count(hosts, "b") == 3
+    });
     [5, 6].into_iter().for_each(|branch| accounts.join(&client, branch));
     accounts.pay(&client);
     let view: Value = block_on(client.get("/v1/directory")).unwrap();

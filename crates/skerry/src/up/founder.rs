@@ -85,10 +85,11 @@ impl Branches {
     /// Those that do not serve, each with its cause.
     pub(super) fn sick(&self) -> Vec<String> {
         let open = self.lock();
-        let told = open.iter().flatten().filter_map(|(number, (branch, _))| match branch.handle().condition() {
-            Condition::Open => None,
-            other => Some(format!("branch {number}: {other:?}")),
-        });
+        let told =
+            open.iter().flatten().filter_map(|(number, (branch, _))| match branch.handle().condition() {
+                Condition::Open => None,
+                other => Some(format!("branch {number}: {other:?}")),
+            });
         told.collect()
     }
 
