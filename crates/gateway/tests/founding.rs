@@ -147,7 +147,7 @@ async fn a_branch_that_was_added_pays_and_is_paid_and_newcomers_come_to_it() {
     // It has the most room.
     let newcomer = json!({"name": "Newcomer", "document": {"kind": "passport", "number": "N1"}});
     let newcomer = bank.post("/v1/customers", newcomer).await.ok();
-    assert!(newcomer["id"].as_str().unwrap().starts_with("0003"), "{newcomer}");
+    assert!(newcomer["id"].as_str().unwrap().starts_with("c0003"), "{newcomer}");
     let wish = json!({"product": "current", "currency": "CNY"});
     let path = format!("/v1/customers/{}/accounts", newcomer["id"].as_str().unwrap());
     let bob = bank.post(&path, wish).await.ok()["number"].as_str().unwrap().to_owned();

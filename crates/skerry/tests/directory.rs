@@ -147,7 +147,7 @@ fn branches_are_added_to_a_bank_that_runs_and_stay() {
 
     // The new ones have the most room.
     let (three, four) = (open(&bank, 2), open(&bank, 3));
-    assert!(three.starts_with("0003") && four.starts_with("0004"), "{three} {four}");
+    assert!(three.starts_with("c0003") && four.starts_with("c0004"), "{three} {four}");
     let (three, four) = (account(&bank, &three), account(&bank, &four));
     pay(&bank, &old, &three, "10.00");
     until_balance(&bank, &three, "10.00");
@@ -234,7 +234,7 @@ fn a_branch_that_is_added_while_the_bank_is_killed_is_there_whole_or_not_at_all(
 
         // Newcomers come to it, and it pays and is paid.
         let newcomer = open(&bank, u32::try_from(number).unwrap());
-        assert!(newcomer.starts_with(&format!("{number:04}")), "{stage}: {newcomer}");
+        assert!(newcomer.starts_with(&format!("c{number:04}")), "{stage}: {newcomer}");
         let new = account(&bank, &newcomer);
         pay(&bank, &first, &new, "2.00");
         until_balance(&bank, &new, "2.00");
