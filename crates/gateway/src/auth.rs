@@ -212,6 +212,19 @@ impl Caller {
         }
     }
 
+    /// Whether the caller may act on every branch, also on those that are yet to come.
+    ///
+    /// # Errors
+    ///
+    /// `out_of_scope`.
+    pub fn may_in_all(&self) -> Result<(), Problem> {
+        self.may_beyond_one_customer()?;
+        match self.grant.branches {
+            Some(_) => Err(out_of_scope("the token covers some branches only")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the caller may see and act for `customer`.
     ///
     /// # Errors
@@ -344,6 +357,11 @@ impl Caller {
     pub fn importing(&self) -> Result<Self, Problem> {
         self.may(Operation::Import)?;
         Ok(Self { cause: Cause::Import, ..self.clone() })
+    }
+
+    /// The caller as one who founds a branch.
+    pub(crate) fn founding(&self) -> Self {
+        Self { cause: Cause::Founding, ..self.clone() }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::digests::Digests;
 use crate::events::outlet::{Begin, Outlet, Running};
 use crate::events::stream::Open;
+use crate::founding::{Founder, Founding};
 use crate::meters::Meters;
 use crate::newcomers::Newcomers;
 use crate::notes::NoteKeys;
@@ -67,6 +68,8 @@ pub struct Gateway {
     pub(crate) buses: OnceLock<Post>,
     /// Where all events go, if that was begun.
     pub(crate) outlet: OnceLock<Running>,
+    /// Who makes new branches, once that was said.
+    pub(crate) founding: OnceLock<Founding>,
 }
 
 /// How handlers hold it.
@@ -100,6 +103,7 @@ impl Gateway {
             webhooks: OnceLock::new(),
             buses: OnceLock::new(),
             outlet: OnceLock::new(),
+            founding: OnceLock::new(),
         })
     }
 
@@ -121,6 +125,11 @@ impl Gateway {
         if self.buses.set(post.clone()).is_ok() {
             tokio::spawn(buses::follow(Shared::clone(self), post));
         }
+    }
+
+    /// Lets operators add branches, by `founder`. To be said once.
+    pub fn begin_founding(&self, founder: Arc<dyn Founder>) {
+        let _said_before = self.founding.set(Founding::new(founder));
     }
 
     /// Begins to put all events into a log outside of the bank. Needs a runtime. To be said once.

@@ -31,6 +31,7 @@ pub mod digests;
 pub mod events;
 mod events_view;
 pub mod extract;
+pub mod founding;
 pub mod gateway;
 pub mod hosting;
 pub mod iso20022;

@@ -14,6 +14,7 @@ use crate::config::{Config, Overrides};
 use crate::folder::Folder;
 use crate::output::print;
 use crate::remote::{connect, runtime};
+use crate::residences::Residences;
 
 /// Which branch, how far, and where it is.
 #[derive(Debug, Clone, Args)]
@@ -79,8 +80,7 @@ fn resting(args: &ArchiveArgs, before: Before) -> anyhow::Result<Value> {
     let data = &config.storage.data;
     ensure!(data.join(crate::folder::IDENTITY_FILE).exists(), "there is no bank at {}", data.display());
     let folder = Folder::open(&config)?;
-    let most = folder.identity.branches;
-    ensure!((1..=most).contains(&args.branch), "this bank has branches 1 to {most}");
+    Residences::new(&config, data).check(args.branch, folder.identity.branches)?;
     let start = crate::up::branches::archive(&config, &folder, args.branch, before)?;
     Ok(json!({"branch": args.branch, "start": start, "done": true}))
 }

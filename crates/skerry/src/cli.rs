@@ -13,7 +13,7 @@ mod events;
 mod operating;
 
 pub(crate) use cluster::{
-    DirectoryCommand, GatewayArgs, IdentityCommand, MoveArgs, NodeArgs, NodeCommand, PlaceArgs,
+    CreateArgs, DirectoryCommand, GatewayArgs, IdentityCommand, MoveArgs, NodeArgs, NodeCommand, PlaceArgs,
 };
 pub(crate) use events::{EventsArgs, WebhookCommand};
 pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand, TokenCommand};
@@ -358,7 +358,10 @@ pub(crate) enum BranchCommand {
         /// 0 to 1000
         weight: u16,
     },
+    /// Add branches to a bank that runs; newcomers come to them, and all other branches pay and are paid by them
+    Create(CreateArgs),
     /// Send no newcomers to it; its customers notice nothing
+    #[command(visible_alias = "drain")]
     Close {
         #[command(flatten)]
         remote: Remote,

@@ -165,9 +165,12 @@ fn read_folder(data: &Path, config: &Config) -> anyhow::Result<BTreeSet<Erasure>
         found.extend(erased.into_iter().map(|key| (branch, key)));
     }
     // A machine of several has no folder of a branch that it never hosted.
-    let known = Identity::load(&data.join(IDENTITY_FILE)).map_or(0, |identity| identity.branches);
-    let here = numbered(&data.join("branches")).unwrap_or_default();
     let residences = Residences::new(config, data);
+    let known = match Identity::load(&data.join(IDENTITY_FILE)) {
+        Ok(identity) => residences.count(identity.branches)?,
+        Err(_) => 0,
+    };
+    let here = numbered(&data.join("branches")).unwrap_or_default();
     for branch in here.iter().map(|(branch, _)| *branch).chain(1..=known).collect::<BTreeSet<_>>() {
         if let Some(store) = residences.of(branch)? {
             let erased = stores::erased(config, branch, &store)?;
@@ -178,7 +181,11 @@ fn read_folder(data: &Path, config: &Config) -> anyhow::Result<BTreeSet<Erasure>
 }
 
 /// The folders in `path` that are called by a branch's number.
-fn numbered(path: &Path) -> std::io::Result<Vec<(u16, PathBuf)>> {
+///
+/// # Errors
+///
+/// As the system says.
+pub(crate) fn numbered(path: &Path) -> std::io::Result<Vec<(u16, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();

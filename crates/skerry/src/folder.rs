@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data/
-//!   bank.toml          who the bank is; written once, then only compared
+//!   bank.toml          who the bank is; written once, then only compared, but for branches that are added
 //!   operator.token     the first operator's token, mode 0600
 //!   tokens.json        hashes of all tokens
 //!   tokens.lock        held while these are changed
@@ -23,10 +23,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use skerry_proof::HashAlgorithm;
 
 use crate::config::Config;
 use crate::signing::Signing;
+
+mod bank;
+
+pub(crate) use bank::Identity;
 
 /// The directory's files; derived, so a backup leaves them out.
 pub(crate) const DIRECTORY: &str = "directory";
@@ -48,27 +51,6 @@ pub(crate) struct Folder {
     pub(crate) secrets: Secrets,
     pub(crate) signing: Signing,
     _lock: File,
-}
-
-/// Who the bank is: fixed at the first start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Identity {
-    /// The layout of this folder.
-    pub(crate) format: u32,
-    pub(crate) institution: String,
-    pub(crate) branches: u16,
-    pub(crate) currencies: Vec<String>,
-    pub(crate) offset_minutes: i16,
-    pub(crate) cutoff_minutes: u16,
-    /// Behind record roots and history.
-    #[serde(default = "blake3")]
-    pub(crate) evidence_hash: String,
-}
-
-/// What folders have that are older than the choice.
-fn blake3() -> String {
-    "blake3".to_owned()
 }
 
 /// What must not be seen. Never printed.
@@ -115,7 +97,7 @@ impl Folder {
         let signing = Signing::open(config, &root, fresh)?;
         if fresh {
             // Last, so that a start that failed half way is a first start again.
-            write_new(&path, toml::to_string(&identity)?.as_bytes(), 0o644)?;
+            identity.write(&path)?;
         }
         Ok(Self { root, fresh, identity, secrets, signing, _lock: lock })
     }
@@ -147,13 +129,31 @@ impl Folder {
         branch_folder(&self.root, branch)
     }
 
-    /// The institution's identity as records carry it: its name, zero padded, cut to 16 bytes.
-    pub(crate) fn institution(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        for (to, from) in bytes.iter_mut().zip(self.identity.institution.bytes()) {
-            *to = from;
+    /// Makes durable that the folders of branch `number` are there: the storage in them syncs what is in it.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    pub(crate) fn settle(&self, number: u16) -> anyhow::Result<()> {
+        for path in [self.branch(number), self.root.join("branches"), self.root.join("keys")] {
+            let synced = File::open(&path).and_then(|folder| folder.sync_all());
+            synced.with_context(|| format!("could not sync {}", path.display()))?;
         }
-        bytes
+        Ok(())
+    }
+
+    /// Says for good that the bank has `branches`: the next start opens so many.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; the bank has as many as before.
+    pub(crate) fn remember(&self, branches: u16) -> anyhow::Result<()> {
+        let path = self.root.join(IDENTITY_FILE);
+        let before = Identity::load(&path)?;
+        if before.branches >= branches {
+            return Ok(());
+        }
+        before.with_branches(branches).write(&path)
     }
 
     /// Writes the first operator's token, readable by the owner alone.
@@ -205,94 +205,6 @@ pub(crate) fn running_server(root: &Path) -> Option<String> {
 /// Whether a process holds the folder.
 pub(crate) fn is_held(root: &Path) -> bool {
     root.join("LOCK").exists() && hold(root).is_err()
-}
-
-impl Identity {
-    fn make(config: &Config) -> anyhow::Result<Self> {
-        for currency in &config.bank.currencies {
-            ensure!(
-                skerry_money::Currency::from_alpha(currency).is_some(),
-                "bank.currencies: {currency:?} is not in ISO 4217"
-            );
-        }
-        Ok(Self {
-            format: 1,
-            institution: config.bank.institution.clone(),
-            branches: config.bank.branches,
-            currencies: config.bank.currencies.clone(),
-            offset_minutes: config.offset_minutes()?,
-            cutoff_minutes: config.cutoff_minutes()?,
-            evidence_hash: config.evidence.hash.clone(),
-        })
-    }
-
-    /// Reads the identity of a data folder.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read or is of another format.
-    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-        let identity: Self = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        ensure!(
-            identity.format == 1,
-            "{} is of format {}; this release reads 1",
-            path.display(),
-            identity.format
-        );
-        Ok(identity)
-    }
-
-    /// The hash behind record roots and history.
-    ///
-    /// # Errors
-    ///
-    /// If this release does not know it.
-    pub(crate) fn evidence(&self) -> anyhow::Result<HashAlgorithm> {
-        let mut config = Config::default();
-        config.evidence.hash.clone_from(&self.evidence_hash);
-        config.evidence_hash().with_context(|| format!("in {IDENTITY_FILE}"))
-    }
-
-    /// What was fixed at the first start must still be what the configuration says, where it says anything.
-    fn compare(&self, config: &Config, path: &Path) -> anyhow::Result<()> {
-        let default = Config::default().bank;
-        let now = &config.bank;
-        let differs = |said: bool, key: &str, was: &dyn std::fmt::Debug| {
-            if said {
-                bail!("{key} was fixed at the first start: {} says {was:?}", path.display())
-            } else {
-                Ok(())
-            }
-        };
-        differs(
-            now.institution != default.institution && now.institution != self.institution,
-            "bank.institution",
-            &self.institution,
-        )?;
-        differs(
-            now.branches != default.branches && now.branches != self.branches,
-            "bank.branches",
-            &self.branches,
-        )?;
-        differs(
-            now.time_zone != default.time_zone && config.offset_minutes()? != self.offset_minutes,
-            "bank.time_zone",
-            &self.offset_minutes,
-        )?;
-        differs(
-            now.cutoff != default.cutoff && config.cutoff_minutes()? != self.cutoff_minutes,
-            "bank.cutoff",
-            &self.cutoff_minutes,
-        )?;
-        let hash = &config.evidence.hash;
-        differs(
-            *hash != Config::default().evidence.hash && *hash != self.evidence_hash,
-            "evidence.hash",
-            &self.evidence_hash,
-        )
-    }
 }
 
 impl Secrets {
@@ -447,9 +359,36 @@ mod tests {
         let root = temporary("identity");
         drop(Folder::open(&config(&root)).unwrap());
         let mut other = config(&root);
-        other.bank.branches = 7;
+        other.bank.time_zone = "+05:00".to_owned();
         let error = Folder::open(&other).unwrap_err().to_string();
-        assert!(error.contains("bank.branches was fixed"), "{error}");
+        assert!(error.contains("bank.time_zone was fixed"), "{error}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn branches_are_added_and_never_taken_away() {
+        let root = temporary("branches");
+        let said = |branches| {
+            let mut config = config(&root);
+            config.bank.branches = branches;
+            Folder::open(&config)
+        };
+        drop(said(2).unwrap());
+        let error = said(7).unwrap_err().to_string();
+        assert!(error.contains("bank.branches") && error.contains("has 2"), "{error}");
+        let folder = said(2).unwrap();
+        folder.remember(3).unwrap();
+        folder.remember(1).unwrap();
+        drop(folder);
+        for founded_with_or_has in [2, 3] {
+            assert_eq!(said(founded_with_or_has).unwrap().identity.branches, 3);
+        }
+        assert_eq!(
+            Folder::open(&config(&root)).unwrap().identity.branches,
+            3,
+            "and where nobody says a number"
+        );
+        assert!(said(5).is_err());
         std::fs::remove_dir_all(root).unwrap();
     }
 }

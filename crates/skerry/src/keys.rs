@@ -12,6 +12,7 @@ use skerry_proof::KeyHistory;
 
 use crate::cli::Local;
 use crate::config::{Config, Overrides};
+use crate::erasures::numbered;
 use crate::folder::{self, Folder};
 use crate::output::print;
 use crate::signing;
@@ -101,8 +102,8 @@ fn open(config: &Config) -> anyhow::Result<Folder> {
 fn retired_us(folder: &Folder) -> anyhow::Result<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let mut latest = u64::try_from(now.as_micros()).context("the clock is beyond its range")?;
-    for branch in 1..=folder.identity.branches {
-        let path = folder.branch(branch).join("derived/checkpoints");
+    for (_, branch) in numbered(&folder.root().join("branches"))? {
+        let path = branch.join("derived/checkpoints");
         if path.exists()
             && let Some(signed) = checkpoints::newest_first(&RealStorage::existing(path)?)?.next()
         {

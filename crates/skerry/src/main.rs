@@ -116,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             BranchCommand::Weight { remote, branch, weight } => {
                 remote::steer(&remote, branch, &serde_json::json!({"weight": weight}), json)?;
             }
+            BranchCommand::Create(args) => operating::create(&args, json)?,
             BranchCommand::Close { remote, branch } => {
                 remote::steer(&remote, branch, &serde_json::json!({"newcomers": false}), json)?;
             }

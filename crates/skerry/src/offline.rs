@@ -330,10 +330,11 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     let config = config(&args.local)?;
     let data = &config.storage.data;
     let identity = Identity::load(&data.join(folder::IDENTITY_FILE))?;
-    folder::make_dir(&args.to)?;
     let residences = Residences::new(&config, data);
+    let branches = residences.count(identity.branches)?;
+    folder::make_dir(&args.to)?;
     let mut labels = Vec::new();
-    for branch in 1..=identity.branches {
+    for branch in 1..=branches {
         labels.push(copy_branch(&config, &residences, branch, &folder::branch_folder(&args.to, branch))?);
         eprintln!("branch {branch} copied");
     }
@@ -341,7 +342,7 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
     for name in ["secrets", "keys"] {
         copy_tree(&data.join(name), &args.to.join(name))?;
     }
-    for branch in 1..=identity.branches {
+    for branch in 1..=branches {
         if let Some(store) = residences.of(branch)? {
             let keys = RealStorage::open(folder::keys_folder(&args.to, branch))?;
             crate::stores::copy_keys(&config, branch, &store, &keys)?;
@@ -353,8 +354,8 @@ pub(crate) fn backup(args: &BackupArgs, json: bool) -> anyhow::Result<()> {
                 .with_context(|| format!("could not copy {name}"))?;
         }
     }
-    // Last: a folder without it is no backup.
-    fs::copy(data.join(folder::IDENTITY_FILE), args.to.join(folder::IDENTITY_FILE))?;
+    // Last: a folder without it is no backup. It knows the branches that were copied, whichever were added meanwhile.
+    identity.with_branches(branches).write(&args.to.join(folder::IDENTITY_FILE))?;
     print(&json!({"backup": args.to, "branches": labels}), json)
 }
 
@@ -459,9 +460,7 @@ pub(crate) fn declare_loss(local: &Local, branch: u16, position: u64, json: bool
     let config = config(local)?;
     let folder = Folder::open(&config)?;
     ensure!(!folder.fresh, "there is no bank at {}", config.storage.data.display());
-    if !(1..=folder.identity.branches).contains(&branch) {
-        bail!("this bank has branches 1 to {}", folder.identity.branches);
-    }
+    Residences::new(&config, &config.storage.data).check(branch, folder.identity.branches)?;
     let found = crate::up::branches::declare_loss(&config, &folder, branch, position)?;
     print(
         &json!({

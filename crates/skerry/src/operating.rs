@@ -1,9 +1,10 @@
 //! The commands of operators and auditors to a running bank: audit, four eyes, buses, nodes, a branch's place, policy and days.
 
+use anyhow::Context;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, MoveArgs, PlaceArgs, Remote};
+use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, CreateArgs, MoveArgs, PlaceArgs, Remote};
 use crate::output::print;
 use crate::remote::{connect, escape, runtime, send, show, steer, with_query};
 
@@ -105,6 +106,40 @@ pub(crate) fn drain(remote: &Remote, node: &str, draining: bool, json: bool) -> 
         eprintln!("no other node takes what it hosts: branches {} stay until one does", stays.join(", "));
     }
     Ok(())
+}
+
+/// `skerry branch create`: one after the other; what was made before a failure is printed.
+pub(crate) fn create(args: &CreateArgs, json: bool) -> anyhow::Result<()> {
+    let (client, runtime) = (connect(&args.remote)?, runtime()?);
+    let first = match args.first {
+        Some(first) => first,
+        None => {
+            let view: Value = runtime.block_on(client.get("/v1/directory"))?;
+            let numbers = view["branches"].as_array().into_iter().flatten();
+            let last = numbers.filter_map(|branch| branch["branch"].as_u64()).max().unwrap_or(0);
+            u16::try_from(last + 1).context("the bank tells numbers that no branch has")?
+        }
+    };
+    let mut made = Vec::new();
+    let mut failed = None;
+    for number in (first..=u16::MAX).take(usize::from(args.count)) {
+        let mut wish = json!({"branch": number});
+        if let Some(store) = &args.store {
+            wish["store"] = json!(store);
+        }
+        match runtime.block_on(client.post::<_, Value>("/v1/branches", &wish)) {
+            Ok(view) => made.push(view),
+            Err(error) => {
+                let told = format!("branch {number} was not made; `--first {number}` goes on with it");
+                failed = Some(anyhow::Error::new(error).context(told));
+                break;
+            }
+        }
+    }
+    if !made.is_empty() {
+        print(&json!({"branches": made}), json)?;
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// `skerry branch place`

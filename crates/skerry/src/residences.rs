@@ -5,6 +5,9 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::ensure;
+use skerry_gateway::residence::Store;
+
 use crate::config::Config;
 use crate::{folder, stores};
 
@@ -35,11 +38,42 @@ impl<'a> Residences<'a> {
         if folder.join("journal").exists() || self.config.storage.directory.is_none() {
             return Ok(None);
         }
+        Ok(self.told()?.get(&branch).filter(|store| *store != Store::LOCAL).cloned())
+    }
+
+    /// How many branches there are: the folder `knows` of some, and branches that were added to a bank of several machines are in the
+    /// directory alone. Their numbers have no gaps.
+    ///
+    /// # Errors
+    ///
+    /// A directory that does not answer.
+    pub(crate) fn count(&self, knows: u16) -> anyhow::Result<u16> {
+        if self.config.storage.directory.is_none() {
+            return Ok(knows);
+        }
+        Ok(self.told()?.keys().next_back().copied().unwrap_or(0).max(knows))
+    }
+
+    /// Whether `branch` is one of them. Of those that the folder knows the directory is not asked.
+    ///
+    /// # Errors
+    ///
+    /// It is not, or the directory does not answer.
+    pub(crate) fn check(&self, branch: u16, knows: u16) -> anyhow::Result<()> {
+        if (1..=knows).contains(&branch) {
+            return Ok(());
+        }
+        let most = self.count(knows)?;
+        ensure!((1..=most).contains(&branch), "this bank has branches 1 to {most}");
+        Ok(())
+    }
+
+    fn told(&self) -> anyhow::Result<&BTreeMap<u16, String>> {
         if let Some(told) = self.told.get() {
-            return Ok(told.get(&branch).cloned());
+            return Ok(told);
         }
         let told = ask(self.config, self.data)?;
-        Ok(self.told.get_or_init(|| told).get(&branch).cloned())
+        Ok(self.told.get_or_init(|| told))
     }
 }
 
@@ -51,7 +85,6 @@ const ATTEMPTS: u32 = 3;
 fn ask(config: &Config, data: &Path) -> anyhow::Result<BTreeMap<u16, String>> {
     use anyhow::{Context, bail};
     use skerry_directory::{Ask, DirectoryThread, Told};
-    use skerry_gateway::residence::Store;
 
     let Some(name) = &config.storage.directory else { return Ok(BTreeMap::new()) };
     let store = config.stores.get(name).with_context(|| format!("there is no [stores.{name}]"))?;
@@ -63,7 +96,7 @@ fn ask(config: &Config, data: &Path) -> anyhow::Result<BTreeMap<u16, String>> {
         match directory.handle().ask_and_wait(Ask::Map { since: 0 }) {
             Ok(Told::Map(map)) => {
                 let rows = map.branches.iter().map(|entry| (entry.row.number, entry.row.store.to_string()));
-                return Ok(rows.filter(|(_, store)| store != Store::LOCAL).collect());
+                return Ok(rows.collect());
             }
             Ok(other) => bail!("the directory answered something else: {other:?}"),
             Err(error) => last = Some(error),

@@ -18,6 +18,11 @@ use crate::config::{Config, range};
 use crate::folder::{self, Folder};
 use crate::up::branches::{cold_storage, fill};
 
+mod kept;
+
+use kept::in_turn;
+pub(crate) use kept::{choose, kept_in, usual};
+
 /// A PostgreSQL server, or several that stand in for each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,31 +115,6 @@ fn built_for(stores: &std::collections::BTreeMap<String, Store>) -> anyhow::Resu
     stores.iter().try_for_each(|(name, store)| store.server(name).map(drop))
 }
 
-const STORE_FILE: &str = "store.toml";
-
-/// What a branch's folder says of its journal.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    store: String,
-}
-
-/// The store that the branch in `folder` keeps its journal in; `None` for local files.
-///
-/// # Errors
-///
-/// A file that cannot be read.
-pub(crate) fn kept_in(folder: &Path) -> anyhow::Result<Option<String>> {
-    let path = folder.join(STORE_FILE);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
-    let kept: Kept = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-    Ok(Some(kept.store))
-}
-
 /// All stores of `config` and the local files of `folder`, as the directory shows them.
 pub(crate) fn shown(config: &Config, folder: &Folder) -> Vec<residence::Store> {
     let local = residence::Store {
@@ -210,15 +190,12 @@ impl Stores {
     /// A file that cannot be read or written.
     pub(crate) fn of(&self, folder: &Folder, number: u16) -> anyhow::Result<Option<String>> {
         let path = folder.branch(number);
-        if path.exists() || self.journals.is_empty() {
+        if path.exists() {
             return kept_in(&path);
         }
-        let turn = usize::from(number.saturating_sub(1)) % self.journals.len();
-        let Some(store) = self.journals.get(turn).cloned() else { return Ok(None) };
-        folder::make_dir(&path)?;
-        let text = toml::to_string(&Kept { store: store.clone() })?;
-        folder::write_new(&path.join(STORE_FILE), text.as_bytes(), 0o644)?;
-        Ok(Some(store))
+        let Some(store) = in_turn(&self.journals, number) else { return Ok(None) };
+        choose(folder, number, Some(store))?;
+        Ok(Some(store.to_owned()))
     }
 
     /// The journal of branch `number` in `store`.

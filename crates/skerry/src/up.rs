@@ -5,6 +5,7 @@ mod descriptors;
 mod detach;
 mod directory;
 pub(crate) mod face;
+mod founder;
 pub(crate) mod notify;
 
 use std::io::IsTerminal;
@@ -12,15 +13,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use skerry_branch::api::GatewayKey;
-use skerry_branch::{BranchThread, Condition};
 use skerry_directory::DirectoryThread;
-use skerry_node::hosted::Hosted;
-use skerry_node::seat::Seat;
 use skerry_post::PostThread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::branches::{found_if_new, open_branch};
 use self::face::{Behind, Face};
+use self::founder::Branches;
 use crate::buses;
 use crate::cli::{Local, UpArgs};
 use crate::config::{Config, Overrides};
@@ -109,10 +107,10 @@ pub(crate) fn log(config: &Config) -> anyhow::Result<()> {
 
 /// A bank at work in this process.
 pub(crate) struct Bank {
-    folder: Folder,
+    folder: Arc<Folder>,
     /// Whether this start founded it.
     pub(crate) fresh: bool,
-    branches: Vec<BranchThread>,
+    branches: Arc<Branches>,
     /// Carries messages between them.
     post: PostThread,
     /// Who lives where.
@@ -127,29 +125,24 @@ impl Bank {
     ///
     /// As [`run`].
     pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
-        let folder = Folder::open(&config)?;
+        let folder = Arc::new(Folder::open(&config)?);
         let key = GatewayKey::new(folder.secrets.gateway);
-        let mut branches = Vec::new();
-        let mut seats: Vec<Arc<dyn Seat>> = Vec::new();
-        let stores = Stores::new(&config, &folder)?;
-        for number in 1..=folder.identity.branches {
-            let started = open_branch(&config, &folder, &stores, number, &key);
-            let (branch, store) = started.with_context(|| format!("could not start branch {number}"))?;
-            let seat = Hosted::new(branch.handle()).signed_with(Arc::clone(&folder.signing.history));
-            seats.push(Arc::new(seat.kept_in(store)));
-            branches.push(branch);
-        }
         let post = buses::start(&config, &key)?;
-        for branch in &branches {
-            found_if_new(&config, &folder, &branch.handle(), &key)?;
-            post.post().host(&branch.handle());
-        }
-        let directory = match stores.directory(folder.fresh)? {
+        let stores = Stores::new(&config, &folder)?;
+        let held = Arc::clone(&folder);
+        let branches = Arc::new(Branches::open(config.clone(), held, stores, (key, post.post()))?);
+        let directory = match branches.kept_in().directory(folder.fresh)? {
             Some(directory) => directory,
             None => directory::open(&folder)?,
         };
-        let stores = stores::shown(&config, &folder);
-        let behind = Behind { seats, post: post.post(), directory: directory.handle(), stores };
+        let founder = Arc::clone(&branches);
+        let behind = Behind {
+            seats: branches.seats(),
+            post: post.post(),
+            directory: directory.handle(),
+            stores: stores::shown(&config, &folder),
+            founder,
+        };
         let face = Face::open(&config, &folder, behind)?;
         folder.announce(face.server())?;
         Ok(Self { fresh: folder.fresh, folder, branches, post, directory, face })
@@ -162,11 +155,7 @@ impl Bank {
 
     /// The branches that do not serve, each with its cause.
     pub(crate) fn sick(&self) -> Vec<String> {
-        let told = self.branches.iter().filter_map(|branch| match branch.handle().condition() {
-            Condition::Open => None,
-            other => Some(format!("branch {}: {other:?}", branch.handle().number())),
-        });
-        told.collect()
+        self.branches.sick()
     }
 
     /// Takes nothing new, finishes what runs, makes it durable and closes.
@@ -176,9 +165,7 @@ impl Bank {
     /// If the server's task died.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         let traces = self.face.stop()?;
-        for branch in self.branches {
-            branch.close();
-        }
+        self.branches.close();
         drop(self.post);
         drop(self.directory);
         // Last, when all is durable and nobody waits for it.

@@ -146,6 +146,13 @@ struct Accounts {
 
 impl Accounts {
     fn open(client: &Client) -> Self {
+        let mut accounts = Self { numbers: Vec::new(), cents: Vec::new() };
+        (1..=BRANCHES).for_each(|branch| accounts.join(client, branch));
+        accounts
+    }
+
+    /// One more, in `branch`.
+    fn join(&mut self, client: &Client, branch: u16) {
         let open = |branch: u16| {
             let name = format!("Payer {branch}");
             let wish = json!({"name": name, "document": {"kind": "test", "number": name}, "branch": branch});
@@ -156,8 +163,8 @@ impl Accounts {
             insist(client, "/v1/transfers", &transfer(&uuid7(), "gl:1001", &number, "100.00"));
             number
         };
-        let numbers: Vec<String> = (1..=BRANCHES).map(open).collect();
-        Self { cents: vec![10_000; numbers.len()], numbers }
+        self.numbers.push(open(branch));
+        self.cents.push(10_000);
     }
 
     /// Everybody pays the next one, in another branch; and all have what they must have.
@@ -174,7 +181,7 @@ impl Accounts {
     }
 
     fn check(&self, client: &Client) {
-        until_at_rest(client, BRANCHES);
+        until_at_rest(client, u16::try_from(self.numbers.len()).unwrap());
         for (number, wanted) in self.numbers.iter().zip(&self.cents) {
             assert_eq!(cents(client, number), *wanted, "{number}");
         }
@@ -382,7 +389,25 @@ fn two_nodes_by_hand() {
     let seen = terminal.step();
     assert!(seen.contains("\"lease\":\"held\"") && seen.contains("skerry_node_branches 2"), "{seen}");
 
+    // More of them, on the nodes that there are: everybody pays them and is paid by them, and nothing was started again.
+    let listed = terminal.step();
+    assert!(listed.contains("founding") || listed.contains("open"), "{listed}");
+    until_hosted(&client, "the new ones have a node each", |hosts| {
+        count(hosts, "a") == 3 && count(hosts, "b") == 3
+    });
+    [5, 6].into_iter().for_each(|branch| accounts.join(&client, branch));
+    accounts.pay(&client);
+    let view: Value = block_on(client.get("/v1/directory")).unwrap();
+    assert!(view["branches"].as_array().unwrap().iter().all(|branch| branch["state"] == "open"), "{view}");
+    let audit: Value = block_on(client.get("/v1/audit?branch=6&act=branch.opened")).unwrap();
+    assert_eq!(audit["acts"][0]["principal"], "operator", "{audit}");
+    // A machine that was made one of the bank's before copies them too.
+    let copied = terminal.type_in("skerry backup --config skerry.toml --data data-b copy");
+    assert!(copied.contains("branch 6 copied"), "{copied}");
+
     for (script, words) in [
+        ("skerry branch create --first 9", "the next branch is 7"),
+        ("skerry branch create --store local", "there is no store"),
         ("skerry node drain nobody", "there is no node nobody"),
         ("skerry node resume nobody", "there is no node nobody"),
         ("skerry branch move 1 --to nobody", "there is no node nobody"),

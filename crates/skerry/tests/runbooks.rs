@@ -297,9 +297,12 @@ fn no_room() {
     let seen = page.step(&place);
     assert!(shows(&seen, "2 open scattered 100 false false local"), "{seen}");
     page.step(&place);
-    page.end();
     place.until_metric("skerry_directory_branches_for_newcomers 1");
     newcomer(&place, 1).unwrap();
+    page.step(&place);
+    page.end();
+    place.until_metric("skerry_directory_branches_for_newcomers 3");
+    newcomer(&place, 2).unwrap();
 }
 
 #[test]

@@ -209,6 +209,7 @@ impl Worker {
             if self.is_stopping() {
                 return Ok(());
             }
+            reader.widen(&self.gateway, |_| true);
             let page = match reader.page(&self.gateway, TOGETHER).await {
                 Ok(page) => page,
                 Err(problem) => Page { troubles: reader.trouble(problem), ..Page::default() },
@@ -244,7 +245,7 @@ impl Worker {
     /// begins.
     async fn reader(&mut self) -> Result<Reader, String> {
         let branches: Vec<u16> = self.gateway.bank.seats().keys().copied().collect();
-        let mut reader = Reader::new(branches.clone(), Filter::default(), Cursor::default());
+        let mut reader = Reader::new(branches.clone(), Filter::default(), Cursor::default()).of_all(true);
         if self.begin == Begin::Now && self.kept.is_none() {
             reader.skip_to_end(&self.gateway).await.map_err(|problem| problem.told())?;
         }

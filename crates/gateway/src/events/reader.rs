@@ -133,6 +133,8 @@ impl Filter {
 #[derive(Debug)]
 pub(crate) struct Reader {
     branches: Vec<u16>,
+    /// Whether branches that come later are read too.
+    all: bool,
     filter: Arc<Filter>,
     /// How far.
     pub(crate) cursor: Cursor,
@@ -168,7 +170,20 @@ struct Step {
 impl Reader {
     /// A reader of `branches` from `cursor` on.
     pub(crate) fn new(branches: Vec<u16>, filter: Filter, cursor: Cursor) -> Self {
-        Self { branches, filter: Arc::new(filter), cursor, turn: 0 }
+        Self { branches, all: false, filter: Arc::new(filter), cursor, turn: 0 }
+    }
+
+    /// The same, which reads branches that come later too, as far as somebody [lets it](Self::widen).
+    pub(crate) fn of_all(self, all: bool) -> Self {
+        Self { all, ..self }
+    }
+
+    /// Reads from now on the branches too that have come since, from their beginning.
+    pub(crate) fn widen(&mut self, gateway: &Gateway, may: impl Fn(u16) -> bool) {
+        let seats = gateway.bank.seats();
+        if self.all && seats.len() > self.branches.len() {
+            self.branches = seats.keys().copied().filter(|branch| may(*branch)).collect();
+        }
     }
 
     /// A reader of what `caller` may see and asks for.
@@ -194,6 +209,7 @@ impl Reader {
         };
         let own = caller.customer();
         let branch = branch.or(home).or(own.map(|customer| customer.branch()));
+        let is_of_all = branch.is_none();
         let branches = match branch {
             Some(branch) => {
                 caller.may_in(branch)?;
@@ -213,7 +229,7 @@ impl Reader {
             let accounts = found.accounts.iter().map(|(account, _)| account.0).collect();
             filter.own = Some(Own { serial, accounts: Mutex::new(accounts) });
         }
-        Ok(Self::new(branches, filter, cursor))
+        Ok(Self::new(branches, filter, cursor).of_all(is_of_all))
     }
 
     /// The trouble of the only branch, as a page would tell it.

@@ -109,11 +109,12 @@ async fn run(slot: Slot, standing: Standing, mut reader: Reader, send: mpsc::Sen
     while !gateway.stopping.load(Ordering::Relaxed) {
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            if standing.caller(&gateway).is_err() {
+            let Ok(caller) = standing.caller(&gateway) else {
                 text.push_str(": the token is not good any more\n\n");
                 let _ended = send.try_send(text.into());
                 return;
-            }
+            };
+            reader.widen(&gateway, |branch| caller.may_in(branch).is_ok());
         }
         let from = reader.cursor.clone();
         let page = match reader.page(&gateway, PAGE).await {

@@ -12,15 +12,17 @@ use skerry_branch::meters::{Kind, Meter};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{command, json, json_keyed};
+use super::{command, created, json, json_keyed, replayed};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::detail::said;
 use crate::extract::{Maybe, Posted};
+use crate::founding;
 use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::usage;
 use crate::wire::buses::BusView;
+use crate::wire::directory::{NewBranchIn, PlacedBranch};
 use crate::wire::reports::{
     BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView, PolicyIn,
     StatusView,
@@ -30,7 +32,7 @@ use skerry_node::seat::Seat;
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
-        .routes(routes!(branches))
+        .routes(routes!(branches, create))
         .routes(routes!(status))
         .routes(routes!(meters))
         .routes(routes!(reopen))
@@ -94,6 +96,38 @@ pub(super) fn readable(caller: &Caller, branch: &str) -> Result<u16, Problem> {
 async fn branches(State(gateway): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     may_read(&caller)?;
     Ok(json(StatusCode::OK, &BranchesView { branches: views(&gateway, &caller) }))
+}
+
+/// Add a branch
+///
+/// The next number, which whoever asks says: asked for again it makes no second branch, but goes on with the first where that was not
+/// finished, and answers 200 with `Idempotent-Replayed: true` once it is there. The branch is founded in the caller's name; where nodes
+/// host branches one of them opens it, and until one has the answer is `branch_unavailable`. All branches pay and are paid by it at
+/// once, and newcomers come to it. For operators of the whole bank.
+#[utoipa::path(
+    post, path = "/v1/branches", tag = "branches", request_body = NewBranchIn,
+    responses(
+        (status = 201, description = "It is open", body = PlacedBranch),
+        (status = 200, description = "It was there before", body = PlacedBranch),
+        (status = "default", description = "Refused, or not finished", body = crate::problem::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn create(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    posted: Posted<NewBranchIn>,
+) -> Result<Response, Problem> {
+    caller.may(Operation::BranchesControl)?;
+    caller.may_in_all()?;
+    // Whoever asked may go away; what was begun is ended all the same.
+    let adding = tokio::spawn(async move {
+        let NewBranchIn { branch, store } = posted.body;
+        founding::create(&gateway, &caller, posted.digest, (branch, store.as_deref())).await
+    });
+    let Ok(added) = adding.await else { return Err(Problem::numbered(catalogue::INTERNAL)) };
+    let (entry, was_there) = added?;
+    let view = PlacedBranch::of(&entry);
+    Ok(replayed(created(StatusCode::CREATED, &view, "/v1/branches"), was_there))
 }
 
 /// Read the bank's status

@@ -57,7 +57,7 @@ pub(super) async fn run(webhooks: Arc<Webhooks>, gateway: Shared, id: String) {
     let filter = Filter::of_types(shown.record.types.clone());
     let cursor = shown.cursor();
     let mut worker = Worker {
-        reader: Reader::new(branches, filter, cursor.clone()),
+        reader: Reader::new(branches, filter, cursor.clone()).of_all(shown.record.branches.is_none()),
         window: Window::new(cursor),
         failing: shown.progress.failing.map(|failing| (0, failing)),
         target,
@@ -124,6 +124,7 @@ impl Worker {
         if is_held || self.window.len() > WINDOW / 2 {
             return Ok(());
         }
+        self.reader.widen(&self.gateway, |_| true);
         let page = match self.reader.page(&self.gateway, WINDOW - self.window.len()).await {
             Ok(page) => page,
             Err(problem) => crate::events::reader::Page {

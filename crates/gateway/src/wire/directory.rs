@@ -93,6 +93,17 @@ pub struct NodeView {
     pub stays: Vec<u16>,
 }
 
+/// A branch to be added.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewBranchIn {
+    /// Its number: the next one of the bank.
+    pub branch: u16,
+    /// The store of its journal; by default as the configuration says.
+    #[serde(default)]
+    pub store: Option<String>,
+}
+
 /// Whether a node is drained.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -34,8 +34,11 @@ use skerry_journal::{LocalOptions, LocalStore, RealStorage, Storage};
 use skerry_money::{Currency, Date};
 use skerry_node::remote::{Holder, HolderOptions, RemoteOptions, RemoteSeats};
 use skerry_node::{Hosted, Seat};
-use skerry_post::{PostOptions, PostThread};
+use skerry_post::{Post, PostOptions, PostThread};
 use skerry_proof::Ed25519Signer;
+
+/// Of the gateway.
+pub(crate) const KEY: [u8; 32] = [8; 32];
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -129,7 +132,7 @@ impl TestBank {
         let folder = std::env::temp_dir().join(format!("skerry-{place}-{}-{count}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        let key = GatewayKey::new([8; 32]);
+        let key = GatewayKey::new(KEY);
         let threads: Vec<BranchThread> = (1..=branches).map(|number| branch(&folder, number, &key)).collect();
         let post = PostThread::start(PostOptions::local(key.clone())).unwrap();
         threads.iter().for_each(|thread| post.post().host(&thread.handle()));
@@ -166,6 +169,11 @@ impl TestBank {
             directory,
             _over_the_bus: over_the_bus,
         }
+    }
+
+    /// What carries messages between the branches.
+    pub(crate) fn post_office(&self) -> Post {
+        self.post.post()
     }
 
     pub(crate) fn token(&self, new: &NewToken) -> String {
@@ -288,7 +296,8 @@ fn directory(folder: &std::path::Path, branches: u16) -> DirectoryThread {
     directory
 }
 
-fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThread {
+/// A branch whose book nobody has opened yet.
+pub(crate) fn unfounded(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThread {
     let storage = RealStorage::open(folder.join(format!("{number:04}"))).unwrap();
     let entropy = skerry_branch::keys::contract::numbers(77);
     let keys: Arc<dyn Keys> =
@@ -303,7 +312,11 @@ fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThre
         keys,
         ticks: Box::new(move || u64::try_from(begun.elapsed().as_nanos()).unwrap()),
     };
-    let thread = BranchThread::spawn(parts, Box::new(|bytes| bytes.fill(1))).unwrap();
+    BranchThread::spawn(parts, Box::new(|bytes| bytes.fill(1))).unwrap()
+}
+
+/// How it is opened today.
+pub(crate) fn opening() -> OpenBranch {
     let terms = Terms {
         institution: [1; 16],
         currencies: vec![Currency::CNY],
@@ -312,7 +325,12 @@ fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThre
         capacity: 1_000,
     };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
-    let date = Date::business_day(u64::try_from(now).unwrap(), 0, 0);
+    OpenBranch { terms, date: Date::business_day(u64::try_from(now).unwrap(), 0, 0) }
+}
+
+/// One whose book is open, which has not gone live.
+pub(crate) fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThread {
+    let thread = unfounded(folder, number, key);
     let (send, receive) = std::sync::mpsc::channel();
     let actor = Actor::bank(Cause::Founding);
     let wish = Wish {
@@ -320,7 +338,7 @@ fn branch(folder: &std::path::Path, number: u16, key: &GatewayKey) -> BranchThre
         scope: Scope::default(),
         deadline_us: 0,
         mac: key.authenticate(&actor, Scope::default(), 0),
-        body: Ask::Command { command: Box::new(Command::OpenBranch(OpenBranch { terms, date })), key: None },
+        body: Ask::Command { command: Box::new(Command::OpenBranch(opening())), key: None },
         reply: Box::new(move |reply| drop(send.send(reply))),
     };
     thread.handle().submit(wish).unwrap();

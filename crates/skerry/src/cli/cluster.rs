@@ -52,6 +52,21 @@ pub(crate) enum NodeCommand {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// How many
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) count: u16,
+    /// The number of the first; said again after a failure it makes no second branch. By default the next one
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) first: Option<u16>,
+    /// The store of their journals, one of [stores] or `local`; by default those of `storage.journals` in turn
+    #[arg(long, value_name = "NAME")]
+    pub(crate) store: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct PlaceArgs {
     #[command(flatten)]
     pub(crate) remote: Remote,

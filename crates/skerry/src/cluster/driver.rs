@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use skerry_branch::{BranchThread, Condition};
-use skerry_directory::{Ask, BranchRow, BusRow, Fault, Name, NodeRow, Sent, Told, Where};
+use skerry_directory::{Ask, BranchRow, BranchState, BusRow, Fault, Name, NodeRow, Sent, Told, Where};
 use skerry_gateway::hosting::{HostReport, HostedBranch, Reports};
 use skerry_node::Hosted;
 use skerry_node::host::{Host, HostOptions, Order, Seen};
@@ -387,6 +387,10 @@ fn opened(process: &Process, row: &BranchRow, lease: Arc<Lease>) -> anyhow::Resu
     let (config, folder) = (&process.config, &process.folder);
     let place = (row.number, row.store.as_str());
     let branch = open_leased(config, folder, &process.stores, place, (&process.key, lease))?;
+    if row.state == BranchState::Founding {
+        // Whoever added it founds it, in their own name.
+        return Ok(branch);
+    }
     match found_if_new(config, folder, &branch.handle(), &process.key) {
         Ok(()) => Ok(branch),
         Err(error) => {

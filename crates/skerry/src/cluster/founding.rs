@@ -1,13 +1,20 @@
-//! `skerry identity new`: founds a bank for several machines: its identity here, its branches in the directory. Nodes open them.
+//! `skerry identity new`: founds a bank for several machines: its identity here, its branches in the directory. Nodes open them,
+//! and those that are added later.
+
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use skerry_book::command::OpenBranch;
 use skerry_directory::{Ask, BranchRow, DirectoryHandle, Name, StoreRow, Told, Where};
+use skerry_gateway::founding::Founder;
+use skerry_node::seat::Seat;
 
 use crate::cli::Settings;
 use crate::config::Config;
-use crate::folder::{Folder, IDENTITY_FILE, write_new};
+use crate::folder::{Folder, IDENTITY_FILE, Identity, write_new};
 use crate::output::print;
 use crate::stores::{self, Stores};
+use crate::up::branches::opening;
 
 /// There from before the identity is until the directory knows the branches: a founding that broke off may be said again.
 const UNFINISHED_FILE: &str = "founding";
@@ -71,4 +78,33 @@ fn order(directory: &DirectoryHandle, ask: &Ask) -> anyhow::Result<()> {
     }
     let error = last.context("the directory was not asked")?;
     Err(anyhow::Error::new(error).context("say it again once the directory can be reached"))
+}
+
+/// What a gateway does for a branch that is added: it knows how its book is opened, and leaves the rest to nodes.
+pub(super) struct Elsewhere {
+    pub(super) config: Config,
+    pub(super) identity: Identity,
+}
+
+impl Founder for Elsewhere {
+    fn stores(&self) -> Vec<String> {
+        self.config.stores.keys().cloned().collect()
+    }
+
+    fn usual(&self, number: u16) -> String {
+        let first = || self.config.stores.keys().next().map(String::as_str);
+        stores::usual(&self.config, number).or_else(first).unwrap_or_default().to_owned()
+    }
+
+    fn opening(&self) -> Result<OpenBranch, String> {
+        opening(&self.config, &self.identity).map_err(|error| format!("{error:#}"))
+    }
+
+    fn open(&self, _: u16, _: &str) -> Result<Option<Arc<dyn Seat>>, String> {
+        Ok(None)
+    }
+
+    fn keep(&self, _: u16) -> Result<(), String> {
+        Ok(())
+    }
 }

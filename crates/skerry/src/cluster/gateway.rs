@@ -11,6 +11,7 @@ use skerry_node::remote::{RemoteOptions, RemoteSeats};
 use skerry_node::seat::Seat;
 use tokio::sync::oneshot;
 
+use super::founding::Elsewhere;
 use super::{Process, endpoint};
 use crate::cli::GatewayArgs;
 use crate::config::Config;
@@ -41,6 +42,10 @@ pub(crate) fn run(args: &GatewayArgs) -> anyhow::Result<()> {
         post: process.post.post(),
         directory: process.directory.handle(),
         stores: stores::named(&process.config).collect(),
+        founder: Arc::new(Elsewhere {
+            config: process.config.clone(),
+            identity: process.folder.identity.clone(),
+        }),
     };
     let mut face = Face::open(&process.config, &process.folder, behind)?;
     face.runtime().spawn(follow(Arc::clone(face.gateway()), process.directory.handle(), Arc::clone(&remote)));

@@ -18,7 +18,7 @@ use skerry_node::seat::{Before, Seat};
 
 use crate::config::Config;
 use crate::erasures::Listed;
-use crate::folder::{self, Folder};
+use crate::folder::{self, Folder, Identity};
 use crate::stores::{Journal, Stores};
 
 /// A branch that was founded tells its figures within this, also on a disk that is slow for a while.
@@ -172,9 +172,12 @@ pub(crate) fn found_if_new(
     if is_new && handle.condition() == Condition::Open { found(config, folder, handle, key) } else { Ok(()) }
 }
 
-/// Opens a new branch's book: terms, chart, heads, first business day.
-fn found(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayKey) -> anyhow::Result<()> {
-    let identity = &folder.identity;
+/// How the book of a new branch is opened today.
+///
+/// # Errors
+///
+/// A clock that cannot be right.
+pub(crate) fn opening(config: &Config, identity: &Identity) -> anyhow::Result<OpenBranch> {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .context("the clock is before 1970")?;
@@ -182,15 +185,21 @@ fn found(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayK
     let currencies: Vec<Currency> =
         identity.currencies.iter().filter_map(|alpha| Currency::from_alpha(alpha)).collect();
     let terms = Terms {
-        institution: folder.institution(),
+        institution: identity.institution_bytes(),
         currencies,
         offset_minutes: identity.offset_minutes,
         cutoff_minutes: identity.cutoff_minutes,
         capacity: config.branch.customers_max,
     };
     let date = Date::business_day(now_us, i32::from(identity.offset_minutes), identity.cutoff_minutes);
-    let live = date;
-    for command in [Command::OpenBranch(OpenBranch { terms, date }), Command::GoLive(live)] {
+    Ok(OpenBranch { terms, date })
+}
+
+/// Opens a new branch's book: terms, chart, heads, first business day.
+fn found(config: &Config, folder: &Folder, handle: &BranchHandle, key: &GatewayKey) -> anyhow::Result<()> {
+    let opening = opening(config, &folder.identity)?;
+    let live = opening.date;
+    for command in [Command::OpenBranch(opening), Command::GoLive(live)] {
         let name = command.name();
         match ask(handle, key, command)? {
             Reply::Command(Ok(_)) => (),

@@ -11,6 +11,7 @@ use skerry_branch::api::GatewayKey;
 use skerry_directory::DirectoryHandle;
 use skerry_gateway::bank::Bank as Seats;
 use skerry_gateway::config::{GatewayConfig, Limits, TlsConfig};
+use skerry_gateway::founding::Founder;
 use skerry_gateway::gateway::{Gateway, Secrets, Shared};
 use skerry_gateway::oidc::Oidc;
 use skerry_gateway::residence;
@@ -35,6 +36,8 @@ pub(crate) struct Behind {
     pub(crate) directory: DirectoryHandle,
     /// What the directory is told of stores.
     pub(crate) stores: Vec<residence::Store>,
+    /// Makes new branches.
+    pub(crate) founder: Arc<dyn Founder>,
 }
 
 /// A server at work.
@@ -86,6 +89,7 @@ impl Face {
         {
             let _within = runtime.enter();
             gateway.begin_buses(behind.post);
+            gateway.begin_founding(behind.founder);
             gateway.begin_webhooks(config.webhooks.settings(config.server.insecure))?;
             config.outlet.as_ref().map_or(Ok(()), |outlet| outlet.start(&gateway))?;
         }
