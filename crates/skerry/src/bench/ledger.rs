@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::bank::Bank;
 use super::disk::Disk;
 use super::load::{Loaded, Mode, Plan, load};
-use super::machine::{Machine, Watch, lies_in_memory, usage};
+use super::machine::{Machine, Usage, Watch, lies_in_memory, usage};
+use super::nodes::Nodes;
 use super::peers::postgres::Kind;
 use super::peers::{Peer, PeerRun, postgres, tigerbeetle};
 use super::picks::Skew;
@@ -73,6 +74,12 @@ pub(crate) struct LedgerArgs {
     /// A NATS server that payments between branches go over, also within the bank's one process, instead of straight
     #[arg(long, value_name = "URL", conflicts_with = "server")]
     bus: Option<String>,
+    /// Nodes of the bank that is started, with a gateway before them
+    #[arg(long, requires = "config", conflicts_with_all = ["server", "bus"], value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: Option<u16>,
+    /// What a bank of nodes is configured with; its database must be empty, and is left with what the run wrote
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    config: Option<PathBuf>,
     /// How transfers travel
     #[arg(long, value_enum, default_value_t = Mode::Packed)]
     mode: Mode,
@@ -131,6 +138,10 @@ impl LedgerArgs {
             "--bus carries payments between branches: it needs --crossing"
         );
         ensure!(self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "--rate lies above 0");
+        ensure!(
+            self.nodes.is_none() || (self.rounds == 1 && self.crossing == 0.0),
+            "--nodes takes a database that is empty: leave out --rounds and --crossing"
+        );
         ensure!(
             self.server.is_none() || self.rounds == 1,
             "a running bank is loaded once: leave out --rounds"
@@ -193,6 +204,7 @@ fn work(args: &LedgerArgs, branches: usize) -> Work {
         pending_share: args.pending,
         crossing_share: args.crossing,
         bus: args.bus.clone(),
+        nodes: args.nodes,
         rate: args.rate,
         seed: args.seed,
     }
@@ -207,6 +219,12 @@ fn over_a_bus(server: &str) -> String {
 
 /// One turn of ours, and the number of branches it ran over.
 async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
+    if let (Some(nodes), Some(config)) = (args.nodes, &args.config) {
+        let bank = Nodes::start(&args.folder, (nodes, args.branches), config, args.keep).await?;
+        let turn = turn_of(args, &bank.gateway, &|| bank.usage()).await?;
+        bank.stop().await?;
+        return Ok(turn);
+    }
     let bank = match (&args.server, &args.token_file) {
         (Some(server), Some(token)) => Bank::attach(server, token, args.data.as_deref())?,
         _ => {
@@ -214,7 +232,18 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
             Bank::start_with(&args.folder, branches_of(args), args.keep, configuration.as_deref()).await?
         }
     };
-    let empty = bank.usage();
+    let turn = turn_of(args, &bank, &|| bank.usage()).await?;
+    bank.stop().await?;
+    Ok(turn)
+}
+
+/// The same in a bank that is there, whose processes use what `bank_usage` says.
+async fn turn_of(
+    args: &LedgerArgs,
+    bank: &Bank,
+    bank_usage: &dyn Fn() -> Option<Usage>,
+) -> anyhow::Result<(OurRun, usize)> {
+    let empty = bank_usage();
     let wanted = Wanted {
         accounts: args.accounts,
         accounts_per_customer: args.accounts_per_customer,
@@ -224,10 +253,10 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         dressed: false,
         seed: args.seed,
     };
-    let fields = open_accounts(&bank, wanted).await?;
+    let fields = open_accounts(bank, wanted).await?;
     let branches = fields.len();
-    settle(&bank).await?;
-    let opened = bank.usage();
+    settle(bank).await?;
+    let opened = bank_usage();
     let disk = disk_of(bank.data.as_deref())?;
     let client = usage(std::process::id()).unwrap_or_default();
     let watch = Watch::start();
@@ -243,15 +272,15 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
     };
     let mut loaded = load(plan).await?;
     let payments = match args.crossing > 0.0 {
-        true => Some(payments(&bank, &mut loaded, begun).await?),
+        true => Some(payments(bank, &mut loaded, begun).await?),
         false => None,
     };
     let client_cpu = usage(std::process::id()).unwrap_or_default().cpu_seconds - client.cpu_seconds;
     let server_cpu =
-        |since: Option<super::machine::Usage>| Some(bank.usage()?.cpu_seconds - since?.cpu_seconds);
+        |since: Option<Usage>| Some(bank_usage()?.cpu_seconds - since?.cpu_seconds);
     let contention = watch.contention(client_cpu + server_cpu(opened).unwrap_or(0.0));
-    let resident = bank.usage().map(|usage| usage.resident_bytes);
-    settle(&bank).await?;
+    let resident = bank_usage().map(|usage| usage.resident_bytes);
+    settle(bank).await?;
     let trial = bank.client()?.get("/v1/trial-balance").await.context("could not read the trial balance")?;
     check_trial_balance(&trial)?;
     let per_million = 1e6 / args.transfers as f64;
@@ -277,7 +306,6 @@ async fn our_turn(args: &LedgerArgs) -> anyhow::Result<(OurRun, usize)> {
         payments,
         ..our_run(&loaded)
     };
-    bank.stop().await?;
     Ok((run, branches))
 }
 

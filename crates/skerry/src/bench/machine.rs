@@ -70,6 +70,15 @@ pub(super) struct Usage {
     pub(super) resident_bytes: u64,
 }
 
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            cpu_seconds: sum.cpu_seconds + one.cpu_seconds,
+            resident_bytes: sum.resident_bytes + one.resident_bytes,
+        })
+    }
+}
+
 /// What the process `id` took so far; `None` when it is gone.
 pub(super) fn usage(id: u32) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

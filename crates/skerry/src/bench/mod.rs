@@ -14,6 +14,7 @@ mod lane;
 mod ledger;
 mod load;
 mod machine;
+mod nodes;
 mod opening;
 mod peers;
 mod picks;

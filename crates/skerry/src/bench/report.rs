@@ -47,6 +47,9 @@ pub(super) struct Work {
     /// The server that payments between branches went over; none: straight.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) bus: Option<String>,
+    /// Nodes that its branches were on, behind a gateway; none: one process.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) nodes: Option<u16>,
     pub(super) rate: Option<f64>,
     pub(super) seed: u64,
 }
@@ -223,10 +226,11 @@ impl Report {
             machine.cores, machine.processor, machine.memory_gib, machine.kernel, machine.file_system
         ));
         line(format!(
-            "work        {} transfers over {} accounts in {} branches, {}, {}, {} connections, {} skew, {} pending",
+            "work        {} transfers over {} accounts in {} branches{}, {}, {}, {} connections, {} skew, {} pending",
             work.transfers,
             work.accounts,
             work.branches,
+            work.nodes.map_or_else(String::new, |nodes| format!(" on {nodes} nodes")),
             work.mode,
             if work.mode == "packed" {
                 format!("batches of {}", work.batch)

@@ -97,6 +97,7 @@ fn the_text_names_durability_contention_and_ratio() {
             pending_share: 0.0,
             crossing_share: 0.0,
             bus: None,
+            nodes: None,
             rate: None,
             seed: 1,
         },

@@ -27,6 +27,10 @@ use crate::config::Config;
 use crate::folder::{self, Folder};
 use crate::traces::{self, Outlet};
 
+/// Threads that wait for disks and stores in place of those that serve: work beyond that waits for its turn. Without a bound of ours a
+/// rush of newcomers, whose names are sealed there, was seen to start 512.
+const BLOCKING_THREADS: usize = 64;
+
 /// What stands behind it.
 pub(crate) struct Behind {
     /// The branches.
@@ -73,6 +77,7 @@ impl Face {
         let front = skerry_gateway::app::traced_front(&gateway, traces.as_ref().map(Outlet::sink));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("gateway")
             .enable_all()
             .build()

@@ -7,7 +7,6 @@
 mod chaos;
 mod check;
 mod client;
-mod nodes;
 mod pressed;
 mod view;
 

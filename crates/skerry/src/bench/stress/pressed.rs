@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::super::bank::{Bank, Ending};
 use super::super::lane::Lane;
 use super::chaos::Chaos;
-use super::nodes::Nodes;
+use super::super::nodes::Nodes;
 use super::{BankArgs, branch_folders};
 
 /// How long a process is paused: longer than a lease.

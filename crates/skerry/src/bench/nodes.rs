@@ -11,8 +11,9 @@ use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::super::bank::{Bank, Ending};
-use super::super::process::{Folder, PATIENCE, Process};
+use super::bank::{Bank, Ending};
+use super::machine::{Usage, usage};
+use super::process::{Folder, PATIENCE, Process};
 
 /// Between two looks at the directory.
 const POLL: Duration = Duration::from_millis(20);
@@ -170,6 +171,25 @@ impl Nodes {
     fn last_words(&self) -> String {
         let said = self.nodes.iter().map(|node| format!("{}: {}", node.name, node.process.last_words()));
         said.collect::<Vec<_>>().join("; ")
+    }
+
+    /// What all its processes took so far.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let nodes = self.nodes.iter().map(|node| usage(node.process.id()));
+        nodes.chain([self.gateway.usage()]).sum()
+    }
+
+    /// Stops all of it as an operator would.
+    ///
+    /// # Errors
+    ///
+    /// A process does not end well.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.gateway.stop().await?;
+        for mut node in self.nodes {
+            node.process.end(Ending::Stop).await?;
+        }
+        Ok(())
     }
 
     /// Stops all of it as an operator would, and does `work` on each branch's journal, copied out of its store.
