@@ -26,6 +26,7 @@ use crate::detail::{Detail, said};
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::sealing;
+use skerry_node::hosted::log_keys_failed;
 use skerry_node::seat::{Seat, Trouble};
 
 /// The longest note, in characters.
