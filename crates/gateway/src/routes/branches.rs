@@ -21,8 +21,8 @@ use crate::problem::Problem;
 use crate::usage;
 use crate::wire::buses::BusView;
 use crate::wire::reports::{
-    BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView, PolicyIn,
-    StatusView,
+    BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView,
+    PolicyIn, StatusView,
 };
 use crate::wire::scalars::Day;
 use skerry_node::seat::Seat;
