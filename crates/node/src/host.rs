@@ -444,7 +444,8 @@ impl Host {
         if self.is_stopping || !self.is_compared || self.keeper.is_clock_off() {
             return;
         }
-        let (plan, drained) = (plan(&self.map, self.options.lease_us), self.is_drained() || self.options.gray);
+        let (plan, drained) =
+            (plan(&self.map, self.options.lease_us), self.is_drained() || self.options.gray);
         let under_way = |branch: u16| {
             self.open.values().any(|(about, sent)| {
                 matches!(about, About::Acquire(of) if *of == branch)

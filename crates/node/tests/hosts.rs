@@ -432,7 +432,9 @@ fn a_gray_node_has_only_what_is_placed_on_it() {
 
     let setting = Setting::Placement(Some(world.nodes[gray].name.clone()));
     let placed = Ask::Steer { branch: 1, setting };
-    world.directory.iter_mut().for_each(|directory| drop(directory.submit(placed.clone()).unwrap()));
+    world.directory.iter_mut().for_each(|directory| {
+        directory.submit(placed.clone()).unwrap();
+    });
     world.run(15_000_000, |_| {});
     assert_eq!(world.hosted()[gray], [1].into());
     begin(&mut world);

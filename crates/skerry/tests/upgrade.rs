@@ -317,8 +317,7 @@ fn a_bank_of_nodes_is_upgraded_under_load_gray_branches_first() {
     let (group, servers) = (Group::single(), Servers::new(1, ground::NATS, None));
     let config = ground::configuration(&group, &servers, BRANCHES);
     std::fs::write(folder.0.join("skerry.toml"), config).unwrap();
-    let mut desk =
-        Desk { folder: folder.0.clone(), told: vec![("SKERRY_LISTEN", "127.0.0.1:0".to_owned())] };
+    let mut desk = Desk { folder: folder.0.clone(), told: vec![("SKERRY_LISTEN", "127.0.0.1:0".to_owned())] };
     let mut page = blocks().into_iter().skip(IN_ONE_PROCESS);
 
     // The bank of the old release.
@@ -328,7 +327,8 @@ fn a_bank_of_nodes_is_upgraded_under_load_gray_branches_first() {
         desk.types(&old, &format!("skerry identity import --data data-{name} bank.identity"));
     }
     let node = |name: &str| format!("skerry node --name {name} --config skerry.toml --data data-{name}");
-    let gateway = |name: &str| format!("skerry gateway --name {name} --config skerry.toml --data data-{name}");
+    let gateway =
+        |name: &str| format!("skerry gateway --name {name} --config skerry.toml --data data-{name}");
     let a = desk.starts(&old, &node("a"), "data-a");
     let b = desk.starts(&old, &node("b"), "data-b");
     let g = desk.starts(&old, &gateway("g"), "data-g");

@@ -24,8 +24,8 @@ use crate::usage;
 use crate::wire::buses::BusView;
 use crate::wire::directory::{NewBranchIn, PlacedBranch};
 use crate::wire::reports::{
-    BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView, PolicyIn,
-    StatusView,
+    BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView,
+    PolicyIn, StatusView,
 };
 use crate::wire::scalars::Day;
 use skerry_node::seat::Seat;

@@ -76,10 +76,7 @@ impl Cable {
             while let Ok(count @ 1..) = from.read(&mut buffer) {
                 let (state, said) = (cable.state.load(Ordering::SeqCst), &buffer[..count]);
                 torn |= state == lost_if;
-                if state == CUT
-                    || (torn && state != lost_if)
-                    || (!torn && to.write_all(said).is_err())
-                {
+                if state == CUT || (torn && state != lost_if) || (!torn && to.write_all(said).is_err()) {
                     break;
                 }
                 let mut trap = cable.trap.lock().unwrap();

@@ -260,7 +260,10 @@ impl Hosting {
         let lease = Arc::new(Lease::new(boot_us));
         lease.holds_until(self.host.relied_until(row.number, boot_us()));
         let number = row.number;
-        self.own.insert(number, Own { lease: Arc::clone(&lease), state: State::Opening, under_way: Instant::now() });
+        self.own.insert(
+            number,
+            Own { lease: Arc::clone(&lease), state: State::Opening, under_way: Instant::now() },
+        );
         let (process, news) = (Arc::clone(&self.process), self.news.clone());
         let opening = move || {
             // Whatever becomes of it is told: a lease that nobody opens under would be renewed for ever.
