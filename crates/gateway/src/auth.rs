@@ -220,7 +220,9 @@ impl Caller {
     pub fn may_in_all(&self) -> Result<(), Problem> {
         self.may_beyond_one_customer()?;
         match self.grant.branches {
-            Some(_) => Err(out_of_scope("the token covers some branches only")),
+            Some(_) => {
+                Err(out_of_scope(said!("the token covers some branches only", "该令牌只涵盖部分分行")))
+            }
             None => Ok(()),
         }
     }

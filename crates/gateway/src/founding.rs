@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use crate::auth::Caller;
 use crate::bank::rejected;
 use crate::catalogue;
+use crate::detail::{Detail, said};
 use crate::gateway::Shared;
 use crate::problem::Problem;
 
@@ -99,11 +100,16 @@ impl Founding {
 
     /// The store that was asked for, or that of the branch as it is, or the usual one.
     fn store(&self, number: u16, asked: Option<&str>, is: Option<&BranchRow>) -> Result<Name, Problem> {
-        let wrong = |detail| Problem::numbered(catalogue::INVALID_FIELD).field("store").detail(detail);
+        let wrong =
+            |detail: Detail| Problem::numbered(catalogue::INVALID_FIELD).field("store").detail(detail);
         if let Some(row) = is {
             return match asked {
                 Some(asked) if asked != row.store.as_str() => {
-                    Err(wrong(format!("branch {number} keeps its journal in {}", row.store)))
+                    let store = &row.store;
+                    Err(wrong(said!(
+                        "branch {number} keeps its journal in {store}",
+                        "分行 {number} 的日志保存在 {store}"
+                    )))
                 }
                 _ => Ok(row.store.clone()),
             };
@@ -111,9 +117,13 @@ impl Founding {
         let known = self.founder.stores();
         let name = asked.map_or_else(|| self.founder.usual(number), str::to_owned);
         if !known.contains(&name) {
-            return Err(wrong(format!("there is no store {name:?} here; there are: {}", known.join(", "))));
+            let known = known.join(", ");
+            return Err(wrong(said!(
+                "there is no store {name:?} here; there are: {known}",
+                "这里没有存储 {name:?}；可用的有：{known}"
+            )));
         }
-        Name::new(&name).map_err(|error| wrong(error.to_string()))
+        Name::new(&name).map_err(|error| wrong(error.to_string().into()))
     }
 }
 
@@ -129,7 +139,10 @@ pub(crate) async fn create(
     digest: [u8; 16],
     (number, store): (u16, Option<&str>),
 ) -> Result<(BranchEntry, bool), Problem> {
-    let none = || Problem::numbered(catalogue::NOT_FOUND).detail("this process makes no branches");
+    let none = || {
+        Problem::numbered(catalogue::NOT_FOUND)
+            .detail(said!("this process makes no branches", "本进程不能新建分行"))
+    };
     let founding = gateway.founding.get().ok_or_else(none)?;
     let _turn = founding.turn.lock().await;
     let map = gateway.residence.map().await?;
@@ -171,12 +184,15 @@ pub(crate) async fn create(
 fn check(gateway: &Shared, map: &Map, number: u16) -> Result<(), Problem> {
     let told = map.branches.iter().map(|entry| entry.row.number);
     let last = told.chain(gateway.bank.seats().keys().copied()).max().unwrap_or(0);
+    let next = last + 1;
     let wrong =
-        |detail: String| Err(Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail(detail));
+        |detail: Detail| Err(Problem::numbered(catalogue::INVALID_FIELD).field("branch").detail(detail));
     match number {
-        0 => wrong(format!("a branch is a number from 1 to {LAST}")),
-        _ if number > LAST => wrong(format!("a bank has {LAST} branches at most")),
-        _ if number > last + 1 => wrong(format!("the next branch is {}", last + 1)),
+        0 => wrong(said!("a branch is a number from 1 to {LAST}", "分行号是 1 到 {LAST} 之间的数")),
+        _ if number > LAST => {
+            wrong(said!("a bank has {LAST} branches at most", "一家银行最多有 {LAST} 个分行"))
+        }
+        _ if number > next => wrong(said!("the next branch is {next}", "下一个分行是 {next}")),
         _ => Ok(()),
     }
 }
@@ -196,8 +212,10 @@ async fn opened(gateway: &Shared, number: u16) -> Result<Arc<dyn Seat>, Problem>
     if until(OPENS, open).await {
         return gateway.bank.seat(number);
     }
-    let detail =
-        format!("branch {number} is entered, but no node has opened it yet: ask for the same number again");
+    let detail = said!(
+        "branch {number} is entered, but no node has opened it yet: ask for the same number again",
+        "分行 {number} 已登记，但还没有节点打开它：请用同一个号码再次请求"
+    );
     Err(Problem::numbered(catalogue::BRANCH_UNAVAILABLE).detail(detail).retry_after_ms(2_000))
 }
 

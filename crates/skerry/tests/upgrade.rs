@@ -15,10 +15,11 @@ mod releases;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{Folder, assert_balanced, balance, block_on, problem, transfer, uuid7};
+use common::{Folder, assert_balanced, balance, block_on, problem, transfer, until, uuid7};
+use ground::{hosts, until_at_rest};
 use nats::Servers;
 use postgres::Group;
-use releases::{Desk, Load, Process, Release, Ways, announced, blocks, client, project, sums, until};
+use releases::{Desk, Load, Process, Release, Ways, blocks, project, sums};
 use serde_json::{Value, json};
 use skerry_client::{Client, Error};
 
@@ -137,8 +138,7 @@ fn desk(folder: &Folder) -> Desk {
 }
 
 fn operator(data: &Path) -> Client {
-    let token = std::fs::read_to_string(data.join("operator.token")).unwrap();
-    client(&announced(data).unwrap(), &token)
+    ground::client(data).unwrap()
 }
 
 /// Ends a bank in the background with the test.
@@ -150,7 +150,7 @@ impl Drop for Down<'_> {
             let log = std::fs::read_to_string(self.0.folder.join("data/bank.log")).unwrap_or_default();
             eprintln!("-- the bank's log:\n{log}");
         }
-        if announced(&self.0.folder.join("data")).is_some() {
+        if ground::client(&self.0.folder.join("data")).is_some() {
             self.0.tries(self.1, "skerry down");
         }
     }
@@ -260,17 +260,6 @@ fn a_bank_of_one_machine_that_was_killed_goes_on_with_the_next_release() {
 
 const BRANCHES: u16 = 4;
 
-/// By branch, the node that hosts it; none while one has no host or is not open.
-fn hosts(client: &Client) -> Option<BTreeMap<u64, String>> {
-    let view: Value = block_on(client.get("/v1/directory")).ok()?;
-    let hosted = view["branches"].as_array()?.iter();
-    let host = |branch: &Value| Some((branch["branch"].as_u64()?, branch["host"].as_str()?.to_owned()));
-    let hosts = hosted.map(host).collect::<Option<BTreeMap<_, _>>>()?;
-    let status: Value = block_on(client.get("/v1/branches")).ok()?;
-    let open = status["branches"].as_array()?.iter().filter(|branch| branch["state"] == "open").count();
-    (hosts.len() == usize::from(BRANCHES) && open == hosts.len()).then_some(hosts)
-}
-
 fn until_at(ways: &Ways, what: &str, at: impl Fn(&BTreeMap<u64, String>) -> bool) {
     until(what, || hosts(&ways.client(0)).filter(|hosts| at(hosts)));
 }
@@ -301,13 +290,6 @@ fn fund(ways: &Ways) -> Vec<String> {
         }
     }
     accounts
-}
-
-fn at_rest(client: &Client) -> bool {
-    (1..=BRANCHES).all(|branch| {
-        let view = block_on(client.get::<Value>(&format!("/v1/branches/{branch}/channels")));
-        view.is_ok_and(|view| view["channels"].as_array().unwrap().iter().all(|one| one["open"] == 0))
-    })
 }
 
 #[test]
@@ -408,7 +390,7 @@ fn a_bank_of_nodes_is_upgraded_under_load_gray_branches_first() {
 
     let paid = load.end();
     eprintln!("{} payments; clients were told besides: {:?}", paid.len(), ways.heard());
-    until("the channels are at rest", || at_rest(&ways.client(0)).then_some(()));
+    until_at_rest(&ways.client(0), BRANCHES);
     let (sums, client) = (sums(&paid), ways.client(0));
     let right = |client: &Client| {
         for account in &accounts {

@@ -268,7 +268,7 @@ async fn turn_of(
         transfers: args.transfers,
         rate: args.rate,
         seed: args.seed,
-        ..Plan::of(&bank, fields, args.seed)
+        ..Plan::of(bank, fields, args.seed)
     };
     let mut loaded = load(plan).await?;
     let payments = match args.crossing > 0.0 {
@@ -276,8 +276,7 @@ async fn turn_of(
         false => None,
     };
     let client_cpu = usage(std::process::id()).unwrap_or_default().cpu_seconds - client.cpu_seconds;
-    let server_cpu =
-        |since: Option<Usage>| Some(bank_usage()?.cpu_seconds - since?.cpu_seconds);
+    let server_cpu = |since: Option<Usage>| Some(bank_usage()?.cpu_seconds - since?.cpu_seconds);
     let contention = watch.contention(client_cpu + server_cpu(opened).unwrap_or(0.0));
     let resident = bank_usage().map(|usage| usage.resident_bytes);
     settle(bank).await?;

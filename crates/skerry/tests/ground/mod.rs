@@ -1,7 +1,13 @@
 //! A bank of several processes: what it is configured with (one server for journals and directory, one for messages), and what its
 //! clients see and are told while its branches go from node to node.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::unwrap_used,
+    reason = "shared by tests that use parts of it, where whatever fails ends the test"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -55,7 +61,7 @@ pub(crate) fn until_hosted(
 }
 
 /// What a client that follows the rules for trying again may be told while a branch goes from node to node.
-const AGAIN: [&str; 8] = [
+pub(crate) const AGAIN: [&str; 9] = [
     "busy",
     "branch_unavailable",
     "outcome_unknown",
@@ -65,6 +71,8 @@ const AGAIN: [&str; 8] = [
     // A new bank: its gateway takes in that nobody is there yet, and its branches have not met.
     "directory_rebuilding",
     "peer_unknown",
+    // Its gateway is being stopped.
+    "shutting_down",
 ];
 
 /// Asks until it is done, and collects what was said instead; that may be nothing worse than *again*.

@@ -8,25 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use skerry_client::{Client, Error, Options};
+use skerry_client::{Client, Error};
 
-use crate::common::{SKERRY, block_on, transfer, uuid7};
-
-const PATIENCE: Duration = Duration::from_secs(120);
-
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20)); // between two looks, not to win a race
-    }
-}
+use crate::common::{SKERRY, announced, block_on, client, transfer, until, uuid7};
+use crate::ground::AGAIN;
 
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -117,16 +104,10 @@ impl Desk {
         let mut process = Process { child, data, log };
         until(line, || {
             assert!(process.child.try_wait().unwrap().is_none(), "{line}: {}", process.log());
-            announced(&process.data)
+            announced(&process.data.join("running.json"))
         });
         process
     }
-}
-
-/// Where the process of this data folder says that it is.
-pub fn announced(data: &Path) -> Option<String> {
-    let value: Value = serde_json::from_slice(&std::fs::read(data.join("running.json")).ok()?).ok()?;
-    Some(value["server"].as_str()?.to_owned())
 }
 
 /// A process that ends with the test.
@@ -145,7 +126,7 @@ impl Process {
     }
 
     pub fn server(&self) -> String {
-        announced(&self.data).unwrap()
+        announced(&self.data.join("running.json")).unwrap()
     }
 
     /// kill -9.
@@ -179,23 +160,6 @@ impl Drop for Process {
         let _reaped = self.child.wait();
     }
 }
-
-pub fn client(server: &str, token: &str) -> Client {
-    let token = Some(token.trim().to_owned());
-    Client::new(Options { server: server.to_owned(), token, retries: 0, ..Options::default() }).unwrap()
-}
-
-/// What a client that follows the rules for trying again may be told while processes come and go.
-const AGAIN: [&str; 8] = [
-    "busy",
-    "branch_unavailable",
-    "outcome_unknown",
-    "deadline_passed",
-    "history_unavailable",
-    "no_open_branch",
-    "directory_rebuilding",
-    "shutting_down",
-];
 
 /// The gateways of a bank, as its clients know them.
 pub struct Ways {
@@ -231,26 +195,21 @@ impl Ways {
 
     /// Asks until it is done: the same again, and by another gateway where one is not there.
     pub fn insist<T>(&self, ask: impl Fn(&Client) -> Result<T, Error>) -> T {
-        let end = Instant::now() + PATIENCE;
         let (mut turn, mut way) = (0, self.client(0));
-        loop {
-            let last = match ask(&way) {
-                Ok(done) => return done,
-                Err(Error::Problem(problem)) => {
-                    assert!(AGAIN.contains(&problem.code.as_str()), "{problem:?}");
-                    self.heard.lock().unwrap().insert(problem.code.clone());
-                    format!("{problem:?}")
-                }
-                Err(error) => {
-                    self.broken.fetch_add(1, Ordering::SeqCst);
-                    turn += 1;
-                    way = self.client(turn);
-                    format!("{error:?}")
-                }
-            };
-            assert!(Instant::now() < end, "never done; last: {last}");
-            std::thread::sleep(Duration::from_millis(20)); // between two asks, not to win a race
-        }
+        until("it is done", || match ask(&way) {
+            Ok(done) => Some(done),
+            Err(Error::Problem(problem)) => {
+                assert!(AGAIN.contains(&problem.code.as_str()), "{problem:?}");
+                self.heard.lock().unwrap().insert(problem.code);
+                None
+            }
+            Err(_) => {
+                self.broken.fetch_add(1, Ordering::SeqCst);
+                turn += 1;
+                way = self.client(turn);
+                None
+            }
+        })
     }
 
     /// Pays once.

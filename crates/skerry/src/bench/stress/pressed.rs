@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use super::super::bank::{Bank, Ending};
 use super::super::lane::Lane;
-use super::chaos::Chaos;
 use super::super::nodes::Nodes;
+use super::chaos::Chaos;
 use super::{BankArgs, branch_folders};
 
 /// How long a process is paused: longer than a lease.
