@@ -55,17 +55,19 @@ where
             return false;
         }
         let read = self.branch.follow().and_then(|()| self.branch.keep_up());
+        let behind = self.branch.followed().unwrap_or_default().behind();
         let Some(pace) = &mut self.pace else { return false };
         let now = Instant::now();
         let more = match read {
-            Ok(true) => {
+            Ok(read) if behind > 0 => {
                 (pace.wait, pace.said) = (SOON, None);
-                true
+                read
             }
-            Ok(false) => {
+            // A journal that grows all the time is looked at now and then as well: each look is a question to its store.
+            Ok(read) => {
                 (pace.behind_since, pace.has_caught_up, pace.said) = (now, true, None);
+                pace.wait = if read { SOON } else { (pace.wait * 2).min(LATER) };
                 pace.next = now + pace.wait;
-                pace.wait = (pace.wait * 2).min(LATER);
                 false
             }
             Err(failure) => {
@@ -89,9 +91,10 @@ where
         let following = self.pace.as_ref().map(|pace| {
             let since = u64::try_from(pace.behind_since.elapsed().as_micros()).unwrap_or(u64::MAX);
             let followed = self.branch.followed().unwrap_or_default();
-            let at_end = pace.has_caught_up && followed.behind() == 0 && pace.said.is_none();
+            let is_failing = pace.said.is_some();
+            let at_end = pace.has_caught_up && followed.behind() == 0 && !is_failing;
             let behind_us = if at_end { 0 } else { since };
-            Following { followed, behind_us, has_caught_up: pace.has_caught_up }
+            Following { followed, behind_us, has_caught_up: pace.has_caught_up, is_failing }
         });
         *self.shared.following.lock().unwrap_or_else(PoisonError::into_inner) = following;
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! directory's answers ─┐                         ┌─► asks to the directory
-//! branches that opened ├─► queue ─► this thread ─┼─► a thread for each opening and closing
+//! branches that opened ├─► queue ─► this thread ─┼─► a thread for each opening, following and closing
 //! branches that closed ┘                Host     └─► leases, post, holder
 //! ```
 //!
@@ -11,7 +11,8 @@
 //! - It waits for nothing but its queue: a lease that is not renewed in time is a branch lost.
 //! - After every word to the host each branch's lease says what the host relies on.
 //! - A branch is answered for only while it is open here; it is taken away from holder and post before it is closed, and its lease
-//!   is given up only after that.
+//!   is given up only once its journal is let go.
+//! - A branch's folder is one thread's at a time: a follower becomes the branch, or is closed before anything else is opened there.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -31,7 +32,7 @@ use skerry_post::Post;
 use tokio::sync::oneshot;
 
 use super::Process;
-use crate::up::branches::{fill, found_if_new, open_leased};
+use crate::up::branches::{fill, follow_leased, found_if_new, open_leased, promote};
 
 /// Branches that a node takes at most.
 const CAPACITY: u16 = 1_000;
@@ -42,19 +43,25 @@ const TICK: Duration = Duration::from_millis(50);
 enum News {
     Heard(u64, Result<Told, Fault>),
     Opened(u16, anyhow::Result<BranchThread>),
+    Followed(u16, anyhow::Result<BranchThread>),
+    Released(u16),
     Closed(u16),
     Stop,
 }
 
 /// A branch that is here, or on its way in or out.
 struct Own {
+    row: BranchRow,
     lease: Arc<Lease>,
     state: State,
 }
 
 enum State {
+    /// Its follower is being begun; perhaps it is to open as soon as that is done.
+    Beginning { opens: bool },
+    Following(BranchThread),
     Opening,
-    /// It is to be closed as soon as it has opened.
+    /// It is to be closed as soon as it has opened, or has begun to follow.
     Unwanted,
     Open(BranchThread),
     Failed,
@@ -64,10 +71,19 @@ enum State {
 impl State {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Opening => "opening",
+            Self::Beginning { opens: false } | Self::Following(_) => "following",
+            Self::Beginning { opens: true } | Self::Opening => "opening",
             Self::Open(_) => "open",
             Self::Failed => "failed",
             Self::Unwanted | Self::Closing => "closing",
+        }
+    }
+
+    /// Of a follower: the records that it has yet to read, as far as it knows.
+    fn behind(&self) -> Option<u64> {
+        match self {
+            Self::Following(follower) => follower.handle().following()?.behind(),
+            _ => None,
         }
     }
 }
@@ -166,7 +182,8 @@ impl Hosting {
         while !stopping || !self.host.is_empty() {
             self.host.turn(now());
             self.settle();
-            match taken.recv_timeout(TICK) {
+            let due = Duration::from_micros(self.host.next_due().saturating_sub(boot_us()));
+            match taken.recv_timeout(TICK.min(due)) {
                 Ok(news) => {
                     stopping |= self.take(news);
                     while let Ok(news) = taken.try_recv() {
@@ -190,7 +207,10 @@ impl Hosting {
             match order {
                 Order::Ask(number, ask) => self.ask(number, ask),
                 Order::Open(row) => self.open(row),
-                Order::Close(number) => self.close(number),
+                Order::Close(number) => self.close(number, false),
+                Order::HandOver(number) => self.close(number, true),
+                Order::Follow(row) => self.follow(row),
+                Order::Unfollow(number) => self.unfollow(number),
             }
         }
     }
@@ -207,6 +227,8 @@ impl Hosting {
                 self.read();
             }
             News::Opened(number, opened) => self.opened(number, opened),
+            News::Followed(number, followed) => self.followed(number, followed),
+            News::Released(number) => self.host.seen(number, Seen::Released, now()),
             News::Closed(number) => self.closed(number),
             News::Stop => {
                 self.host.stop();
@@ -247,19 +269,102 @@ impl Hosting {
         }
     }
 
+    /// Opens a branch: from its follower, if there is one.
     fn open(&mut self, row: BranchRow) {
-        let lease = Arc::new(Lease::new(boot_us));
-        lease.holds_until(self.host.relied_until(row.number, boot_us()));
         let number = row.number;
-        self.own.insert(number, Own { lease: Arc::clone(&lease), state: State::Opening });
+        let own = self.own.entry(number).or_insert_with(|| Own {
+            row: row.clone(),
+            lease: Arc::new(Lease::new(boot_us)),
+            state: State::Opening,
+        });
+        let lease = Arc::clone(&own.lease);
+        lease.holds_until(self.host.relied_until(number, boot_us()));
+        match std::mem::replace(&mut own.state, State::Opening) {
+            State::Beginning { .. } => own.state = State::Beginning { opens: true },
+            State::Following(follower) => {
+                self.opens(number, move |process| founded(process, promote(follower)?));
+            }
+            _ => self.opens(number, move |process| {
+                let (config, folder, place) = (&process.config, &process.folder, (number, row.store.as_str()));
+                founded(process, open_leased(config, folder, &process.stores, place, (&process.key, lease))?)
+            }),
+        }
+    }
+
+    fn opens(
+        &mut self,
+        number: u16,
+        open: impl FnOnce(&Process) -> anyhow::Result<BranchThread> + Send + 'static,
+    ) {
+        let begun = self.begin(format!("open-{number}"), move |process| News::Opened(number, open(process)));
+        if let Err(error) = begun {
+            self.opened(number, Err(error));
+        }
+    }
+
+    /// Does something that takes time on a thread of its own; what came of it comes as news.
+    fn begin(
+        &self,
+        name: String,
+        work: impl FnOnce(&Process) -> News + Send + 'static,
+    ) -> anyhow::Result<()> {
         let (process, news) = (Arc::clone(&self.process), self.news.clone());
-        let opening = move || {
-            let opened = opened(&process, &row, lease);
-            drop(news.send(News::Opened(number, opened)));
+        let work = move || drop(news.send(work(&process)));
+        std::thread::Builder::new().name(name).spawn(work).context("could not start a thread")?;
+        Ok(())
+    }
+
+    /// Begins to follow a branch.
+    fn follow(&mut self, row: BranchRow) {
+        let (number, lease) = (row.number, Arc::new(Lease::new(boot_us)));
+        if self.own.contains_key(&number) {
+            // It is here in another way.
+            return;
+        }
+        let state = State::Beginning { opens: false };
+        self.own.insert(number, Own { row: row.clone(), lease: Arc::clone(&lease), state });
+        let begun = self.begin(format!("follow-{number}"), move |process| {
+            let (config, folder, place) = (&process.config, &process.folder, (number, row.store.as_str()));
+            let held = (&process.key, lease as Arc<dyn skerry_branch::Leash>);
+            News::Followed(number, follow_leased(config, folder, &process.stores, place, held))
+        });
+        if let Err(error) = begun {
+            self.followed(number, Err(error));
+        }
+    }
+
+    fn followed(&mut self, number: u16, followed: anyhow::Result<BranchThread>) {
+        let Some(own) = self.own.get_mut(&number) else { return };
+        let (row, opens) = (own.row.clone(), matches!(own.state, State::Beginning { opens: true }));
+        let unwanted = matches!(own.state, State::Unwanted);
+        match followed {
+            Ok(follower) if unwanted => self.end(number, follower, false),
+            Ok(follower) => {
+                own.state = State::Following(follower);
+                if opens {
+                    self.open(row);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(branch = number, error = format!("{error:#}"), "the branch is not followed");
+                self.own.remove(&number);
+                if opens {
+                    return self.open(row);
+                }
+                self.host.seen(number, if unwanted { Seen::Closed } else { Seen::Sick }, now());
+            }
+        }
+    }
+
+    /// Follows a branch no more.
+    fn unfollow(&mut self, number: u16) {
+        let Some(own) = self.own.get_mut(&number) else {
+            return self.host.seen(number, Seen::Closed, now());
         };
-        let thread = std::thread::Builder::new().name(format!("open-{number}")).spawn(opening);
-        if let Err(error) = thread {
-            self.opened(number, Err(anyhow::Error::new(error).context("could not start a thread")));
+        match std::mem::replace(&mut own.state, State::Unwanted) {
+            State::Following(follower) => self.end(number, follower, false),
+            State::Beginning { .. } => {}
+            other => own.state = other,
         }
     }
 
@@ -267,7 +372,7 @@ impl Hosting {
         let Some(own) = self.own.get_mut(&number) else { return };
         let unwanted = matches!(own.state, State::Unwanted);
         match opened {
-            Ok(branch) if unwanted => self.end(number, branch),
+            Ok(branch) if unwanted => self.end(number, branch, false),
             Err(error) if unwanted => {
                 tracing::warn!(branch = number, error = format!("{error:#}"), "the branch did not open");
                 self.tell(|report| report.failed += 1);
@@ -293,34 +398,42 @@ impl Hosting {
         }
     }
 
-    fn close(&mut self, number: u16) {
+    fn close(&mut self, number: u16, hands_over: bool) {
         let Some(own) = self.own.get_mut(&number) else {
             // Nothing of it is here.
             return self.host.seen(number, Seen::Closed, now());
         };
         match std::mem::replace(&mut own.state, State::Unwanted) {
-            State::Opening | State::Unwanted => {}
+            State::Opening | State::Beginning { .. } | State::Unwanted => {}
             State::Closing => own.state = State::Closing,
             State::Failed => self.closed(number),
-            State::Open(branch) => self.end(number, branch),
+            State::Following(follower) => self.end(number, follower, false),
+            State::Open(branch) => {
+                self.end(number, branch, hands_over);
+                self.tell(|report| report.closed += 1);
+            }
         }
     }
 
     /// Takes a branch away and closes it.
-    fn end(&mut self, number: u16, branch: BranchThread) {
+    fn end(&mut self, number: u16, branch: BranchThread, hands_over: bool) {
         self.holder.remove(number);
         self.post.leave(number);
         if let Some(own) = self.own.get_mut(&number) {
             own.state = State::Closing;
         }
         let news = self.news.clone();
-        let closing = move || {
-            branch.close();
-            drop(news.send(News::Closed(number)));
+        let closing = move |_: &Process| {
+            if hands_over {
+                branch.hand_over(|| drop(news.send(News::Released(number))));
+            } else {
+                branch.close();
+            }
+            News::Closed(number)
         };
-        if let Err(error) = std::thread::Builder::new().name(format!("close-{number}")).spawn(closing) {
+        if let Err(error) = self.begin(format!("close-{number}"), closing) {
             // The branch went with the closure, which ends it as well.
-            tracing::error!(branch = number, %error, "could not start a thread to close it");
+            tracing::error!(branch = number, error = format!("{error:#}"), "could not close it in order");
             self.closed(number);
         }
     }
@@ -328,7 +441,6 @@ impl Hosting {
     fn closed(&mut self, number: u16) {
         self.own.remove(&number);
         tracing::info!(branch = number, "the branch is closed here");
-        self.tell(|report| report.closed += 1);
         self.host.seen(number, Seen::Closed, now());
     }
 
@@ -343,6 +455,7 @@ impl Hosting {
             number: *number,
             state: own.state.name(),
             lease_left_us: host.relied_until(*number, boot_us).saturating_sub(boot_us),
+            behind: own.state.behind(),
         });
         let branches = branches.collect();
         self.tell(|report| {
@@ -354,10 +467,13 @@ impl Hosting {
     /// Tells the host how the branches are.
     fn look(&mut self) {
         for (number, own) in &self.own {
-            let State::Open(branch) = &own.state else { continue };
-            let seen = match branch.handle().condition() {
-                Condition::Open => Seen::Open,
-                Condition::Sick(_) | Condition::Closed => Seen::Sick,
+            let seen = match &own.state {
+                State::Following(_) => Seen::Follows(own.state.behind()),
+                State::Open(branch) => match branch.handle().condition() {
+                    Condition::Open => Seen::Open,
+                    Condition::Sick(_) | Condition::Closed => Seen::Sick,
+                },
+                _ => continue,
             };
             self.host.seen(*number, seen, now());
         }
@@ -366,12 +482,9 @@ impl Hosting {
     }
 }
 
-/// Opens a branch, and its book if it has none.
-fn opened(process: &Process, row: &BranchRow, lease: Arc<Lease>) -> anyhow::Result<BranchThread> {
-    let (config, folder) = (&process.config, &process.folder);
-    let place = (row.number, row.store.as_str());
-    let branch = open_leased(config, folder, &process.stores, place, (&process.key, lease))?;
-    match found_if_new(config, folder, &branch.handle(), &process.key) {
+/// A branch that has just opened, with its book opened if it had none.
+fn founded(process: &Process, branch: BranchThread) -> anyhow::Result<BranchThread> {
+    match found_if_new(&process.config, &process.folder, &branch.handle(), &process.key) {
         Ok(()) => Ok(branch),
         Err(error) => {
             branch.close();
