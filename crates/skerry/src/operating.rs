@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, MoveArgs, PlaceArgs, Remote};
+use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, FollowArgs, MoveArgs, PlaceArgs, Remote};
 use crate::output::print;
 use crate::remote::{connect, escape, runtime, send, show, steer, with_query};
 
@@ -112,6 +112,11 @@ pub(crate) fn place(args: &PlaceArgs, json: bool) -> anyhow::Result<()> {
         wish["node"] = json!(args.node);
     }
     steer(&args.remote, args.branch, &wish, json)
+}
+
+/// `skerry branch follow`
+pub(crate) fn follow(args: &FollowArgs, json: bool) -> anyhow::Result<()> {
+    steer(&args.remote, args.branch, &json!({"followers": args.count}), json)
 }
 
 /// `skerry branch move`
