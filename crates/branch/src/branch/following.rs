@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use skerry_journal::{JournalStore, Storage};
 
 use super::{Branch, Condition, chain, panic_text};
+use crate::aside::Aside;
 use crate::open::{Ground, OpenFailure};
 use crate::replica::Replica;
 
@@ -29,7 +30,8 @@ impl Followed {
 
 impl<J: JournalStore, S: Storage> Branch<J, S> {
     /// Begins to follow, from the newest usable snapshot here or from the beginning; [`keep_up`](Self::keep_up) goes on. A branch that is
-    /// open, or follows already, stays as it is.
+    /// open, or follows already, stays as it is. What is here of a life that the journal does not have is put aside once the journal says
+    /// that its loss was declared; until it does, the end of the journal is a failure.
     ///
     /// # Errors
     ///
@@ -48,7 +50,8 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         let store = &self.store;
         let begun = caught(|| {
             let reader = store.look()?;
-            Replica::begin(&ground, &reader, &reader)
+            let aside = Aside::beside(ground.storage, &reader)?;
+            Replica::begin(&ground, &reader, &reader, aside)
         });
         match begun {
             Ok(replica) => {

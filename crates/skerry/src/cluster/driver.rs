@@ -88,6 +88,16 @@ impl State {
     }
 }
 
+/// How a branch ends here.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Close,
+    /// Another node is near: its journal first.
+    HandOver,
+    /// It was followed.
+    Unfollow,
+}
+
 /// The thread.
 pub(super) struct Driver {
     news: Sender<News>,
@@ -207,8 +217,8 @@ impl Hosting {
             match order {
                 Order::Ask(number, ask) => self.ask(number, ask),
                 Order::Open(row) => self.open(row),
-                Order::Close(number) => self.close(number, false),
-                Order::HandOver(number) => self.close(number, true),
+                Order::Close(number) => self.close(number, End::Close),
+                Order::HandOver(number) => self.close(number, End::HandOver),
                 Order::Follow(row) => self.follow(row),
                 Order::Unfollow(number) => self.unfollow(number),
             }
@@ -282,7 +292,11 @@ impl Hosting {
         match std::mem::replace(&mut own.state, State::Opening) {
             State::Beginning { .. } => own.state = State::Beginning { opens: true },
             State::Following(follower) => {
-                self.opens(number, move |process| founded(process, promote(follower)?));
+                self.opens(number, move |process| {
+                    let branch = promote(follower)?;
+                    tracing::info!(branch = number, "a follower took over");
+                    founded(process, branch)
+                });
             }
             _ => self.opens(number, move |process| {
                 let (config, folder, place) = (&process.config, &process.folder, (number, row.store.as_str()));
@@ -338,7 +352,7 @@ impl Hosting {
         let (row, opens) = (own.row.clone(), matches!(own.state, State::Beginning { opens: true }));
         let unwanted = matches!(own.state, State::Unwanted);
         match followed {
-            Ok(follower) if unwanted => self.end(number, follower, false),
+            Ok(follower) if unwanted => self.end(number, follower, End::Unfollow),
             Ok(follower) => {
                 own.state = State::Following(follower);
                 if opens {
@@ -362,7 +376,7 @@ impl Hosting {
             return self.host.seen(number, Seen::Closed, now());
         };
         match std::mem::replace(&mut own.state, State::Unwanted) {
-            State::Following(follower) => self.end(number, follower, false),
+            State::Following(follower) => self.end(number, follower, End::Unfollow),
             State::Beginning { .. } => {}
             other => own.state = other,
         }
@@ -372,7 +386,7 @@ impl Hosting {
         let Some(own) = self.own.get_mut(&number) else { return };
         let unwanted = matches!(own.state, State::Unwanted);
         match opened {
-            Ok(branch) if unwanted => self.end(number, branch, false),
+            Ok(branch) if unwanted => self.end(number, branch, End::Close),
             Err(error) if unwanted => {
                 tracing::warn!(branch = number, error = format!("{error:#}"), "the branch did not open");
                 self.tell(|report| report.failed += 1);
@@ -398,7 +412,7 @@ impl Hosting {
         }
     }
 
-    fn close(&mut self, number: u16, hands_over: bool) {
+    fn close(&mut self, number: u16, how: End) {
         let Some(own) = self.own.get_mut(&number) else {
             // Nothing of it is here.
             return self.host.seen(number, Seen::Closed, now());
@@ -407,16 +421,16 @@ impl Hosting {
             State::Opening | State::Beginning { .. } | State::Unwanted => {}
             State::Closing => own.state = State::Closing,
             State::Failed => self.closed(number),
-            State::Following(follower) => self.end(number, follower, false),
+            State::Following(follower) => self.end(number, follower, End::Unfollow),
             State::Open(branch) => {
-                self.end(number, branch, hands_over);
+                self.end(number, branch, how);
                 self.tell(|report| report.closed += 1);
             }
         }
     }
 
     /// Takes a branch away and closes it.
-    fn end(&mut self, number: u16, branch: BranchThread, hands_over: bool) {
+    fn end(&mut self, number: u16, branch: BranchThread, how: End) {
         self.holder.remove(number);
         self.post.leave(number);
         if let Some(own) = self.own.get_mut(&number) {
@@ -424,10 +438,13 @@ impl Hosting {
         }
         let news = self.news.clone();
         let closing = move |_: &Process| {
-            if hands_over {
-                branch.hand_over(|| drop(news.send(News::Released(number))));
-            } else {
-                branch.close();
+            match how {
+                End::Close | End::Unfollow => branch.close(),
+                End::HandOver => branch.hand_over(|| drop(news.send(News::Released(number)))),
+            }
+            match how {
+                End::Close | End::HandOver => tracing::info!(branch = number, "the branch is closed here"),
+                End::Unfollow => tracing::info!(branch = number, "the branch is followed here no more"),
             }
             News::Closed(number)
         };
@@ -440,7 +457,6 @@ impl Hosting {
 
     fn closed(&mut self, number: u16) {
         self.own.remove(&number);
-        tracing::info!(branch = number, "the branch is closed here");
         self.host.seen(number, Seen::Closed, now());
     }
 
