@@ -311,6 +311,10 @@ impl Host {
         for branch in self.own.keys().copied().filter(|branch| other(*branch)) {
             self.elsewhere.entry(branch).or_insert(boot_us);
         }
+        // Whoever is near looks when the lease has run out, and no later.
+        let near = map.branches.iter().filter(|entry| self.following.is_near(entry.row.number));
+        let ends = near.filter_map(|entry| Some(boot_us.saturating_add(entry.lease.as_ref()?.left_us)));
+        self.look_at = ends.fold(self.look_at, u64::min);
         self.map = map;
         self.map_at = Some(boot_us);
     }

@@ -60,22 +60,18 @@ fn write_directory(map: Option<&Map>, out: &mut Exposition) {
     );
 }
 
-/// Of branches that want followers: how many, and how many would take over at once.
+/// How many followers branches want, and how many would take over at once.
 fn write_followers(map: Option<&Map>, out: &mut Exposition) {
     let Some(map) = map else { return };
-    let hosted = map.branches.iter().filter(|entry| entry.row.state != BranchState::Closed);
-    let wanting: Vec<_> = hosted.map(|entry| &entry.row).filter(|row| row.followers > 0).collect();
-    if wanting.is_empty() {
-        return;
-    }
+    let hosted = || map.branches.iter().map(|entry| &entry.row).filter(|row| row.state != BranchState::Closed);
     out.metric("skerry_branch_followers_wanted", "gauge", "Nodes that are to follow the branch.");
-    for row in &wanting {
+    for row in hosted() {
         let (number, wanted) = (row.number, row.followers);
         out.line(format_args!("skerry_branch_followers_wanted{{branch=\"{number}\"}} {wanted}"));
     }
     let help = "Nodes that follow the branch and would take over at once.";
     out.metric("skerry_branch_followers_near", "gauge", help);
-    for row in &wanting {
+    for row in hosted() {
         let followers = FollowerView::all(map, row.number);
         let near = followers.iter().filter(|follower| follower.near).count();
         out.line(format_args!("skerry_branch_followers_near{{branch=\"{}\"}} {near}", row.number));
