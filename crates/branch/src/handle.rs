@@ -113,6 +113,18 @@ pub struct Following {
     pub behind_us: u64,
     /// Whether it has been at the end since it began.
     pub has_caught_up: bool,
+    /// The last look at the journal failed: what it says of its end is old.
+    pub is_failing: bool,
+}
+
+impl Following {
+    /// Records that it has yet to read, as far as it knows; `None` if it does not.
+    #[must_use]
+    pub const fn behind(&self) -> Option<u64> {
+        // Before its first look it knows of no end.
+        let has_looked = self.has_caught_up || self.followed.head > 0;
+        if self.is_failing || !has_looked { None } else { Some(self.followed.behind()) }
+    }
 }
 
 /// What an opening brings for readers.

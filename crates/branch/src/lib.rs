@@ -26,6 +26,7 @@
 //!   store confirmed this owner after it was made, by an append or by a check.
 
 pub mod api;
+mod aside;
 mod batch;
 mod branch;
 pub mod channels;

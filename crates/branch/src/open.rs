@@ -17,6 +17,7 @@ use skerry_journal::{
 use skerry_proof::checkpoint::SignedCheckpoint;
 use skerry_proof::{HashAlgorithm, PublicKey, Signer};
 
+use crate::aside::Aside;
 use crate::batch::{Builder, Writer};
 use crate::branch::{ReaderOf, panic_text};
 use crate::channels::Talk;
@@ -180,6 +181,9 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
     followed: Option<Replica<ReaderOf<J>, S>>,
 ) -> Result<Opened<J::Journal, S>, OpenFailure> {
     let options = ground.options;
+    if let Some(epoch) = followed.as_ref().and_then(Replica::declared) {
+        store.forgive(epoch)?;
+    }
     let opened = store.open()?;
     let (journal, recovery) = (opened.journal, opened.recovery);
     let (reader, far) = (journal.reader(), journal.far_reader());
@@ -189,7 +193,7 @@ pub(crate) fn open<J: JournalStore, S: Storage>(
         check_checkpoints(&checkpoints, ground.signer.public_key(), &Durable(reader.clone()), &recovery)?;
     let mut replica = match followed.and_then(|followed| followed.go_on_with(&reader, &far)) {
         Some(followed) => followed,
-        None => Replica::begin(ground, &reader, &far)?,
+        None => Replica::begin(ground, &reader, &far, Aside::default())?,
     };
     let from = replica.position();
     replica.read_on()?;

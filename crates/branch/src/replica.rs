@@ -11,7 +11,8 @@
 //! # Invariants
 //!
 //! - It takes what follows what it has, batch by batch of one chain, and nothing else: [`OpenFailure::Differs`].
-//! - Beside its own derived files it changes nothing before it is finished: no journal, no key.
+//! - Beside its own derived files it changes nothing before it is finished: no journal, no key. Of these it puts aside what the journal
+//!   has declared lost, and nothing that may be all that tells of a loss.
 //! - Nothing in it reaches beyond [`Replica::seen`], a place where the journal's store has said that it ends.
 
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ use skerry_money::Date;
 use skerry_proof::HashAlgorithm;
 use skerry_proof::mmr::Mmr;
 
+use crate::aside::Aside;
 use crate::channels::rewound;
 use crate::evidence::nodes::Nodes;
 use crate::history::{History, RECORD_BYTES, Records, SideError, SideFolder};
@@ -57,6 +59,12 @@ pub(crate) struct Replica<R, S: Storage> {
     /// Keys that are to be gone once a branch serves from this.
     erased: Vec<KeyRef>,
     seen: Head,
+    /// What this machine remembers and the journal does not have.
+    aside: Aside,
+    /// The epoch under which a loss was declared last, as far as it was read here.
+    declared: Option<u64>,
+    /// That of the batch which is being taken in.
+    epoch: u64,
 }
 
 /// The book and what goes with it.
@@ -72,8 +80,13 @@ pub(crate) struct Base {
 const PIECE: usize = 4 << 20;
 
 impl<R: JournalReader, S: Storage> Replica<R, S> {
-    /// From the newest usable snapshot, or from nothing. `far` reads through to the archive.
-    pub(crate) fn begin(ground: &Ground<'_, S>, near: &R, far: &R) -> Result<Self, OpenFailure> {
+    /// From the newest usable snapshot that is not `aside`, or from nothing. `far` reads through to the archive.
+    pub(crate) fn begin(
+        ground: &Ground<'_, S>,
+        near: &R,
+        far: &R,
+        aside: Aside,
+    ) -> Result<Self, OpenFailure> {
         let options = ground.options;
         check_evidence(near, options.evidence)?;
         let (seen, start) = (near.head(), near.start());
@@ -81,7 +94,7 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         let (snapshots, evidence) = (folder("snapshots")?, folder("evidence")?);
         let durable = Durable(near.clone());
         let archive = Archive { reader: far, start };
-        let base_from = |start| find_base(&snapshots, &durable, options, seen, start);
+        let base_from = |start| find_base(&snapshots, &durable, (options, &aside), seen, start);
         let base = archive.or_whole(base_from(start), || base_from(Position(0)))?;
         let recalls = Recalls::default();
         let near_records = Near { durable: Durable(near.clone()), recalled: Arc::clone(&recalls.read) };
@@ -140,6 +153,9 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
             from_snapshot,
             erased,
             seen,
+            aside,
+            declared: None,
+            epoch: 0,
         })
     }
 
@@ -164,6 +180,7 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         }
         let left = self.seen.position.0.saturating_sub(self.cursor);
         if left == 0 {
+            self.settle()?;
             return Ok(false);
         }
         let batches = self.reader.read(Position(self.cursor), PIECE)?;
@@ -172,6 +189,25 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         }
         self.beside(&batches)?;
         Ok(true)
+    }
+
+    /// At the end of the journal: what this machine remembers and the journal does not have must be of a life whose loss it declares.
+    fn settle(&mut self) -> Result<(), OpenFailure> {
+        if !self.aside.is_doubt() {
+            return Ok(());
+        }
+        let (journal, position) = (self.seen.position.0, self.aside.lost_to);
+        if !self.aside.is_declared(self.base.book.incarnation().max(1)) {
+            let (evidence, disagrees) = ("what this machine remembers", position <= journal);
+            return Err(OpenFailure::Rewound { evidence, journal, position, disagrees });
+        }
+        tracing::warn!(journal, position, "what was declared lost elsewhere is put aside here too");
+        std::mem::take(&mut self.aside).put(&self.workshop.ground)
+    }
+
+    /// The epoch under which a loss was declared that this machine need not remember any more.
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.declared.filter(|_| !self.aside.is_doubt())
     }
 
     /// What the store has now must go on from what it had.
@@ -191,6 +227,9 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
 
     /// Goes on with the journal as it was opened. `None` if it is not the one that was followed: whoever opens it begins anew then.
     pub(crate) fn go_on_with(mut self, near: &R, far: &R) -> Option<Self> {
+        if self.aside.is_doubt() {
+            return None;
+        }
         if !holds(far, &self.seen) {
             tracing::warn!(
                 position = self.seen.position.0,
@@ -240,6 +279,7 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
         let parts = batch.parts();
         let date = Date(batch.header.business_date);
         let evolve_from = self.base.head.position.0;
+        self.epoch = batch.header.epoch;
         if batch.header.first_position >= evolve_from && continues(&self.base.head, &batch.header).is_err() {
             return Err(OpenFailure::Differs { position: batch.header.first_position });
         }
@@ -299,6 +339,7 @@ impl<R: JournalReader, S: Storage> Replica<R, S> {
                 crate::coverage::Mark::ErasedAgain.hit();
                 self.erased.push(KeyRef(erased.key_ref));
             }
+            Event::Incarnated(_) => self.declared = Some(self.epoch),
             _ => {}
         }
         self.base.book.evolve(&event);
@@ -358,11 +399,11 @@ impl<R: JournalReader> Archive<'_, R> {
 fn find_base<S: Storage>(
     folder: &S,
     durable: &dyn Records,
-    options: &Options,
+    (options, aside): (&Options, &Aside),
     head: Head,
     start: Position,
 ) -> Result<Base, OpenFailure> {
-    for (_, file) in snapshot::list(folder)? {
+    for (_, file) in snapshot::list(folder)?.into_iter().filter(|(_, file)| !aside.has(file)) {
         match read_base(folder, &file, options) {
             Ok(base) => {
                 let place = base.head.position;

@@ -148,3 +148,51 @@ fn a_follower_erases_no_key_before_it_is_the_owner() {
     follower.open().unwrap();
     assert!(matches!(keys.unseal(key, &sealed), Err(KeyError::Erased)));
 }
+
+/// What a folder remembers of a life that the journal does not have.
+fn evidence(machine: &FaultStorage) -> Vec<String> {
+    let files = |folder: &str| machine.folder(folder).unwrap().list().unwrap();
+    let mut all = [files("snapshots"), files("checkpoints")].concat();
+    all.retain(|file| !file.ends_with(".lost"));
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn what_was_declared_lost_elsewhere_is_put_aside_by_a_follower_and_nothing_before() {
+    let (store, keys, machine) = (MemoryStore::default(), keys(1), FaultStorage::new(1));
+    let mut owner = on(store.clone(), &machine, &keys, NOON);
+    owner.open().unwrap();
+    found_with(&mut owner, 2, 500);
+    let kept = owner.branch.reader_head().position.0;
+    pay_some(&mut owner, 3);
+    owner.branch.mark(NOON, true);
+    pay_some(&mut owner, 1);
+    owner.branch.close(NOON);
+    let remembered = evidence(&machine);
+    assert!(remembered.iter().any(|file| file.starts_with("snapshot-")), "{remembered:?}");
+    assert!(remembered.iter().any(|file| file.starts_with("checkpoint-")), "{remembered:?}");
+
+    // The store loses what they stand for, and another machine, which remembers nothing, goes on without saying so.
+    store.lose(4);
+    let mut other = on(store.accepting_loss(), &FaultStorage::new(3), &keys, NOON);
+    other.open().unwrap();
+    assert_eq!(other.branch.reader_head().position.0, kept);
+    let mut follower = on(store.clone(), &machine, &keys, NOON);
+    let failure =
+        std::iter::repeat_with(|| follower.branch.follow().and_then(|()| follower.branch.keep_up()))
+            .find_map(Result::err);
+    assert!(matches!(failure, Some(OpenFailure::Rewound { .. })), "{failure:?}");
+    assert_eq!(evidence(&machine), remembered, "it may be all that tells of the loss");
+
+    // Now the loss is declared there: it is in the journal.
+    other.branch.declare_loss(store.accepting_loss(), NOON, [99; 32]).unwrap();
+    settle(&mut other);
+    pay_some(&mut other, 2);
+    follower.branch.follow().unwrap();
+    while follower.branch.keep_up().unwrap() {}
+    assert_ne!(evidence(&machine), remembered);
+    let theirs = word(&mut other, 2);
+    follower.open().unwrap();
+    assert_eq!(word(&mut follower, 2), theirs);
+}

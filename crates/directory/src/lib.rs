@@ -31,6 +31,7 @@
 //! - No clock: time is what [`Directory::poll`] is told. Only [`DirectoryThread`] has a thread.
 
 pub mod assign;
+mod check;
 pub mod contract;
 mod embedded;
 mod faults;
@@ -44,8 +45,8 @@ pub use embedded::{log, record};
 pub use faults::{FaultyDirectory, Troubles, Weather};
 pub use keeper::{Keeper, Sent};
 pub use rows::{
-    Alias, AliasKind, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Holder, LeaseView,
-    Map, Mode, Name, NodeEntry, NodeRow, Room, Setting, StoreRow, TextError, Where, Who,
+    Alias, AliasKind, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Follow, Holder,
+    LeaseView, Map, Mode, Name, NodeEntry, NodeRow, Room, Setting, StoreRow, TextError, Where, Who,
 };
 pub use seam::{
     Answered, Ask, Busy, CLAIM_US_MAX, Choice, Directory, Fault, Finding, Now, Rebuild, Refusal, Reserve,

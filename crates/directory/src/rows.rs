@@ -225,13 +225,17 @@ pub struct BranchRow {
     pub store: Name,
     /// The node that should host it.
     pub placement: Option<Name>,
+    /// How many other nodes are to follow its journal, so that one of them takes over soon: 0 to 3.
+    pub followers: u8,
 }
 
 impl BranchRow {
     /// The greatest weight.
     pub const WEIGHT_MAX: u16 = 1_000;
+    /// The most followers.
+    pub const FOLLOWERS_MAX: u8 = 3;
 
-    /// An open branch as it is founded.
+    /// An open branch as it is founded where it is alone; a bank of nodes wants followers for it as well.
     #[must_use]
     pub const fn new(number: u16, store: Name) -> Self {
         Self {
@@ -243,6 +247,7 @@ impl BranchRow {
             gray: false,
             store,
             placement: None,
+            followers: 0,
         }
     }
 
@@ -257,6 +262,7 @@ impl BranchRow {
             Setting::Gray(gray) => self.gray = *gray,
             Setting::Store(store) => self.store = store.clone(),
             Setting::Placement(node) => self.placement.clone_from(node),
+            Setting::Followers(followers) => self.followers = *followers,
         }
         self
     }
@@ -279,6 +285,8 @@ pub enum Setting {
     Store(Name),
     /// The node that should host it.
     Placement(Option<Name>),
+    /// How many nodes are to follow it.
+    Followers(u8),
 }
 
 /// How many customers a branch has and may have, as its owner last said.
@@ -314,6 +322,26 @@ pub struct NodeRow {
     pub version: Where,
     /// Takes none for now, of its own accord: it stops, or its clock is off.
     pub draining: bool,
+}
+
+/// A branch that a node follows without hosting it, as it says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Follow {
+    /// The branch.
+    pub branch: u16,
+    /// Records of its journal that the node has yet to read; `None` if it does not know.
+    pub behind: Option<u64>,
+}
+
+impl Follow {
+    /// Whoever is so many records behind, or fewer, takes over at once: they are read in less time than the rest of a move takes.
+    pub const NEAR: u64 = 10_000;
+
+    /// Whether it could take over at once.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        self.behind.is_some_and(|behind| behind <= Self::NEAR)
+    }
 }
 
 /// An operator's word that a node is to give its branches away and take none.
@@ -365,6 +393,8 @@ pub struct NodeEntry {
     pub silent_us: u64,
     /// Whether an operator wants it empty. The node's own word does not touch it.
     pub drain: Option<DrainRow>,
+    /// What it follows, as it said when it was last heard of.
+    pub follows: Vec<Follow>,
 }
 
 impl NodeEntry {
@@ -372,6 +402,12 @@ impl NodeEntry {
     #[must_use]
     pub const fn takes(&self) -> bool {
         !self.row.draining && self.drain.is_none()
+    }
+
+    /// How it follows a branch, if it does.
+    #[must_use]
+    pub fn follow(&self, branch: u16) -> Option<&Follow> {
+        self.follows.iter().find(|follow| follow.branch == branch)
     }
 }
 
@@ -389,7 +425,8 @@ pub struct BusRow {
 /// Everything but the aliases, at one version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Map {
-    /// Grows with every change of branches, stores, nodes, holders, drains and the chosen bus; not with renewals, beats and reports of room.
+    /// Grows with every change of branches, stores, nodes, holders, drains and the chosen bus; not with renewals, beats, what nodes
+    /// follow and reports of room.
     pub version: u64,
     /// Whether customers are being taken in again from the branches: until that has ended nobody is placed.
     pub rebuilding: bool,

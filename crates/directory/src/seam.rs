@@ -9,20 +9,23 @@
 //!
 //! - **D1, answered**: each ask that was taken is answered exactly once, in words ([`Told`]) or by [`Fault::Unknown`].
 //! - **D2, again**: after an unknown outcome the same ask may be sent again, any number of times: it does nothing twice.
-//! - **D3, kept**: what was told is so after the directory was ended in any way and started again. (Leases and rooms aside:
-//!   they are for a while only. A confirmation alone may be forgotten; its reservation then stands again.)
+//! - **D3, kept**: what was told is so after the directory was ended in any way and started again. (Leases, rooms
+//!   and what nodes follow aside: they are for a while only. A confirmation alone may be forgotten; its reservation then stands again.)
 //! - **D4, one branch**: an alias leads to at most one branch at a time, however many ask at once. A reservation is bound to
 //!   its branch until it is confirmed there, or until it is released after every claim on it has run out.
 //! - **D5, one holder**: on the directory's own clock no two holders have a lease of one branch at once; a lease is given to
 //!   another only after it has run its full time from when it was last granted, or was given up.
 //! - **D6, seen**: an ask that is submitted after another was answered sees what that one did.
 //! - **D7, versions**: each change of the map makes its version greater, also over restarts; under the same version there are
-//!   the same branches, stores, nodes, drains, holders and chosen bus, except for leases that ran out.
+//!   the same branches, stores, nodes, drains, holders and chosen bus, except for leases that ran out. What nodes follow is
+//!   read with the whole map: it changes without a version.
 //! - **D8, bounded**: more asks than it has room for are refused as [`Busy`]; batches and lists have a bound each.
 
 use std::sync::Arc;
 
-use crate::rows::{Alias, BranchRow, CustomerRef, Holder, Map, Name, NodeRow, Room, Setting, StoreRow, Who};
+use crate::rows::{
+    Alias, BranchRow, CustomerRef, Follow, Holder, Map, Name, NodeRow, Room, Setting, StoreRow, Who,
+};
 
 /// A claim runs out after this, at most: two minutes, longer than any request lives.
 pub const CLAIM_US_MAX: u64 = 120_000_000;
@@ -168,8 +171,13 @@ pub enum Ask {
         /// Who says so.
         by: Who,
     },
-    /// A node is there, and this is what it says of itself.
-    Beat(NodeRow),
+    /// A node is there.
+    Beat {
+        /// What it says of itself.
+        node: NodeRow,
+        /// What it follows; at most [`LIST_MAX`].
+        follows: Vec<Follow>,
+    },
     /// A node is to give its branches away and take none, or may have some again. The word is kept apart from what the node says of
     /// itself, until it is taken back or the node is dropped; whoever said it first stays named.
     Drain {
@@ -431,87 +439,4 @@ impl<D: Directory + ?Sized> Directory for Box<D> {
     fn on_event(&mut self, wake: Wake) {
         (**self).on_event(wake);
     }
-}
-
-impl Ask {
-    /// Checks what does not depend on what the directory holds.
-    ///
-    /// # Errors
-    ///
-    /// Why it makes no sense.
-    pub fn check(&self) -> Result<(), Refusal> {
-        let need = |holds: bool, why| if holds { Ok(()) } else { Err(Refusal::Invalid(why)) };
-        match self {
-            Self::Reserve(wish) => {
-                check_aliases(&wish.aliases)?;
-                let lines =
-                    wish.aliases.iter().all(|alias| Some(alias.line) == wish.aliases.first().map(|a| a.line));
-                need(lines, "the aliases of one customer are of one line")?;
-                need(wish.within_us <= CLAIM_US_MAX, "a claim runs for two minutes at most")?;
-                match &wish.choice {
-                    Choice::Among(branches) => {
-                        need(branches.len() <= LIST_MAX, "too many branches in one ask")
-                    }
-                    Choice::In(_) | Choice::Any => Ok(()),
-                }
-            }
-            Self::Confirm { aliases, customer } | Self::Forget { aliases, customer } => {
-                check_aliases(aliases)?;
-                need(is_customer(*customer), "not a customer")
-            }
-            Self::Rebuild(Rebuild::Record { list, .. }) => {
-                need(list.len() <= LIST_MAX, "too many customers in one ask")?;
-                need(list.iter().all(|(_, customer)| is_customer(*customer)), "not a customer")
-            }
-            Self::PutMoved { customer, branch } => {
-                need(is_customer(*customer), "not a customer")?;
-                need(branch.is_none_or(is_branch), "a branch is a number from 1 to 9999")
-            }
-            Self::AddBranch(row) => {
-                need(is_branch(row.number), "a branch is a number from 1 to 9999")?;
-                need(row.weight <= BranchRow::WEIGHT_MAX, "a weight is a number from 0 to 1000")
-            }
-            Self::Steer { setting: Setting::Weight(weight), .. } => {
-                need(*weight <= BranchRow::WEIGHT_MAX, "a weight is a number from 0 to 1000")
-            }
-            Self::Report(list) => need(list.len() <= LIST_MAX, "too many branches in one ask"),
-            Self::Acquire { lease_us, .. } => {
-                need(LEASE_US.contains(lease_us), "a lease is 0.1 to 60 seconds")
-            }
-            Self::Renew { branches, lease_us, .. } => {
-                need(LEASE_US.contains(lease_us), "a lease is 0.1 to 60 seconds")?;
-                need(branches.len() <= LIST_MAX, "too many branches in one ask")
-            }
-            Self::GiveUp { leases, .. } => need(leases.len() <= LIST_MAX, "too many branches in one ask"),
-            Self::Map { .. }
-            | Self::Find(_)
-            | Self::FindMoved(_)
-            | Self::Release { .. }
-            | Self::Rebuild(Rebuild::Begin | Rebuild::End { .. })
-            | Self::Steer { .. }
-            | Self::PutStore(_)
-            | Self::DropStore(_)
-            | Self::UseBus { .. }
-            | Self::Beat(_)
-            | Self::Drain { .. }
-            | Self::DropNode(_) => Ok(()),
-        }
-    }
-}
-
-const fn is_branch(branch: u16) -> bool {
-    branch > 0 && branch <= BRANCH_MAX
-}
-
-const fn is_customer(customer: CustomerRef) -> bool {
-    is_branch(customer.branch) && customer.serial > 0
-}
-
-fn check_aliases(aliases: &[Alias]) -> Result<(), Refusal> {
-    let different =
-        aliases.iter().enumerate().all(|(at, alias)| !aliases.iter().skip(at + 1).any(|a| a == alias));
-    if aliases.is_empty() || aliases.len() > ALIASES_MAX || !different {
-        return Err(Refusal::Invalid("1 to 4 aliases, all different"));
-    }
-    Ok(())
 }

@@ -98,7 +98,7 @@ impl World {
         };
         let mut asks = vec![Ask::PutStore(store), Ask::Rebuild(Rebuild::Begin)];
         asks.extend(BRANCHES.map(|branch| Ask::AddBranch(BranchRow::new(branch, local.clone()))));
-        asks.extend(self.nodes.iter().map(|own| Ask::Beat(node(own))));
+        asks.extend(self.nodes.iter().map(|own| Ask::Beat { node: node(own), follows: Vec::new() }));
         for ask in asks {
             directory.submit(ask).expect("as set up");
         }

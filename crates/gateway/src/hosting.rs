@@ -29,15 +29,26 @@ use crate::service::Front;
 /// The thread that hosts looks around many times a second: one that has not for so long is stuck.
 const STILL: Duration = Duration::from_secs(10);
 
-/// A branch that a node has open, or on its way in or out.
+/// A branch that a node has open, or on its way in or out, or follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostedBranch {
     /// Its number.
     pub number: u16,
-    /// `opening`, `open`, `failed` or `closing`.
+    /// `opening`, `open`, `failed` or `closing`; [`FOLLOWING`](Self::FOLLOWING).
     pub state: &'static str,
     /// For how long still its answers may rest on its lease, microseconds; 0: each waits for its journal's store to confirm the owner.
     pub lease_left_us: u64,
+    /// Of one that it follows: the records that it has yet to read, as far as it knows.
+    pub behind: Option<u64>,
+}
+
+impl HostedBranch {
+    /// Another node has it open, and this one reads its journal.
+    pub const FOLLOWING: &'static str = "following";
+
+    fn is_followed(&self) -> bool {
+        self.state == Self::FOLLOWING
+    }
 }
 
 /// What a node says of itself.
@@ -138,6 +149,15 @@ struct HealthView {
     /// Milliseconds since the directory last answered.
     directory_silent_ms: u64,
     branches: Vec<BranchView>,
+    following: Vec<FollowedView>,
+}
+
+#[derive(Serialize)]
+struct FollowedView {
+    branch: u16,
+    /// Records that it has yet to read; left out while nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -168,11 +188,15 @@ async fn healthz(State(face): State<Arc<Face>>) -> Response {
         lease: if hosted.lease_left_us > 0 { "held" } else { "beyond" },
         lease_left_ms: hosted.lease_left_us / 1_000,
     };
+    let followed = |hosted: &HostedBranch| FollowedView { branch: hosted.number, behind: hosted.behind };
+    let (following, hosted): (Vec<_>, Vec<_>) =
+        report.branches.iter().partition(|branch| branch.is_followed());
     let view = HealthView {
         state,
         directory_silent_ms: millis(report.silence(face.begun)),
-        branches: report.branches.iter().map(branch).collect(),
-        node: report.name,
+        branches: hosted.into_iter().map(branch).collect(),
+        following: following.into_iter().map(followed).collect(),
+        node: report.name.clone(),
     };
     json(if stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &view)
 }
@@ -213,9 +237,24 @@ fn write(report: &HostReport, begun: Instant, out: &mut Exposition) {
     out.single("skerry_node_branches", "gauge", "Branches that are open here.", hosted);
     let help = "For how long still answers of the branch may rest on its lease.";
     out.metric("skerry_node_lease_left_seconds", "gauge", help);
-    for HostedBranch { number, lease_left_us, .. } in &report.branches {
+    let (following, hosted): (Vec<_>, Vec<_>) =
+        report.branches.iter().partition(|branch| branch.is_followed());
+    for HostedBranch { number, lease_left_us, .. } in hosted {
         let left = seconds(*lease_left_us);
         out.line(format_args!("skerry_node_lease_left_seconds{{branch=\"{number}\"}} {left}"));
+    }
+    let count = u64::try_from(following.len()).unwrap_or(u64::MAX);
+    out.single(
+        "skerry_node_followed_branches",
+        "gauge",
+        "Branches of other nodes that are followed here.",
+        count,
+    );
+    let help = "Records of a followed branch that are yet to be read; absent while that is not known.";
+    out.metric("skerry_follower_behind_records", "gauge", help);
+    for HostedBranch { number, behind, .. } in following {
+        let Some(behind) = behind else { continue };
+        out.line(format_args!("skerry_follower_behind_records{{branch=\"{number}\"}} {behind}"));
     }
 }
 
@@ -244,9 +283,16 @@ mod tests {
     #[tokio::test]
     async fn a_node_tells_what_it_hosts_and_nothing_else() {
         let post = PostThread::start(PostOptions::local(GatewayKey::new([7; 32]))).unwrap();
-        let branch = |number, state, lease_left_us| HostedBranch { number, state, lease_left_us };
+        let branch =
+            |number, state, lease_left_us| HostedBranch { number, state, lease_left_us, behind: None };
+        let followed = |number, behind| HostedBranch { behind, ..branch(number, HostedBranch::FOLLOWING, 0) };
         let mut report = HostReport::new("a");
-        report.branches = vec![branch(1, "open", 1_500_000), branch(2, "opening", 0)];
+        report.branches = vec![
+            branch(1, "open", 1_500_000),
+            branch(2, "opening", 0),
+            followed(3, Some(17)),
+            followed(4, None),
+        ];
         (report.opened, report.drained) = (3, true);
         let node = of(report.clone(), &post);
         let (status, text) = asked(&node, "GET", "/healthz").await;
@@ -260,9 +306,15 @@ mod tests {
             (&view["branches"][1]["lease"], &view["branches"][1]["state"]),
             (&"beyond".into(), &"opening".into())
         );
+        assert_eq!(view["branches"].as_array().unwrap().len(), 2, "{view}");
+        assert_eq!(view["following"], serde_json::json!([{"branch": 3, "behind": 17}, {"branch": 4}]));
         let (status, text) = asked(&node, "GET", "/metrics").await;
         assert_eq!(status, 200);
+        assert!(!text.contains("skerry_follower_behind_records{branch=\"4\"}"), "unknown is unknown");
+        assert!(!text.contains("skerry_node_lease_left_seconds{branch=\"3\"}"), "it has no lease");
         for line in [
+            "skerry_follower_behind_records{branch=\"3\"} 17",
+            "skerry_node_followed_branches 2",
             "skerry_node_draining 1",
             "skerry_node_branches 1",
             "skerry_node_opened_total 3",

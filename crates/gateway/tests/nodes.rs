@@ -6,7 +6,7 @@ mod common;
 
 use common::TestBank;
 use serde_json::{Value, json};
-use skerry_directory::{Ask, Holder, Map, Name, NodeRow, Told, Where};
+use skerry_directory::{Ask, Follow, Holder, Map, Name, NodeRow, Told, Where};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -29,7 +29,7 @@ fn bank(nodes: &[&str]) -> TestBank {
     for node in nodes {
         let (address, version) = (Where::new("seat").unwrap(), Where::new("1").unwrap());
         let row = NodeRow { name: name(node), address, capacity: 8, version, draining: false };
-        assert_eq!(told(&bank, Ask::Beat(row)), Told::Done);
+        assert_eq!(told(&bank, Ask::Beat { node: row, follows: Vec::new() }), Told::Done);
     }
     for branch in [1, 2] {
         let holder = Holder { node: name(nodes[0]), incarnation: 1 };
@@ -37,6 +37,10 @@ fn bank(nodes: &[&str]) -> TestBank {
         assert!(matches!(granted, Told::Granted { .. }), "{granted:?}");
     }
     bank
+}
+
+async fn metrics(bank: &TestBank) -> String {
+    String::from_utf8(bank.get("/metrics").await.bytes.to_vec()).unwrap()
 }
 
 async fn drain(bank: &TestBank, token: &str, node: &str, body: Value) -> common::Answer {
@@ -122,4 +126,36 @@ async fn branches_are_kept_on_a_node_until_any_will_do() {
     let view = steer(1, json!({"node": null})).await.ok();
     assert_eq!(view["placement"], Value::Null);
     assert_eq!(map(&bank).branches[0].row.placement, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_say_how_many_nodes_follow_a_branch_and_see_who_does() {
+    let bank = bank(&["a", "b"]);
+    let steer = async |wish: Value| bank.call("PATCH", "/v1/branches/1", &wish, &[]).await;
+    assert!(metrics(&bank).await.contains("skerry_branch_followers_wanted{branch=\"1\"} 0"), "nobody said");
+    let view = steer(json!({"followers": 2})).await.ok();
+    assert_eq!((&view["followers"], &view["followed_by"]), (&json!(2), &Value::Null));
+    assert_eq!(map(&bank).branches[0].row.followers, 2);
+    assert_eq!(steer(json!({"followers": 4})).await.problem(), "invalid_field");
+    assert_eq!(steer(json!({"followers": "two"})).await.problem(), "invalid_field");
+    assert_eq!(map(&bank).branches[0].row.followers, 2, "and nothing was changed");
+    let figures = metrics(&bank).await;
+    assert!(figures.contains("skerry_branch_followers_wanted{branch=\"1\"} 2"), "{figures}");
+    assert!(figures.contains("skerry_branch_followers_near{branch=\"1\"} 0"), "{figures}");
+    assert!(figures.contains("skerry_branch_followers_wanted{branch=\"2\"} 0"), "{figures}");
+
+    let row = map(&bank).node(&name("b")).unwrap().row.clone();
+    let follows = vec![Follow { branch: 1, behind: Some(3) }, Follow { branch: 2, behind: None }];
+    assert_eq!(told(&bank, Ask::Beat { node: row, follows }), Told::Done);
+    let listed = bank.get("/v1/branches").await.ok();
+    assert_eq!(
+        (&listed["branches"][0]["followed_by"], &listed["branches"][1]["followed_by"]),
+        (&json!([{"node": "b", "near": true, "behind": 3}]), &json!([{"node": "b", "near": false}]))
+    );
+    let directory = bank.get("/v1/directory").await.ok();
+    assert_eq!(directory["branches"][0]["followed_by"], listed["branches"][0]["followed_by"]);
+    assert_eq!(directory["nodes"][1]["follows"][0], json!({"branch": 1, "near": true, "behind": 3}));
+    let figures = metrics(&bank).await;
+    assert!(figures.contains("skerry_branch_followers_near{branch=\"1\"} 1"), "{figures}");
+    assert_eq!(steer(json!({"followers": 0})).await.ok()["followers"], 0);
 }

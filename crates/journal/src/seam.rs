@@ -126,6 +126,16 @@ pub trait JournalStore: Send {
     /// As for opening; [`OpenError::Away`] too where no journal was begun yet and only an owner may begin it.
     fn look(&self) -> Result<<Self::Journal as Journal>::Reader, OpenError>;
 
+    /// What was told under epochs before `epoch`, and is missing, was declared lost under it: this machine forgets that it was told, so
+    /// that it can open the journal too. Whoever says so has read it in the journal.
+    ///
+    /// # Errors
+    ///
+    /// As for opening: what is remembered stays.
+    fn forgive(&self, _epoch: u64) -> Result<(), OpenError> {
+        Ok(())
+    }
+
     /// How long to wait before opening again unasked, after so many attempts in vain since it was last open, where what
     /// keeps it from opening or appending may pass by itself (a server that is away). `None`: somebody has to order it.
     fn patience(&self, _attempts: u32) -> Option<Duration> {

@@ -14,80 +14,23 @@
 //!   that long and the plan finds nobody for it: an empty node is worth less than an open branch. So does a gray one.
 //! - A directory that does not answer changes nothing: what is hosted stays hosted, and its answers are confirmed by the store.
 //! - What is given up is closed first, while it is still renewed: moves and draining one branch at a time, stopping all at once.
+//! - What the plan wants followed here is followed, and goes on as the branch when its lease is granted.
+//! - A branch that wants followers moves when whoever gets it is near, or has been waited for; what somebody near follows is handed over:
+//!   its journal is let go, and its lease given up, before anything else is finished.
 //! - A branch that does not open is given up for a while, longer each time, so that another node may try.
 //! - While the node's clock is certain to be more than 500 ms off it hosts nothing, and goes on comparing.
 
+mod acquire;
+mod following;
+mod orders;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use skerry_directory::{Ask, BranchRow, Fault, Holder, Keeper, Map, NodeRow, Refusal, Sent, Told};
+use skerry_directory::{Ask, Fault, Follow, Holder, Keeper, Map, Refusal, Sent, Told};
 
-use crate::plan::plan;
-
-/// How long a lease is, usually, in microseconds. A node that was silent for longer is given nothing.
-pub const LEASE_US: u64 = 2_000_000;
-
-/// How a node hosts. Times in microseconds.
-#[derive(Debug, Clone)]
-pub struct HostOptions {
-    /// What the node says of itself.
-    pub node: NodeRow,
-    /// Another at each start of the process.
-    pub incarnation: u64,
-    /// How long a lease is.
-    pub lease_us: u64,
-    /// So long before its end it is not relied upon.
-    pub margin_us: u64,
-    /// How often it looks at the map and says that it is there.
-    pub look_us: u64,
-    /// A branch may be sick for so long before it is given up.
-    pub sick_us: u64,
-    /// The plan must have named another node for so long before a branch moves there.
-    pub calm_us: u64,
-    /// After a branch that did not open it is left to others for so long, doubled each time.
-    pub back_off_us: u64,
-    /// It says that it has no room: all nodes, of whatever release, give it only what operators place on it.
-    pub gray: bool,
-}
-
-impl HostOptions {
-    /// The usual ones: leases of two seconds.
-    #[must_use]
-    pub const fn new(node: NodeRow, incarnation: u64) -> Self {
-        Self {
-            node,
-            incarnation,
-            lease_us: LEASE_US,
-            margin_us: 200_000,
-            look_us: 500_000,
-            sick_us: 3_000_000,
-            calm_us: 1_000_000,
-            back_off_us: 2_000_000,
-            gray: false,
-        }
-    }
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Ask the directory; its answer goes to [`Host::heard`] under this number.
-    Ask(u64, Ask),
-    /// Open this branch; its condition goes to [`Host::seen`].
-    Open(BranchRow),
-    /// Close this branch.
-    Close(u16),
-}
-
-/// How a branch is here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// It serves.
-    Open,
-    /// It did not open, or stopped.
-    Sick,
-    /// It is closed, and nothing of it is left here.
-    Closed,
-}
+use self::following::Following;
+pub use self::orders::{HostOptions, LEASE_US, Order, Seen};
+use crate::plan::{Planned, plan};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -95,6 +38,14 @@ enum Stage {
     Open,
     Sick { since_us: u64 },
     Closing,
+    Released,
+}
+
+impl Stage {
+    /// Whether it is on its way out.
+    const fn leaves(self) -> bool {
+        matches!(self, Self::Closing | Self::Released)
+    }
 }
 
 /// What was asked, for the answer.
@@ -104,6 +55,15 @@ enum About {
     Renew,
     Acquire(u16),
     Else,
+}
+
+impl About {
+    const fn acquired(&self) -> Option<u16> {
+        match self {
+            Self::Acquire(branch) => Some(*branch),
+            _ => None,
+        }
+    }
 }
 
 /// A branch that does not open here is left alone.
@@ -119,13 +79,17 @@ pub struct Host {
     options: HostOptions,
     keeper: Keeper,
     map: Map,
+    /// What follows from the map.
+    plan: BTreeMap<u16, Planned>,
     /// When the map was heard; none before the first.
     map_at: Option<u64>,
     own: BTreeMap<u16, Stage>,
+    following: Following,
     open: BTreeMap<u64, (About, Sent)>,
     orders: VecDeque<Order>,
     next: u64,
     look_at: u64,
+    beat_at: u64,
     renew_at: u64,
     /// Since when a branch was seen to be nobody's.
     free: BTreeMap<u16, u64>,
@@ -141,12 +105,12 @@ pub struct Host {
 
 /// Asks without an answer that are remembered.
 const OPEN_MAX: usize = 1_024;
-/// Branches of one look that leases are acquired for.
-const ACQUIRED_TOGETHER: usize = 64;
 /// Doublings of the back-off.
 const BACK_OFF_DOUBLINGS: u32 = 5;
-/// A branch that nobody took for so many leases' time is anybody's.
-const ANYBODYS: u64 = 3;
+/// Whoever is to get a branch and does not say that it follows is waited for so many leases' time.
+const WAITED_FOR_A_STRANGER: u64 = 3;
+/// The same for one that does, and has much to read.
+const WAITED_FOR_A_FOLLOWER: u64 = 30;
 
 impl Host {
     /// A node that hosts nothing yet.
@@ -156,12 +120,15 @@ impl Host {
             keeper: Keeper::new(options.margin_us),
             options,
             map: Map::default(),
+            plan: BTreeMap::new(),
             map_at: None,
             own: BTreeMap::new(),
+            following: Following::default(),
             open: BTreeMap::new(),
             orders: VecDeque::new(),
             next: 0,
             look_at: 0,
+            beat_at: 0,
             renew_at: 0,
             free: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
@@ -189,10 +156,10 @@ impl Host {
         self.is_stopping = true;
     }
 
-    /// Whether it hosts nothing.
+    /// Whether it hosts and follows nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.own.is_empty()
+        self.own.is_empty() && self.following.is_empty()
     }
 
     /// The branches that it hosts, or opens, or closes.
@@ -219,7 +186,7 @@ impl Host {
     /// When [`turn`](Self::turn) has something to do even if nothing is heard.
     #[must_use]
     pub fn next_due(&self) -> u64 {
-        self.look_at.min(self.renew_at)
+        self.look_at.min(self.renew_at).min(self.beat_at)
     }
 
     /// The next thing to do.
@@ -230,8 +197,17 @@ impl Host {
     /// Time has passed.
     pub fn turn(&mut self, now: Sent) {
         if now.boot_us >= self.look_at {
-            self.look_at = now.boot_us.saturating_add(self.options.look_us);
-            self.look(now);
+            let near = self.is_awaiting();
+            let wait_us = if near { self.options.near_look_us } else { self.options.look_us };
+            self.look_at = now.boot_us.saturating_add(wait_us);
+            // Under the same version leases run out, nodes fall silent and others come near: then all of it is read.
+            let since = if self.is_stale(now.boot_us) { 0 } else { self.map.version };
+            self.ask(About::Map, Ask::Map { since }, now);
+        }
+        if now.boot_us >= self.beat_at {
+            self.beat_at = now.boot_us.saturating_add(self.options.look_us);
+            let beat = self.beat(now.boot_us);
+            self.ask(About::Else, beat, now);
         }
         if now.boot_us >= self.renew_at {
             self.renew_at = now.boot_us.saturating_add(self.options.lease_us / 3);
@@ -241,15 +217,18 @@ impl Host {
             self.ask(About::Renew, Ask::Renew { branches, holder, lease_us }, now);
         }
         self.host(now.boot_us);
+        self.follow(now.boot_us);
         self.acquire(now);
     }
 
-    fn look(&mut self, now: Sent) {
-        // Under the same version leases run out and nodes fall silent: then all of it is read.
-        let since = if self.is_stale(now.boot_us) { 0 } else { self.map.version };
-        self.ask(About::Map, Ask::Map { since }, now);
-        let node = self.beat(now.boot_us);
-        self.ask(About::Else, Ask::Beat(node), now);
+    fn is_me(&self, planned: &Planned) -> bool {
+        planned.node == self.options.node.name
+    }
+
+    /// Whether a branch is about to come that would be open here at once.
+    fn is_awaiting(&self) -> bool {
+        let mut to_come = self.plan.iter().filter(|(branch, _)| !self.own.contains_key(branch));
+        to_come.any(|(branch, planned)| self.is_me(planned) && self.following.is_near(*branch))
     }
 
     fn is_stale(&self, boot_us: u64) -> bool {
@@ -258,12 +237,13 @@ impl Host {
         let over = |left_us: u64| at.saturating_add(left_us) <= boot_us;
         let mut leases = self.map.branches.iter().filter_map(|entry| entry.lease.as_ref());
         !self.free.is_empty()
+            || !self.elsewhere.is_empty()
             || over(self.options.lease_us)
             || leases.any(|lease| lease.holder != own && over(lease.left_us))
     }
 
     /// What the node says of itself: it is given nothing that it could not host.
-    fn beat(&self, boot_us: u64) -> NodeRow {
+    fn beat(&self, boot_us: u64) -> Ask {
         let mut node = self.options.node.clone();
         if self.options.gray {
             node.capacity = 0;
@@ -272,7 +252,7 @@ impl Host {
         if self.back_off.values().any(|back_off| back_off.until_us > boot_us) {
             node.capacity = node.capacity.min(u16::try_from(self.own.len()).unwrap_or(u16::MAX));
         }
-        node
+        Ask::Beat { node, follows: self.following.told() }
     }
 
     fn holder(&self) -> Holder {
@@ -327,12 +307,17 @@ impl Host {
         for entry in map.branches.iter().filter(|entry| entry.lease.is_none()) {
             self.free.entry(entry.row.number).or_insert(boot_us);
         }
-        let plan = plan(&map, self.options.lease_us);
-        let other = |branch: u16| plan.get(&branch).is_some_and(|node| *node != self.options.node.name);
+        self.plan = plan(&map, self.options.lease_us);
+        let (plan, own) = (&self.plan, &self.options.node.name);
+        let other = |branch: u16| plan.get(&branch).is_some_and(|planned| planned.node != *own);
         self.elsewhere.retain(|branch, _| other(*branch));
         for branch in self.own.keys().copied().filter(|branch| other(*branch)) {
             self.elsewhere.entry(branch).or_insert(boot_us);
         }
+        // Whoever is near looks when the lease has run out, and no later.
+        let near = map.branches.iter().filter(|entry| self.following.is_near(entry.row.number));
+        let ends = near.filter_map(|entry| Some(boot_us.saturating_add(entry.lease.as_ref()?.left_us)));
+        self.look_at = ends.fold(self.look_at, u64::min);
         self.map = map;
         self.map_at = Some(boot_us);
     }
@@ -354,7 +339,9 @@ impl Host {
     fn granted(&mut self, branch: u16, grant: u64, (sent, lease_us): (Sent, u64), walls: (u64, u64)) {
         let counts = self.keeper.granted(sent, branch, grant, lease_us, walls);
         self.is_compared = true;
-        let wanted = counts && !self.is_stopping && !self.keeper.is_clock_off();
+        // Files of a follower that is being closed are not to be touched.
+        let ending = self.following.is_ending(branch);
+        let wanted = counts && !ending && !self.is_stopping && !self.keeper.is_clock_off();
         if !wanted && !self.own.contains_key(&branch) {
             self.keeper.give_up(&[branch]);
             let leases = vec![(branch, grant)];
@@ -366,16 +353,25 @@ impl Host {
             && !self.own.contains_key(&branch)
         {
             self.own.insert(branch, Stage::Opening);
+            self.following.promoted(branch);
             self.orders.push_back(Order::Open(row));
         }
     }
 
     /// How a branch is here, at `now`.
     pub fn seen(&mut self, branch: u16, seen: Seen, now: Sent) {
-        let Some(stage) = self.own.get_mut(&branch) else { return };
+        let Some(stage) = self.own.get_mut(&branch) else {
+            let again_us = now.boot_us.saturating_add(self.options.back_off_us);
+            return self.following.seen(branch, seen, again_us);
+        };
         match (seen, *stage) {
             (Seen::Closed, _) => self.closed(branch, now),
-            (_, Stage::Closing) => {}
+            (Seen::Released, Stage::Closing) => {
+                *stage = Stage::Released;
+                self.give_up(branch, now);
+            }
+            (Seen::Follows(_) | Seen::Released, _) => {}
+            (_, stage) if stage.leaves() => {}
             (Seen::Open, _) => {
                 *stage = Stage::Open;
                 self.back_off.remove(&branch);
@@ -389,6 +385,10 @@ impl Host {
     fn closed(&mut self, branch: u16, now: Sent) {
         self.own.remove(&branch);
         self.elsewhere.remove(&branch);
+        self.give_up(branch, now);
+    }
+
+    fn give_up(&mut self, branch: u16, now: Sent) {
         let leases = self.keeper.give_up(&[branch]);
         if !leases.is_empty() {
             let ask = Ask::GiveUp { leases, holder: self.holder() };
@@ -396,16 +396,48 @@ impl Host {
             // The map that shows it is ours is old now.
             self.not_before.insert(branch, now.boot_us.saturating_add(self.options.look_us));
         }
-        self.look_at = now.boot_us;
+        (self.look_at, self.beat_at) = (now.boot_us, now.boot_us);
     }
 
     fn close(&mut self, branch: u16) {
-        if let Some(stage) = self.own.get_mut(&branch)
-            && *stage != Stage::Closing
-        {
-            *stage = Stage::Closing;
-            self.orders.push_back(Order::Close(branch));
+        let own = &self.options.node.name;
+        let mut others = self.map.nodes.iter().filter(|node| node.row.name != *own);
+        let followed = others.any(|node| node.follow(branch).is_some_and(Follow::is_near));
+        let Some(stage) = self.own.get_mut(&branch).filter(|stage| !stage.leaves()) else { return };
+        let handed = followed && *stage == Stage::Open;
+        *stage = Stage::Closing;
+        self.orders.push_back(if handed { Order::HandOver(branch) } else { Order::Close(branch) });
+    }
+
+    /// Whether a branch that the plan has given another for `waited_us` may go there now.
+    fn may_go(&self, branch: u16, waited_us: u64) -> bool {
+        let Some(planned) = self.plan.get(&branch) else { return false };
+        if !planned.followers.contains(&planned.node) {
+            return true;
         }
+        let follow = self.map.node(&planned.node).and_then(|node| node.follow(branch));
+        let leases = match follow {
+            Some(follow) if follow.is_near() => 0,
+            Some(_) => WAITED_FOR_A_FOLLOWER,
+            None => WAITED_FOR_A_STRANGER,
+        };
+        waited_us >= leases * self.options.lease_us
+    }
+
+    /// Follows what the plan wants followed here.
+    fn follow(&mut self, boot_us: u64) {
+        let own = &self.options.node.name;
+        let wanted = |(branch, planned): (&u16, &Planned)| {
+            let entry = self.map.branch(*branch).filter(|_| planned.followers.contains(own))?;
+            (!self.own.contains_key(branch)).then(|| (*branch, entry.row.clone()))
+        };
+        let wanted =
+            if self.is_stopping { BTreeMap::new() } else { self.plan.iter().filter_map(wanted).collect() };
+        let asked: Vec<u16> = self.open.values().filter_map(|(about, _)| about.acquired()).collect();
+        // What is asked for may be granted at any moment.
+        let kept = |branch| !self.is_stopping && asked.contains(&branch);
+        let calm_us = if self.is_stopping { 0 } else { self.options.calm_us };
+        self.following.turn(&wanted, kept, (boot_us, calm_us), &mut self.orders);
     }
 
     /// Closes what should not be here.
@@ -430,47 +462,13 @@ impl Host {
         if self.own.values().any(|stage| *stage == Stage::Closing) {
             return;
         }
-        let calm = |since: &u64| boot_us.saturating_sub(*since) >= self.options.calm_us;
-        let moves =
-            self.elsewhere.iter().find(|(branch, since)| calm(since) && self.own.contains_key(branch));
+        let moves = self.elsewhere.iter().find(|(branch, since)| {
+            let waited_us = boot_us.saturating_sub(**since);
+            let here = self.own.get(branch).is_some_and(|stage| !stage.leaves());
+            here && waited_us >= self.options.calm_us && self.may_go(**branch, waited_us)
+        });
         if let Some(branch) = moves.map(|(branch, _)| *branch) {
             self.close(branch);
-        }
-    }
-
-    /// Asks for the leases of what should be here.
-    fn acquire(&mut self, now: Sent) {
-        let (boot_us, capacity) = (now.boot_us, usize::from(self.options.node.capacity));
-        if self.is_stopping || !self.is_compared || self.keeper.is_clock_off() {
-            return;
-        }
-        let (plan, drained) =
-            (plan(&self.map, self.options.lease_us), self.is_drained() || self.options.gray);
-        let under_way = |branch: u16| {
-            self.open.values().any(|(about, sent)| {
-                matches!(about, About::Acquire(of) if *of == branch)
-                    && boot_us.saturating_sub(sent.boot_us) < self.options.lease_us
-            })
-        };
-        let waits = |branch: u16| {
-            let until = self.back_off.get(&branch).map_or(0, |back_off| back_off.until_us);
-            until.max(self.not_before.get(&branch).copied().unwrap_or(0)) > boot_us
-        };
-        let wanted = self.free.iter().filter(|(branch, since_us)| {
-            let ours = plan.get(branch).is_some_and(|node| *node == self.options.node.name);
-            let old = boot_us.saturating_sub(**since_us) >= ANYBODYS * self.options.lease_us;
-            let last = old && (!drained || !plan.contains_key(branch));
-            (ours || last) && !self.own.contains_key(branch) && !waits(**branch) && !under_way(**branch)
-        });
-        let hosted =
-            self.map.branches.iter().filter(|entry| entry.row.state != skerry_directory::BranchState::Closed);
-        let hosted: std::collections::BTreeSet<u16> = hosted.map(|entry| entry.row.number).collect();
-        let room = capacity.saturating_sub(self.own.len()).min(ACQUIRED_TOGETHER);
-        let wanted: Vec<u16> =
-            wanted.map(|(branch, _)| *branch).filter(|branch| hosted.contains(branch)).take(room).collect();
-        for branch in wanted {
-            let (holder, lease_us) = (self.holder(), self.options.lease_us);
-            self.ask(About::Acquire(branch), Ask::Acquire { branch, holder, lease_us }, now);
         }
     }
 }

@@ -1,22 +1,41 @@
-//! Which node should have which branch: every node computes the same from the same map, so that they need not agree.
+//! Which node should have which branch, and which should follow it: every node computes the same from the same map, so that they need not
+//! agree.
 //!
 //! What operators placed goes there. A dedicated branch has a node to itself, as long as one is left for the others. The rest is spread
-//! evenly; whoever has a branch keeps it unless that would be more than their share. The lease decides when two maps differ.
+//! evenly; whoever has a branch keeps it unless that would be more than their share. A branch whose host is gone goes to whoever follows it,
+//! nearest first, and evenness comes later. The lease decides when two maps differ.
+//!
+//! A branch that wants followers has the next nodes after its host, by name and turned by its number, so that branches of one host fall to
+//! different nodes; whoever follows it already goes on. A node that is to get the branch from another follows it as well until then.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use skerry_directory::{BranchEntry, BranchState, Map, Mode, Name};
+use skerry_directory::{BranchEntry, BranchState, Follow, Map, Mode, Name, NodeEntry};
 
-/// The node for each branch that can have one. Nodes that are drained, or take none of their own accord, or were silent for more than
+/// Branches that a node follows at most, besides those that it is about to get.
+pub const FOLLOWED_MAX: usize = 256;
+
+/// Who should have a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The node that hosts it.
+    pub node: Name,
+    /// Those that follow it; never its host of now.
+    pub followers: Vec<Name>,
+}
+
+/// The nodes for each branch that can have one. Nodes that are drained, or take none of their own accord, or were silent for more than
 /// `silent_us`, get none.
 #[must_use]
-pub fn plan(map: &Map, silent_us: u64) -> BTreeMap<u16, Name> {
-    let alive = map.nodes.iter().filter(|node| node.silent_us <= silent_us && node.takes());
-    let rooms = alive.map(|node| (&node.row.name, usize::from(node.row.capacity))).collect();
+pub fn plan(map: &Map, silent_us: u64) -> BTreeMap<u16, Planned> {
+    let alive = |node: &&NodeEntry| node.silent_us <= silent_us && node.takes();
+    let rooms: BTreeMap<_, _> = map.nodes.iter().filter(alive).map(|node| (&node.row.name, node)).collect();
     let mut planning =
         Planning { rooms, loads: BTreeMap::new(), alone: BTreeSet::new(), plan: BTreeMap::new() };
-    let hosted = map.branches.iter().filter(|branch| branch.row.state != BranchState::Closed);
-    let (placed, others): (Vec<_>, Vec<_>) = hosted.partition(|branch| planning.placement(branch).is_some());
+    let hosted = || map.branches.iter().filter(|branch| branch.row.state != BranchState::Closed);
+    let (placed, others): (Vec<_>, Vec<_>) =
+        hosted().partition(|branch| planning.placement(branch).is_some());
     for branch in placed {
         if let Some(node) = planning.placement(branch) {
             planning.give(branch, node);
@@ -32,15 +51,30 @@ pub fn plan(map: &Map, silent_us: u64) -> BTreeMap<u16, Name> {
         }
     }
     planning.scatter(&rest);
-    planning.plan.into_iter().map(|(branch, node)| (branch, node.clone())).collect()
+    let mut followed = BTreeMap::new();
+    let planned = hosted().filter_map(|branch| {
+        let node = *planning.plan.get(&branch.row.number)?;
+        let followers = planning.followers(branch, node, &mut followed);
+        Some((branch.row.number, Planned { node: node.clone(), followers }))
+    });
+    planned.collect()
 }
 
 struct Planning<'a> {
-    rooms: BTreeMap<&'a Name, usize>,
+    /// Those that take branches.
+    rooms: BTreeMap<&'a Name, &'a NodeEntry>,
     loads: BTreeMap<&'a Name, usize>,
     /// Nodes that a dedicated branch has to itself.
     alone: BTreeSet<&'a Name>,
     plan: BTreeMap<u16, &'a Name>,
+}
+
+/// How well a node knows a branch: what is greater takes it over sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Knows {
+    Nothing,
+    Some,
+    Near,
 }
 
 impl<'a> Planning<'a> {
@@ -50,6 +84,19 @@ impl<'a> Planning<'a> {
 
     fn load(&self, node: &Name) -> usize {
         self.loads.get(node).copied().unwrap_or(0)
+    }
+
+    fn has_room(&self, node: &Name) -> bool {
+        let room = self.rooms.get(node).map_or(0, |entry| usize::from(entry.row.capacity));
+        self.load(node) < room
+    }
+
+    fn knows(&self, node: &Name, branch: &BranchEntry) -> Knows {
+        match self.rooms.get(node).and_then(|entry| entry.follow(branch.row.number)) {
+            Some(follow) if follow.is_near() => Knows::Near,
+            Some(Follow { .. }) => Knows::Some,
+            None => Knows::Nothing,
+        }
     }
 
     fn give(&mut self, branch: &BranchEntry, node: &'a Name) {
@@ -73,7 +120,7 @@ impl<'a> Planning<'a> {
         }
         let own = Self::holder(branch).filter(|holder| free.contains(holder));
         // From the end: the first ones keep what is scattered.
-        own.or(free.last().copied())
+        own.or_else(|| free.into_iter().max_by_key(|node| (self.knows(node, branch), *node)))
     }
 
     /// Spreads branches over the nodes that nobody has to themselves.
@@ -91,7 +138,7 @@ impl<'a> Planning<'a> {
         let mut left = Vec::new();
         for branch in branches {
             let own = Self::holder(branch).filter(|holder| pool.contains(holder));
-            let Some(own) = own.filter(|own| self.load(own) < self.rooms[own]) else {
+            let Some(own) = own.filter(|own| self.has_room(own)) else {
                 left.push(*branch);
                 continue;
             };
@@ -105,11 +152,56 @@ impl<'a> Planning<'a> {
             }
         }
         for branch in left {
-            let room = pool.iter().filter(|node| self.load(node) < self.rooms[*node]);
-            if let Some(node) = room.min_by_key(|node| (self.load(node), **node)).copied() {
+            let room = pool.iter().copied().filter(|node| self.has_room(node));
+            if let Some(node) = room.min_by_key(|node| self.order(branch, node)) {
                 self.give(branch, node);
             }
         }
+    }
+
+    /// Which node comes first for a branch that goes to another: the least loaded one; but where nobody answers any more, whoever knows it
+    /// best.
+    fn order(
+        &self,
+        branch: &'a BranchEntry,
+        node: &'a Name,
+    ) -> (Reverse<Knows>, usize, Reverse<bool>, &'a Name) {
+        let knows = self.knows(node, branch);
+        let answered = Self::holder(branch).is_some();
+        let first = if answered { Knows::Nothing } else { knows };
+        // How near somebody is changes from look to look: what is calmly moved must not change its way with it.
+        (Reverse(first), self.load(node), Reverse(knows > Knows::Nothing), node)
+    }
+
+    /// The followers of a branch that `node` is to have. `followed` counts those of each node.
+    fn followers(
+        &self,
+        branch: &'a BranchEntry,
+        node: &'a Name,
+        followed: &mut BTreeMap<&'a Name, usize>,
+    ) -> Vec<Name> {
+        let wanted = usize::from(branch.row.followers);
+        if wanted == 0 {
+            return Vec::new();
+        }
+        let holder = Self::holder(branch);
+        let (before, after): (Vec<&Name>, Vec<&Name>) =
+            self.rooms.keys().copied().partition(|other| *other <= node);
+        let mut others = after;
+        others.extend(before.into_iter().filter(|other| *other != node));
+        if !others.is_empty() {
+            let turned = usize::from(branch.row.number) % others.len();
+            others.rotate_left(turned);
+        }
+        others.retain(|other| {
+            Some(*other) != holder && followed.get(other).copied().unwrap_or(0) < FOLLOWED_MAX
+        });
+        others.sort_by_key(|other| Reverse(self.knows(other, branch) > Knows::Nothing));
+        others.truncate(wanted);
+        others.iter().for_each(|other| *followed.entry(*other).or_default() += 1);
+        // It is about to get it.
+        let comes = holder.is_some_and(|holder| holder != node);
+        comes.then_some(node).into_iter().chain(others).cloned().collect()
     }
 }
 
@@ -125,7 +217,7 @@ mod tests {
     fn node(text: &str, silent_us: u64, draining: bool) -> NodeEntry {
         let (address, version) = (Where::new("here").unwrap(), Where::new("1").unwrap());
         let row = NodeRow { name: name(text), address, capacity: 10, version, draining };
-        NodeEntry { row, silent_us, drain: None }
+        NodeEntry { row, silent_us, drain: None, follows: Vec::new() }
     }
 
     fn drained(text: &str) -> NodeEntry {
@@ -148,9 +240,34 @@ mod tests {
         entry
     }
 
+    fn follows(text: &str, followed: &[(u16, Option<u64>)]) -> NodeEntry {
+        let follow = |(branch, behind): &(u16, Option<u64>)| Follow { branch: *branch, behind: *behind };
+        NodeEntry { follows: followed.iter().map(follow).collect(), ..node(text, 0, false) }
+    }
+
+    fn wanting(followers: u8, entry: BranchEntry) -> BranchEntry {
+        BranchEntry { row: BranchRow { followers, ..entry.row }, ..entry }
+    }
+
+    fn of(branches: Vec<BranchEntry>, nodes: Vec<NodeEntry>) -> BTreeMap<u16, Planned> {
+        plan(&Map { branches, nodes, ..Map::default() }, 100)
+    }
+
     fn planned(branches: Vec<BranchEntry>, nodes: Vec<NodeEntry>) -> Vec<(u16, String)> {
-        let map = Map { branches, nodes, ..Map::default() };
-        plan(&map, 100).into_iter().map(|(branch, node)| (branch, node.to_string())).collect()
+        of(branches, nodes).into_iter().map(|(branch, planned)| (branch, planned.node.to_string())).collect()
+    }
+
+    /// Host and followers of branch 1.
+    fn first(branches: Vec<BranchEntry>, nodes: Vec<NodeEntry>) -> (String, Vec<String>) {
+        let planned = of(branches, nodes).remove(&1).expect("it is planned");
+        (planned.node.to_string(), planned.followers.iter().map(ToString::to_string).collect())
+    }
+
+    fn first_is(found: (String, Vec<String>), host: &str, followers: &[&str]) {
+        assert_eq!(
+            (found.0.as_str(), found.1.iter().map(String::as_str).collect::<Vec<_>>()),
+            (host, followers.to_vec())
+        );
     }
 
     fn is(found: &[(u16, String)], wanted: &[(u16, &str)]) {
@@ -194,6 +311,74 @@ mod tests {
         is(&planned(mixed(), vec![node("a", 0, false)]), &[(1, "a"), (2, "a"), (3, "a")]);
         let two = vec![dedicated(1, None), dedicated(2, None)];
         is(&planned(two, ab()), &[(1, "b"), (2, "a")]);
+    }
+
+    fn abc() -> Vec<NodeEntry> {
+        ["a", "b", "c"].map(|text| node(text, 0, false)).into()
+    }
+
+    #[test]
+    fn followers_are_the_next_nodes_and_never_the_host() {
+        let held = |followers| vec![wanting(followers, branch(1, Some("a")))];
+        first_is(first(held(0), abc()), "a", &[]);
+        first_is(first(held(1), abc()), "a", &["c"]);
+        first_is(first(held(2), abc()), "a", &["c", "b"]);
+        first_is(first(held(3), abc()), "a", &["c", "b"]);
+        let gone = |entry| vec![node("a", 0, false), node("b", 0, false), entry];
+        for gone in [gone(node("c", 101, false)), gone(node("c", 0, true)), gone(drained("c"))] {
+            first_is(first(held(2), gone), "a", &["b"]);
+        }
+        first_is(first(held(1), vec![node("a", 0, false)]), "a", &[]);
+        let spread = of(
+            (1..=4).map(|number| wanting(1, branch(number, Some("a")))).collect(),
+            vec![
+                node("a", 0, false),
+                NodeEntry { row: NodeRow { capacity: 0, ..node("b", 0, false).row }, ..node("b", 0, false) },
+                NodeEntry { row: NodeRow { capacity: 0, ..node("c", 0, false).row }, ..node("c", 0, false) },
+            ],
+        );
+        let names: Vec<_> = spread.values().map(|planned| planned.followers[0].to_string()).collect();
+        assert_eq!(names, ["c", "b", "c", "b"], "those of one host fall to different nodes");
+    }
+
+    #[test]
+    fn whoever_follows_goes_on_and_a_node_follows_so_many() {
+        let held = vec![wanting(1, branch(1, Some("a")))];
+        let nodes = vec![node("a", 0, false), follows("b", &[(1, None)]), node("c", 0, false)];
+        first_is(first(held, nodes), "a", &["b"]);
+        let many = u16::try_from(FOLLOWED_MAX).unwrap() + 10;
+        let held = (1..=many).map(|number| wanting(1, branch(number, Some("a")))).collect();
+        let mut nodes = ab();
+        nodes[0].row.capacity = many;
+        nodes[1].row.capacity = 0;
+        let following = of(held, nodes).values().filter(|planned| !planned.followers.is_empty()).count();
+        assert_eq!(following, FOLLOWED_MAX);
+    }
+
+    #[test]
+    fn whoever_is_to_get_a_branch_follows_it_first() {
+        let mut placed = wanting(1, branch(1, Some("a")));
+        placed.row.placement = Some(name("b"));
+        first_is(first(vec![placed.clone()], abc()), "b", &["b", "c"]);
+        first_is(first(vec![placed.clone()], ab()), "b", &["b"]);
+        placed.row.followers = 0;
+        first_is(first(vec![placed], abc()), "b", &[]);
+    }
+
+    #[test]
+    fn a_branch_without_a_host_goes_to_whoever_follows_it_nearest() {
+        let free = || vec![wanting(1, branch(1, None)), branch(2, Some("c")), branch(3, Some("c"))];
+        let near = |b, c| vec![node("a", 0, false), follows("b", &[(1, b)]), follows("c", &[(1, c)])];
+        first_is(first(free(), near(Some(Follow::NEAR + 1), Some(Follow::NEAR))), "c", &["b"]);
+        first_is(first(free(), near(Some(7), None)), "b", &["c"]);
+        first_is(first(free(), near(None, None)), "b", &["c"]);
+        first_is(first(free(), abc()), "a", &["c"]);
+        // Where somebody has it, evenness goes first: it is moved when whoever gets it is near.
+        let full = || vec![wanting(1, branch(1, Some("d"))), branch(2, Some("c"))];
+        first_is(first(full(), near(None, Some(0))), "b", &["b", "c"]);
+        let mut alone = dedicated(1, None);
+        alone.row.followers = 1;
+        first_is(first(vec![alone], near(Some(0), None)), "b", &["c"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Several hosts over one directory, whatever happens to clocks, processes and answers: never do two count on one branch, and once the
-//! troubles end each branch is soon open on one node, dedicated ones alone, the others evenly.
+//! troubles end each branch is soon open on one node, dedicated ones alone, the others evenly, and followed by as many others as it wants.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
 
@@ -21,6 +21,11 @@ const BRANCHES: u16 = 6;
 const ALONE: u16 = 6;
 const NODES: [&str; 3] = ["a", "b", "c"];
 
+/// How many followers a branch wants.
+fn wanted(branch: u16) -> u8 {
+    [1, 0, 2][usize::from(branch) % 3]
+}
+
 struct Node {
     name: Name,
     host: Host,
@@ -33,6 +38,8 @@ struct Node {
     working: BTreeMap<u16, (u64, Seen)>,
     /// What is open in the process.
     serving: BTreeSet<u16>,
+    /// What it follows.
+    following: BTreeSet<u16>,
     /// A branch that does not open here, until then.
     broken: Option<(u16, u64)>,
 }
@@ -55,12 +62,20 @@ impl Node {
             asked: BTreeMap::new(),
             working: BTreeMap::new(),
             serving: BTreeSet::new(),
+            following: BTreeSet::new(),
             broken: None,
         }
     }
 
     fn at(&self, us: u64) -> Sent {
         Sent { boot_us: us + self.boot_ahead, wall_us: wall(us).saturating_add_signed(self.wall_off) }
+    }
+
+    /// Something is opened or followed: never while it is still being closed here, for its files are one thread's at a time.
+    fn begins(&mut self, branch: u16, until: u64, seen: Seen) {
+        let before = self.working.insert(branch, (until, seen));
+        let closing = before.is_some_and(|(_, before)| matches!(before, Seen::Closed | Seen::Released));
+        assert!(!closing, "branch {branch} is still being closed");
     }
 
     /// Another life of the process: it knows nothing of the one before.
@@ -70,6 +85,7 @@ impl Node {
         self.asked.clear();
         self.working.clear();
         self.serving.clear();
+        self.following.clear();
     }
 }
 
@@ -105,7 +121,7 @@ fn directory(disk: &FaultStorage, seed: u64) -> FaultyDirectory<Embedded<FaultSt
     let mut asks = vec![Ask::PutStore(store), Ask::Rebuild(Rebuild::Begin)];
     asks.extend((1..=BRANCHES).map(|number| {
         let mode = if number == ALONE { Mode::Dedicated } else { Mode::Scattered };
-        Ask::AddBranch(BranchRow { mode, ..BranchRow::new(number, local.clone()) })
+        Ask::AddBranch(BranchRow { mode, followers: wanted(number), ..BranchRow::new(number, local.clone()) })
     }));
     for ask in asks {
         directory.submit(ask).unwrap();
@@ -155,7 +171,16 @@ impl World {
             match seen {
                 Seen::Open => drop(node.serving.insert(branch)),
                 Seen::Sick => drop(self.reached.insert("a branch did not open")),
-                Seen::Closed => drop(node.serving.remove(&branch)),
+                Seen::Follows(_) => drop(node.following.insert(branch)),
+                Seen::Released => {
+                    node.serving.remove(&branch);
+                    let later = us + self.dice.below(1_000_000);
+                    node.working.insert(branch, (later, Seen::Closed));
+                }
+                Seen::Closed => {
+                    node.serving.remove(&branch);
+                    node.following.remove(&branch);
+                }
             }
             node.host.seen(branch, seen, now);
         }
@@ -173,11 +198,25 @@ impl World {
                     }
                 }
                 Order::Open(row) => {
-                    self.reached.insert("opened");
-                    node.working.insert(row.number, (takes, Seen::Open));
+                    let promoted = node.following.remove(&row.number);
+                    self.reached.insert(if promoted { "a follower took over" } else { "opened" });
+                    node.begins(row.number, takes, Seen::Open);
                 }
                 Order::Close(branch) => {
                     self.reached.insert("closed");
+                    node.working.insert(branch, (takes, Seen::Closed));
+                }
+                Order::HandOver(branch) => {
+                    self.reached.insert("handed over");
+                    node.working.insert(branch, (takes, Seen::Released));
+                }
+                Order::Follow(row) => {
+                    assert!(!node.serving.contains(&row.number), "it is open here");
+                    let late = us + 3 * self.dice.below(1_000_000);
+                    node.begins(row.number, late, Seen::Follows(Some(0)));
+                }
+                Order::Unfollow(branch) => {
+                    self.reached.insert("followed no more");
                     node.working.insert(branch, (takes, Seen::Closed));
                 }
             }
@@ -316,7 +355,16 @@ impl World {
         let (most, least) = (counts.iter().max(), counts.iter().min());
         all == usize::from(BRANCHES)
             && alone
+            && (1..=BRANCHES).all(|branch| self.is_followed(branch))
             && most.zip(least).is_some_and(|(most, least)| most - least <= 1)
+    }
+
+    /// Whether as many follow it as it wants, and its host is none of them.
+    fn is_followed(&self, branch: u16) -> bool {
+        let follow = self.nodes.iter().filter(|node| node.following.contains(&branch));
+        let hosts =
+            self.nodes.iter().any(|node| node.following.contains(&branch) && node.serving.contains(&branch));
+        !hosts && follow.count() == usize::from(wanted(branch))
     }
 
     /// Runs until all is well and stays so.
@@ -351,6 +399,7 @@ fn live(seed: u64) -> BTreeSet<&'static str> {
 }
 
 fn drained_and_resumed(world: &mut World) {
+    failed_over(world);
     // A drained node gives its branches away, one after the other, and takes none in its next life either.
     let drained = world.dice.below(NODES.len() as u64) as usize;
     world.say(drained, true);
@@ -380,6 +429,34 @@ fn drained_and_resumed(world: &mut World) {
     world.gets_well(40_000_000);
 }
 
+/// A node dies: what others follow is open there soon after its lease, and nobody opens it from its beginning.
+fn failed_over(world: &mut World) {
+    let dies = world.dice.below(NODES.len() as u64) as usize;
+    let followed = |branch: &u16| wanted(*branch) > 0;
+    let lost: Vec<u16> = world.hosted()[dies].iter().copied().filter(followed).collect();
+    let followers: BTreeMap<u16, Vec<usize>> = lost
+        .iter()
+        .map(|branch| {
+            let follow = |at: &usize| world.nodes[*at].following.contains(branch);
+            (*branch, (0..NODES.len()).filter(follow).collect())
+        })
+        .collect();
+    world.nodes[dies].paused_until = u64::MAX;
+    // A lease, a look, an ask and an opening.
+    world.run(2_000_000 + 500_000 + 300_000 + 200_000, |_| {});
+    for (branch, followers) in followers {
+        let open = |at: &&usize| world.nodes[**at].serving.contains(&branch);
+        assert_eq!(
+            followers.iter().filter(open).count(),
+            1,
+            "branch {branch} is open at one of {followers:?}"
+        );
+    }
+    world.nodes[dies].paused_until = 0;
+    world.nodes[dies].begin_again();
+    world.gets_well(40_000_000);
+}
+
 #[test]
 fn never_two_hosts_and_soon_one() {
     let mut reached = BTreeSet::new();
@@ -397,6 +474,9 @@ fn never_two_hosts_and_soon_one() {
         "stopped",
         "opened",
         "closed",
+        "handed over",
+        "a follower took over",
+        "followed no more",
         "a branch did not open",
         "nobody",
         "somebody",

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::open::{self, Ready};
 use crate::pool::Pool;
 use crate::reader::PostgresReader;
-use crate::shared::{Shared, Told};
+use crate::shared::{Shared, Told, lock};
 use crate::writer::Writer;
 
 /// How a journal is kept in PostgreSQL.
@@ -138,6 +138,14 @@ impl<S: Storage> JournalStore for PostgresStore<S> {
         let known = (self.pool.clone(), row.tables(branch), place);
         let shared = Shared::new(known, (row.epoch, row.ends), shelf, Arc::default(), None);
         Ok(PostgresReader::watching(&Arc::new(shared)))
+    }
+
+    fn forgive(&self, epoch: u64) -> Result<(), OpenError> {
+        let mut told = lock(&self.told);
+        if told.epoch < epoch {
+            told.durable = Head::default();
+        }
+        open::forgive(self, epoch)
     }
 
     fn patience(&self, attempts: u32) -> Option<Duration> {

@@ -118,6 +118,19 @@ pub(crate) fn open<S: Storage>(store: &PostgresStore<S>, place: &str) -> Result<
     Ok(Ready { link, tables, ends, recovery, mark })
 }
 
+/// See [`JournalStore::forgive`](skerry_journal::JournalStore::forgive).
+pub(crate) fn forgive<S: Storage>(store: &PostgresStore<S>, epoch: u64) -> Result<(), OpenError> {
+    let Some(folder) = &store.mark else { return Ok(()) };
+    let branch = store.options.branch;
+    let Some(mut known) = mark::read(folder, branch, false)?.filter(|mark| mark.epoch < epoch) else {
+        return Ok(());
+    };
+    let refused = |error| OpenError::of_storage(&folder.place(), error);
+    let mut file = MarkFile::open(folder, branch, Some(known)).map_err(refused)?;
+    known.durable = Head::default();
+    file.write(known).map_err(refused)
+}
+
 /// Changing what is there.
 struct Opening<'a, S> {
     store: &'a PostgresStore<S>,

@@ -13,7 +13,8 @@ mod events;
 mod operating;
 
 pub(crate) use cluster::{
-    CreateArgs, DirectoryCommand, GatewayArgs, IdentityCommand, MoveArgs, NodeArgs, NodeCommand, PlaceArgs,
+    CreateArgs, DirectoryCommand, FollowArgs, GatewayArgs, IdentityCommand, MoveArgs, NodeArgs, NodeCommand,
+    PlaceArgs,
 };
 pub(crate) use events::{EventsArgs, WebhookCommand};
 pub(crate) use operating::{ApprovalCommand, AuditArgs, BusCommand, TokenCommand};
@@ -389,6 +390,8 @@ pub(crate) enum BranchCommand {
     Place(PlaceArgs),
     /// Move it to a node, where it stays while that can host it
     Move(MoveArgs),
+    /// Say how many other nodes follow it, so that one takes over soon
+    Follow(FollowArgs),
     /// Move old segments of a journal to the cold folder (`storage.cold`), where they stay readable
     Archive(crate::archive::ArchiveArgs),
     /// Copy a branch's journal to a folder that `skerry verify` reads

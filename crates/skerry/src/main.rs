@@ -128,6 +128,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             BranchCommand::Place(args) => operating::place(&args, json)?,
             BranchCommand::Move(args) => operating::move_branch(&args, json)?,
+            BranchCommand::Follow(args) => operating::follow(&args, json)?,
             BranchCommand::Archive(args) => archive::run(&args, json)?,
             BranchCommand::Export { local, branch, out } => offline::export(&local, branch, &out, json)?,
         },

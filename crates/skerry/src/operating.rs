@@ -4,7 +4,9 @@ use anyhow::Context;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{ApprovalCommand, AuditArgs, BusCommand, CreateArgs, MoveArgs, PlaceArgs, Remote};
+use crate::cli::{
+    ApprovalCommand, AuditArgs, BusCommand, CreateArgs, FollowArgs, MoveArgs, PlaceArgs, Remote,
+};
 use crate::output::print;
 use crate::remote::{connect, escape, runtime, send, show, steer, with_query};
 
@@ -152,6 +154,11 @@ pub(crate) fn place(args: &PlaceArgs, json: bool) -> anyhow::Result<()> {
         wish["node"] = json!(args.node);
     }
     steer(&args.remote, args.branch, &wish, json)
+}
+
+/// `skerry branch follow`
+pub(crate) fn follow(args: &FollowArgs, json: bool) -> anyhow::Result<()> {
+    steer(&args.remote, args.branch, &json!({"followers": args.count}), json)
 }
 
 /// `skerry branch move`

@@ -385,7 +385,14 @@ fn two_nodes_by_hand() {
     terminal.step();
     until_hosted(&client, "evenly", |hosts| count(hosts, "a") == 2 && count(hosts, "b") == 2);
     accounts.pay(&client);
+    assert!(terminal.step().contains("followed_by"));
+    until("the other one is near", || {
+        let listed = terminal.type_in("skerry --json branch list");
+        let view: Value = serde_json::from_str(&listed).unwrap();
+        (view["branches"][0]["followed_by"][0]["near"] == true).then_some(())
+    });
     let seen = terminal.step();
+    assert!(seen.contains("\"following\":[{\"branch\":"), "{seen}");
     assert!(seen.contains("\"lease\":\"held\"") && seen.contains("skerry_node_branches 2"), "{seen}");
 
     // More of them, on the nodes that there are: everybody pays them and is paid by them, and nothing was started again.
@@ -412,6 +419,8 @@ fn two_nodes_by_hand() {
         ("skerry branch move 1 --to nobody", "there is no node nobody"),
         ("skerry branch place 1 --node nobody", "there is no node nobody"),
         ("skerry branch move 77 --to b", "there is no branch 77"),
+        ("skerry branch follow 77 1", "there is no branch 77"),
+        ("skerry branch follow 1 4", "0..=3"),
         ("skerry branch place 1", "required"),
         ("skerry bus switch local", "over processes go: main"),
     ] {

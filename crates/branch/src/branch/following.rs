@@ -5,6 +5,7 @@
 use skerry_journal::{JournalStore, Storage};
 
 use super::{Branch, Condition, chain};
+use crate::aside::Aside;
 use crate::open::{OpenFailure, caught};
 use crate::replica::Replica;
 
@@ -27,7 +28,8 @@ impl Followed {
 
 impl<J: JournalStore, S: Storage> Branch<J, S> {
     /// Begins to follow, from the newest usable snapshot here or from the beginning; [`keep_up`](Self::keep_up) goes on. A branch that is
-    /// open, or follows already, stays as it is.
+    /// open, or follows already, stays as it is. What is here of a life that the journal does not have is put aside once the journal says
+    /// that its loss was declared; until it does, the end of the journal is a failure.
     ///
     /// # Errors
     ///
@@ -38,7 +40,8 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
         }
         let begun = caught(|| {
             let reader = self.store.look()?;
-            Replica::begin(&self.ground(false), &reader, &reader)
+            let aside = Aside::beside(&self.storage, &reader)?;
+            Replica::begin(&self.ground(false), &reader, &reader, aside)
         });
         match begun {
             Ok(replica) => {

@@ -5,20 +5,11 @@ use skerry_book::{Actor, Cause, Command};
 use skerry_journal::{Journal, JournalReader, JournalStore, Position, Storage};
 
 use super::Branch;
+use crate::aside::Aside;
 use crate::channels::rewound::Rewound;
 use crate::clock::Now;
-use crate::evidence::checkpoints;
 use crate::open::{Found, OpenFailure};
-use crate::snapshot;
 use crate::work::Work;
-
-/// What was put aside, for it stood for more than the journal has.
-struct Aside {
-    /// Up to where something was promised.
-    lost_to: u64,
-    /// The latest life that somebody knows.
-    incarnation: u32,
-}
 
 impl<J: JournalStore, S: Storage> Branch<J, S> {
     /// Opens a branch whose journal was rewound, under a new incarnation: what outlived the journal and
@@ -62,32 +53,10 @@ impl<J: JournalStore, S: Storage> Branch<J, S> {
             reader.read_record(Position(position)).is_ok_and(|stored| stored.header.previous == *hash)
         };
         let noted = Rewound::find(&self.storage.folder("peers")?)?;
-        let mut incarnation = noted.map_or(0, |noted| noted.heard);
-        let mut lost_to = 0;
-        let folder = self.storage.folder("checkpoints")?;
-        let mut kept = 0;
-        for signed in checkpoints::newest_first(&folder)? {
-            let checkpoint = signed?.checkpoint;
-            incarnation = incarnation.max(checkpoint.incarnation);
-            if agrees(checkpoint.position, &checkpoint.head) {
-                kept = checkpoint.position;
-                break;
-            }
-            crate::coverage::Mark::CheckpointPutAside.hit();
-            lost_to = lost_to.max(checkpoint.position);
-        }
-        checkpoints::put_aside(&folder, kept)?;
-        let folder = self.storage.folder("snapshots")?;
-        for (position, file) in snapshot::list(&folder)? {
-            let mark = snapshot::read_mark(&folder, &file).map(|(mark, _)| mark);
-            incarnation = incarnation.max(mark.as_ref().map_or(0, |mark| mark.incarnation));
-            if !mark.is_ok_and(|mark| agrees(position.0, &mark.head.hash)) {
-                crate::coverage::Mark::SnapshotThrownAway.hit();
-                lost_to = lost_to.max(position.0);
-                snapshot::discard(&folder, &file)?;
-            }
-        }
-        Ok(Aside { lost_to, incarnation })
+        let mut aside = Aside::find(&self.storage, |position, hash| Ok(agrees(position, hash)))?;
+        aside.incarnation = aside.incarnation.max(noted.map_or(0, |noted| noted.heard));
+        aside.put(&self.storage)?;
+        Ok(aside)
     }
 
     /// Keeps what another branch has shown, so that the next opening knows it.

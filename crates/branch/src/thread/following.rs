@@ -14,8 +14,9 @@ use crate::handle::Following;
 const SOON: Duration = Duration::from_millis(20);
 /// Between two looks at one that rests: doubled from look to look up to this.
 const LATER: Duration = Duration::from_millis(160);
-/// After a failure.
+/// After a failure, doubled from one to the next up to a minute: what cannot be followed is read from its beginning each time.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const DOUBLINGS: u32 = 6;
 
 /// When to look again.
 pub(super) struct Pace {
@@ -26,12 +27,14 @@ pub(super) struct Pace {
     has_caught_up: bool,
     /// What was said last, not to say it every second.
     said: Option<String>,
+    /// Failures since it was last at the end.
+    failures: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let now = Instant::now();
-        Self { next: now, wait: SOON, behind_since: now, has_caught_up: false, said: None }
+        Self { next: now, wait: SOON, behind_since: now, has_caught_up: false, said: None, failures: 0 }
     }
 }
 
@@ -55,17 +58,20 @@ where
             return false;
         }
         let read = self.branch.follow().and_then(|()| self.branch.keep_up());
+        let behind = self.branch.followed().unwrap_or_default().behind();
         let Some(pace) = &mut self.pace else { return false };
         let now = Instant::now();
         let more = match read {
-            Ok(true) => {
+            Ok(read) if behind > 0 => {
                 (pace.wait, pace.said) = (SOON, None);
-                true
+                read
             }
-            Ok(false) => {
+            // A journal that grows all the time is looked at now and then as well: each look is a question to its store.
+            Ok(read) => {
                 (pace.behind_since, pace.has_caught_up, pace.said) = (now, true, None);
+                pace.failures = 0;
+                pace.wait = if read { SOON } else { (pace.wait * 2).min(LATER) };
                 pace.next = now + pace.wait;
-                pace.wait = (pace.wait * 2).min(LATER);
                 false
             }
             Err(failure) => {
@@ -73,7 +79,9 @@ where
                 if pace.said.as_ref() != Some(&reason) {
                     tracing::warn!(branch = self.shared.number, "the branch is not followed: {reason}");
                 }
-                (pace.said, pace.next) = (Some(reason), now + AFTER_FAILURE);
+                (pace.said, pace.next) =
+                    (Some(reason), now + AFTER_FAILURE * (1 << pace.failures.min(DOUBLINGS)));
+                pace.failures = if failure.may_pass() { 0 } else { pace.failures.saturating_add(1) };
                 if self.branch.followed().is_none() {
                     pace.has_caught_up = false;
                 }
@@ -89,9 +97,10 @@ where
         let following = self.pace.as_ref().map(|pace| {
             let since = u64::try_from(pace.behind_since.elapsed().as_micros()).unwrap_or(u64::MAX);
             let followed = self.branch.followed().unwrap_or_default();
-            let at_end = pace.has_caught_up && followed.behind() == 0 && pace.said.is_none();
+            let is_failing = pace.said.is_some();
+            let at_end = pace.has_caught_up && followed.behind() == 0 && !is_failing;
             let behind_us = if at_end { 0 } else { since };
-            Following { followed, behind_us, has_caught_up: pace.has_caught_up }
+            Following { followed, behind_us, has_caught_up: pace.has_caught_up, is_failing }
         });
         *self.shared.following.lock().unwrap_or_else(PoisonError::into_inner) = following;
     }

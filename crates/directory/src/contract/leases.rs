@@ -1,7 +1,7 @@
 //! Leases and nodes: who may try.
 
-use super::scene::{Rig, Scene, holder, name, node};
-use crate::rows::{BranchState, Setting, Who};
+use super::scene::{Rig, Scene, beat, holder, name, node};
+use crate::rows::{BranchState, Follow, Setting, Who};
 use crate::seam::{Ask, Refusal, Told};
 
 const LEASE_US: u64 = 500_000;
@@ -16,8 +16,8 @@ fn renew(branches: &[u16], node: &str, incarnation: u64) -> Ask {
 
 fn with_nodes<R: Rig>(rig: &mut R) -> Scene<'_, R> {
     let mut scene = Scene::with_branches(rig, &[1, 2, 3]);
-    scene.done(Ask::Beat(node("a")));
-    scene.done(Ask::Beat(node("b")));
+    scene.done(beat(node("a")));
+    scene.done(beat(node("b")));
     scene
 }
 
@@ -129,7 +129,7 @@ pub(super) fn nodes_come_and_go(rig: &mut impl Rig) {
     let refused = scene.refused(Ask::DropNode(name("a")));
     assert_eq!(refused, Refusal::NodeInUse { node: name("a"), branch: 1 });
     give_up(&mut scene, 1);
-    scene.done(Ask::Beat(crate::rows::NodeRow { draining: true, ..node("a") }));
+    scene.done(beat(crate::rows::NodeRow { draining: true, ..node("a") }));
     let map = scene.map();
     let names: Vec<&str> = map.nodes.iter().map(|entry| entry.row.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
@@ -171,9 +171,9 @@ pub(super) fn a_drain_is_kept_until_it_is_taken_back(rig: &mut impl Rig) {
     );
 
     // What the node says of itself leaves it as it is, and so does another life of either.
-    scene.done(Ask::Beat(node("a")));
+    scene.done(beat(node("a")));
     scene.restart();
-    scene.done(Ask::Beat(crate::rows::NodeRow { capacity: 1, ..node("a") }));
+    scene.done(beat(crate::rows::NodeRow { capacity: 1, ..node("a") }));
     assert_eq!(scene.map().nodes[0].drain, first.nodes[0].drain);
     assert!(granted(&scene.ask(acquire(1, "a", 1))), "a lease is given to whoever asks: plans look at it");
     give_up(&mut scene, 1);
@@ -185,6 +185,35 @@ pub(super) fn a_drain_is_kept_until_it_is_taken_back(rig: &mut impl Rig) {
     scene.restart();
     assert_eq!((who(&mut scene, "a"), who(&mut scene, "b")), (None, Some("chief".to_owned())));
     scene.done(Ask::DropNode(name("b")));
-    scene.done(Ask::Beat(node("b")));
+    scene.done(beat(node("b")));
     assert_eq!(who(&mut scene, "b"), None, "a node that was dropped begins anew");
+}
+
+pub(super) fn what_a_node_follows_is_what_it_said_last(rig: &mut impl Rig) {
+    let mut scene = with_nodes(rig);
+    let says = |follows: &[(u16, Option<u64>)]| Ask::Beat {
+        node: node("b"),
+        follows: follows.iter().map(|(branch, behind)| Follow { branch: *branch, behind: *behind }).collect(),
+    };
+    let told = |scene: &mut Scene<'_, _>, of: &str| {
+        let map = scene.map();
+        let follows = &map.node(&name(of)).expect("it is there").follows;
+        follows.iter().map(|follow| (follow.branch, follow.behind)).collect::<Vec<_>>()
+    };
+    assert_eq!((told(&mut scene, "a"), told(&mut scene, "b")), (vec![], vec![]));
+    let before = scene.map();
+    scene.done(says(&[(1, Some(0)), (3, None), (2, Some(u64::from(u32::MAX) + 7))]));
+    assert_eq!(told(&mut scene, "b"), [(1, Some(0)), (3, None), (2, Some(u64::from(u32::MAX) + 7))]);
+    assert_eq!(told(&mut scene, "a"), []);
+    let near: Vec<bool> = scene.map().nodes[1].follows.iter().map(Follow::is_near).collect();
+    assert_eq!(near, [true, false, false], "what nobody knows is not near");
+    assert_eq!(scene.map().version, before.version, "it changes many times a second");
+    scene.done(says(&[(2, Some(5))]));
+    assert_eq!(told(&mut scene, "b"), [(2, Some(5))]);
+    scene.done(says(&[]));
+    assert_eq!(told(&mut scene, "b"), []);
+    scene.done(says(&[(1, Some(0))]));
+    scene.done(Ask::DropNode(name("b")));
+    scene.done(beat(node("b")));
+    assert_eq!(told(&mut scene, "b"), []);
 }

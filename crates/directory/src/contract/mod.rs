@@ -33,4 +33,5 @@ pub fn check_contract(rig: &mut impl Rig) {
     leases::renewing_keeps_what_is_kept_and_tells_what_is_lost(rig);
     leases::nodes_come_and_go(rig);
     leases::a_drain_is_kept_until_it_is_taken_back(rig);
+    leases::what_a_node_follows_is_what_it_said_last(rig);
 }

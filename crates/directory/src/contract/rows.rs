@@ -1,7 +1,7 @@
 //! Branches, stores, nodes, moved customers, versions and bounds.
 
-use super::scene::{Rig, Scene, customer, document, holder, name, node, reserve, room, row, store};
-use crate::rows::{BranchState, Mode, Setting, Who};
+use super::scene::{Rig, Scene, beat, customer, document, holder, name, node, reserve, room, row, store};
+use crate::rows::{BranchRow, BranchState, Follow, Mode, Setting, Who};
 use crate::seam::{Ask, Choice, Finding, LIST_MAX, Refusal, Told};
 
 pub(super) fn a_new_directory_places_nobody_until_it_is_rebuilt(rig: &mut impl Rig) {
@@ -39,8 +39,8 @@ pub(super) fn branches_and_stores_are_kept_and_versioned(rig: &mut impl Rig) {
     changes(&mut scene, Ask::PutStore(store("third")), true);
     changes(&mut scene, Ask::DropStore(name("third")), true);
     changes(&mut scene, Ask::DropStore(name("third")), false);
-    changes(&mut scene, Ask::Beat(node("a")), true);
-    changes(&mut scene, Ask::Beat(node("a")), false);
+    changes(&mut scene, beat(node("a")), true);
+    changes(&mut scene, beat(node("a")), false);
     for setting in [
         Setting::Weight(1_000),
         Setting::Newcomers(false),
@@ -49,6 +49,8 @@ pub(super) fn branches_and_stores_are_kept_and_versioned(rig: &mut impl Rig) {
         Setting::State(BranchState::Founding),
         Setting::Store(name("second")),
         Setting::Placement(Some(name("a"))),
+        Setting::Followers(3),
+        Setting::Followers(2),
     ] {
         changes(&mut scene, steer(setting.clone()), true);
         changes(&mut scene, steer(setting), false);
@@ -61,7 +63,8 @@ pub(super) fn branches_and_stores_are_kept_and_versioned(rig: &mut impl Rig) {
     assert_eq!(numbers, [1, 2], "in the order of their numbers");
     let one = &before.branch(1).expect("it is there").row;
     assert_eq!((one.weight, one.newcomers, one.gray, one.mode), (1_000, false, true, Mode::Dedicated));
-    assert_eq!((one.store.as_str(), one.state), ("second", BranchState::Founding));
+    assert_eq!((one.store.as_str(), one.state, one.followers), ("second", BranchState::Founding, 2));
+    assert_eq!(before.branch(2).expect("it is there").row.followers, 0, "nobody wanted any");
     assert_eq!(before.branch(1).expect("it is there").room, room(5, 10));
     assert_eq!(
         scene.refused(Ask::DropStore(name("second"))).to_string(),
@@ -104,15 +107,18 @@ pub(super) fn what_makes_no_sense_is_refused(rig: &mut impl Rig) {
     let version = scene.map().version;
     let lease = |lease_us| Ask::Acquire { branch: 1, holder: holder("a", 1), lease_us };
     let same = [document(1), document(1)];
+    let follow = Follow { branch: 1, behind: None };
     let mut other_line = document(2);
     other_line.line = 9;
     for (ask, why) in [
         (steer(1, Setting::Weight(1_001)), "a weight is a number from 0 to 1000"),
+        (steer(1, Setting::Followers(4)), "a branch has 0 to 3 followers"),
         (steer(2, Setting::Weight(1)), "there is no branch 2"),
         (steer(1, Setting::Store(name("gone"))), "there is no store gone"),
         (steer(1, Setting::Placement(Some(name("gone")))), "there is no node gone"),
         (Ask::AddBranch(row(0)), "a branch is a number from 1 to 9999"),
         (Ask::AddBranch(row(10_000)), "a branch is a number from 1 to 9999"),
+        (Ask::AddBranch(BranchRow { followers: 4, ..row(2) }), "a branch has 0 to 3 followers"),
         (lease(99_999), "a lease is 0.1 to 60 seconds"),
         (lease(60_000_001), "a lease is 0.1 to 60 seconds"),
         (lease(1_000_000), "there is no node a"),
@@ -124,6 +130,7 @@ pub(super) fn what_makes_no_sense_is_refused(rig: &mut impl Rig) {
         (reserve(&[document(1)], Choice::Among(vec![3]), 1), "no branch that takes newcomers has room"),
         (Ask::Confirm { aliases: vec![document(1)], customer: customer(1, 0) }, "not a customer"),
         (Ask::Report(vec![(1, None); LIST_MAX + 1]), "too many branches in one ask"),
+        (Ask::Beat { node: node("a"), follows: vec![follow; LIST_MAX + 1] }, "too many branches in one ask"),
         (Ask::PutMoved { customer: customer(1, 1), branch: Some(4) }, "there is no branch 4"),
     ] {
         assert_eq!(scene.refused(ask.clone()).to_string(), why, "{ask:?}");

@@ -63,6 +63,11 @@ pub(super) fn node(text: &str) -> NodeRow {
     }
 }
 
+/// Its word that it is there and follows nothing.
+pub(super) fn beat(node: NodeRow) -> Ask {
+    Ask::Beat { node, follows: Vec::new() }
+}
+
 pub(super) fn holder(text: &str, incarnation: u64) -> Holder {
     Holder { node: name(text), incarnation }
 }

@@ -4,11 +4,11 @@ use skerry_journal::Storage;
 
 use super::Open;
 use super::record::Record;
-use super::state::{Broken, Lease, Pending, confirmed};
+use super::state::{Broken, Heard, Lease, Pending, confirmed};
 use crate::assign::{choose, takes};
 use crate::rows::{
-    Alias, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Holder, LeaseView, Map, Name,
-    NodeEntry, NodeRow, Room, Setting, StoreRow, Who,
+    Alias, BranchEntry, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Follow, Holder, LeaseView,
+    Map, Name, NodeEntry, NodeRow, Room, Setting, StoreRow, Who,
 };
 use crate::seam::{Ask, Choice, Finding, Now, Rebuild, Refusal, Reserve, Told};
 
@@ -43,7 +43,7 @@ impl<S: Storage> Open<S> {
             Ask::PutStore(row) => self.put_store(row),
             Ask::DropStore(name) => self.drop_store(&name),
             Ask::UseBus { bus, by } => self.use_bus(bus, by, now),
-            Ask::Beat(row) => self.beat(row, now),
+            Ask::Beat { node, follows } => self.beat(node, follows, now),
             Ask::Drain { node, by } => self.drain(node, by, now),
             Ask::DropNode(name) => self.drop_node(&name, now),
             Ask::Acquire { branch, holder, lease_us } => self.acquire(branch, &holder, lease_us, now),
@@ -63,11 +63,14 @@ impl<S: Storage> Open<S> {
             }),
             room: state.placed.get(&row.number).and_then(|placed| placed.room),
         });
-        let silent = |name| now.monotonic_us - state.seen.get(name).copied().unwrap_or(self.since(now));
-        let nodes = state.nodes.values().map(|row| NodeEntry {
-            row: row.clone(),
-            silent_us: silent(&row.name),
-            drain: state.drains.get(&row.name).cloned(),
+        let nodes = state.nodes.values().map(|row| {
+            let heard = state.seen.get(&row.name);
+            NodeEntry {
+                row: row.clone(),
+                silent_us: now.monotonic_us - heard.map_or(self.since(now), |heard| heard.at_us),
+                drain: state.drains.get(&row.name).cloned(),
+                follows: heard.map(|heard| heard.follows.clone()).unwrap_or_default(),
+            }
         });
         Map {
             version: state.version(),
@@ -337,8 +340,8 @@ impl<S: Storage> Open<S> {
 
     // Nodes and leases.
 
-    fn beat(&mut self, row: NodeRow, now: Now) -> Ruled {
-        self.state.seen.insert(row.name.clone(), now.monotonic_us);
+    fn beat(&mut self, row: NodeRow, follows: Vec<Follow>, now: Now) -> Ruled {
+        self.state.seen.insert(row.name.clone(), Heard { at_us: now.monotonic_us, follows });
         if self.state.nodes.get(&row.name) == Some(&row) {
             return Ok(Told::Done);
         }

@@ -10,7 +10,7 @@
 //! reservation stands. If the machine fails, the memory is thrown away and the files are opened again. If the files cannot be
 //! what was written they are thrown away too: the directory is derived, and a rebuild makes it again.
 //!
-//! Leases, rooms and when a node was last heard of live in memory only.
+//! Leases, rooms, and when a node was last heard of and what it follows, live in memory only.
 
 mod decide;
 mod index;
@@ -26,7 +26,7 @@ use skerry_journal::{Storage, StorageError};
 use self::index::Index;
 use self::log::{Found, Log, TABLE_BYTES_MAX, Unread};
 use self::record::{Record, UNIT};
-use self::state::{ALIAS_LENGTH, Broken, Lease, State, bytes_of, confirmed, scan};
+use self::state::{ALIAS_LENGTH, Broken, Heard, Lease, State, bytes_of, confirmed, scan};
 use crate::assign::Placed;
 use crate::rows::{Alias, Name};
 use crate::seam::{Answered, Ask, Busy, CLAIM_US_MAX, Directory, Fault, LEASE_US, Now, Ticket, Wake};
@@ -108,7 +108,7 @@ pub struct Embedded<S: Storage> {
 struct Memory {
     placed: BTreeMap<u16, Placed>,
     leases: BTreeMap<u16, Lease>,
-    seen: BTreeMap<Name, u64>,
+    seen: BTreeMap<Name, Heard>,
     claims: BTreeMap<Alias, Option<u64>>,
     claims_over: u64,
     leases_over: u64,

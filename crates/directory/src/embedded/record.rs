@@ -185,8 +185,13 @@ fn put_branch(row: &BranchRow, out: &mut Vec<u8>) -> u8 {
         BranchState::Closed => 2,
     };
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-    state | flag(row.mode == Mode::Dedicated, 4) | flag(row.newcomers, 8) | flag(row.gray, 16)
+    let flags = flag(row.mode == Mode::Dedicated, 4) | flag(row.newcomers, 8) | flag(row.gray, 16);
+    // Where no followers are wanted it is the record of releases that knew of none.
+    state | flags | (row.followers.min(BranchRow::FOLLOWERS_MAX) << FOLLOWERS_BIT)
 }
+
+/// Followers are the two bits from here on of a branch's detail.
+const FOLLOWERS_BIT: u8 = 5;
 
 /// The record at the beginning of `bytes`, and how many it takes; `None` is damage.
 #[must_use]
@@ -326,7 +331,9 @@ impl<'a> Reader<'a> {
         };
         let mode = if detail & 4 == 0 { Mode::Scattered } else { Mode::Dedicated };
         let (newcomers, gray) = (detail & 8 != 0, detail & 16 != 0);
-        (detail < 32).then_some(BranchRow { number, state, mode, weight, newcomers, gray, store, placement })
+        let followers = detail >> FOLLOWERS_BIT;
+        let row = BranchRow { number, state, mode, weight, newcomers, gray, store, placement, followers };
+        (followers <= BranchRow::FOLLOWERS_MAX).then_some(row)
     }
 }
 
@@ -346,6 +353,7 @@ mod tests {
             gray: true,
             store: name("local"),
             placement: Some(name("node-1")),
+            followers: 3,
         };
         let customer = CustomerRef { branch: 7, serial: u32::MAX };
         let place = Where::new(&"p".repeat(200)).unwrap();
@@ -361,7 +369,7 @@ mod tests {
             Record::Reserved(alias(AliasKind::Document, 1), 7, alias(AliasKind::Document, 1)),
             Record::Reserved(alias(AliasKind::Phone, 2), 7, alias(AliasKind::Document, 1)),
             Record::Gone(alias(AliasKind::Customer, 4)),
-            Record::Branch(BranchRow { placement: None, ..row.clone() }),
+            Record::Branch(BranchRow { placement: None, followers: 0, ..row.clone() }),
             Record::Branch(row),
             Record::Store(StoreRow { name: name("s"), kind: name("postgres"), place }),
             Record::StoreGone(name("s")),
@@ -392,6 +400,22 @@ mod tests {
             }
             assert_eq!(decode(&bytes[..taken - 1]), None);
         }
+    }
+
+    #[test]
+    fn a_branch_of_before_followers_is_read_as_it_was_written() {
+        // Branch 7, open, scattered, 100 hundredths, with newcomers, in store "local", placed nowhere.
+        let body = [7, 0, 100, 0, 5, b'l', b'o', b'c', b'a', b'l', 0];
+        let head = [kind::BRANCH, 1 | 8, 11, 0];
+        let mut bytes = head.to_vec();
+        bytes.extend_from_slice(&check(head, &body));
+        bytes.extend_from_slice(&body);
+        bytes.resize(32, 0);
+        let row = BranchRow::new(7, Name::new("local").unwrap());
+        assert_eq!(decode(&bytes), Some((Record::Branch(row.clone()), 32)));
+        let mut written = Vec::new();
+        encode(&Record::Branch(row), &mut written);
+        assert_eq!(written, bytes, "and releases of before read it");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::log::Log;
 use super::record::{HEAD, Record, UNIT, decode, encode};
 use crate::assign::Placed;
-use crate::rows::{Alias, BranchRow, BusRow, CustomerRef, DrainRow, Holder, Name, NodeRow, StoreRow};
+use crate::rows::{Alias, BranchRow, BusRow, CustomerRef, DrainRow, Follow, Holder, Name, NodeRow, StoreRow};
 
 /// A reservation.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,14 @@ pub(super) struct Lease {
     pub(super) holder: Holder,
     pub(super) grant: u64,
     pub(super) until: u64,
+}
+
+/// What a node said last.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    /// When, on the monotonic clock.
+    pub(super) at_us: u64,
+    pub(super) follows: Vec<Follow>,
 }
 
 /// See the module.
@@ -52,7 +60,7 @@ pub(super) struct State {
     /// Not kept: for a while only.
     pub(super) placed: BTreeMap<u16, Placed>,
     pub(super) leases: BTreeMap<u16, Lease>,
-    pub(super) seen: BTreeMap<Name, u64>,
+    pub(super) seen: BTreeMap<Name, Heard>,
 }
 
 impl State {

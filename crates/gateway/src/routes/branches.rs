@@ -12,7 +12,7 @@ use skerry_branch::meters::{Kind, Meter};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{command, created, json, json_keyed, replayed};
+use super::{command, created, json, json_keyed, replayed, surroundings};
 use crate::auth::{Caller, Operation};
 use crate::catalogue;
 use crate::detail::said;
@@ -22,7 +22,7 @@ use crate::gateway::{Gateway, Shared};
 use crate::problem::Problem;
 use crate::usage;
 use crate::wire::buses::BusView;
-use crate::wire::directory::{NewBranchIn, PlacedBranch};
+use crate::wire::directory::{FollowerView, NewBranchIn, PlacedBranch};
 use crate::wire::reports::{
     BranchMeters, BranchView, BranchesView, DateIn, Done, FormatIn, MeterView, MetersTotals, MetersView,
     PolicyIn, StatusView,
@@ -61,6 +61,7 @@ pub(crate) fn branch_view(seat: &dyn Seat) -> BranchView {
         accounts: health.accounts,
         holds: health.holds,
         queue: health.queue,
+        followed_by: Vec::new(),
     }
 }
 
@@ -85,7 +86,7 @@ pub(super) fn readable(caller: &Caller, branch: &str) -> Result<u16, Problem> {
 
 /// List branches
 ///
-/// With their state, and the reason if one is not open.
+/// With their state, the reason if one is not open, and the nodes that follow them.
 #[utoipa::path(
     get, path = "/v1/branches", tag = "branches",
     responses(
@@ -95,7 +96,11 @@ pub(super) fn readable(caller: &Caller, branch: &str) -> Result<u16, Problem> {
 )]
 async fn branches(State(gateway): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     may_read(&caller)?;
-    Ok(json(StatusCode::OK, &BranchesView { branches: views(&gateway, &caller) }))
+    let mut branches = views(&gateway, &caller);
+    if let Some(map) = surroundings::map(&gateway).await {
+        branches.iter_mut().for_each(|view| view.followed_by = FollowerView::all(&map, view.branch));
+    }
+    Ok(json(StatusCode::OK, &BranchesView { branches }))
 }
 
 /// Add a branch

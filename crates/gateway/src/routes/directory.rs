@@ -79,8 +79,9 @@ async fn rebuild(
 
 /// Steer a branch
 ///
-/// How many newcomers it draws, whether it takes any, whether it gets a new release first, how and on which node it is hosted. What is
-/// left out stays. A branch goes to the node that was named as soon as that can take it, and stays there while it can.
+/// How many newcomers it draws, whether it takes any, whether it gets a new release first, how and on which node it is hosted, how many
+/// other nodes follow it. What is left out stays. A branch goes to the node that was named as soon as that can take it, and stays there
+/// while it can; one that wants followers goes once that node has read its journal.
 /// Saying the same again changes nothing. For operators.
 #[utoipa::path(
     patch, path = "/v1/branches/{branch}", tag = "branches", request_body = SteerIn,
@@ -99,22 +100,25 @@ async fn steer(
     caller.may(Operation::BranchesControl)?;
     let branch = branch_number(&branch)?;
     caller.may_in(branch)?;
-    let SteerIn { weight, newcomers, gray, mode, node } = posted.body;
+    let SteerIn { weight, newcomers, gray, mode, followers, node } = posted.body;
     let node = node.map(|node| node.as_deref().map(node_name).transpose()).transpose()?;
     let settings = [
-        // First, for only this one can be refused by what there is.
+        // First, for only these can be refused.
         node.map(Setting::Placement),
         weight.map(Setting::Weight),
         newcomers.map(Setting::Newcomers),
         gray.map(Setting::Gray),
         mode.map(|mode| Setting::Mode(mode.into())),
+        followers.map(Setting::Followers),
     ];
     for setting in settings.into_iter().flatten() {
-        gateway.residence.order(Ask::Steer { branch, setting }).await?;
+        gateway.residence.order(Ask::Steer { branch, setting: setting.clone() }).await?;
+        let principal = caller.principal();
+        tracing::info!(branch, ?setting, principal = principal.as_str(), "an operator steered the branch");
     }
     let map = gateway.residence.map().await?;
     let entry = map.branch(branch).ok_or_else(|| Problem::numbered(catalogue::BRANCH_NOT_FOUND))?;
-    Ok(json(StatusCode::OK, &PlacedBranch::of(entry)))
+    Ok(json(StatusCode::OK, &PlacedBranch::of(&map, entry)))
 }
 
 /// Drain a node, or let it have branches again

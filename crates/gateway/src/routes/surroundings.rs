@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use skerry_directory::{BranchEntry, Map};
+use skerry_directory::{BranchEntry, BranchState, Map};
 
 use crate::gateway::Gateway;
 use crate::meters::Exposition;
 use crate::usage;
+use crate::wire::directory::FollowerView;
 
 /// Whoever reads metrics does not wait for a directory that is away.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ pub(super) async fn map(gateway: &Gateway) -> Option<Map> {
 pub(super) fn write(gateway: &Gateway, map: Option<&Map>, out: &mut Exposition) {
     write_machine(gateway.tokens.folder(), out);
     write_directory(map, out);
+    write_followers(map, out);
 }
 
 /// The process, and the disk that `folder` lies on.
@@ -56,6 +58,25 @@ fn write_directory(map: Option<&Map>, out: &mut Exposition) {
         "Branches that a new customer may come to.",
         u64::try_from(taking).unwrap_or(u64::MAX),
     );
+}
+
+/// How many followers branches want, and how many would take over at once.
+fn write_followers(map: Option<&Map>, out: &mut Exposition) {
+    let Some(map) = map else { return };
+    let hosted =
+        || map.branches.iter().map(|entry| &entry.row).filter(|row| row.state != BranchState::Closed);
+    out.metric("skerry_branch_followers_wanted", "gauge", "Nodes that are to follow the branch.");
+    for row in hosted() {
+        let (number, wanted) = (row.number, row.followers);
+        out.line(format_args!("skerry_branch_followers_wanted{{branch=\"{number}\"}} {wanted}"));
+    }
+    let help = "Nodes that follow the branch and would take over at once.";
+    out.metric("skerry_branch_followers_near", "gauge", help);
+    for row in hosted() {
+        let followers = FollowerView::all(map, row.number);
+        let near = followers.iter().filter(|follower| follower.near).count();
+        out.line(format_args!("skerry_branch_followers_near{{branch=\"{}\"}} {near}", row.number));
+    }
 }
 
 fn takes(entry: &&BranchEntry) -> bool {

@@ -1,7 +1,7 @@
 //! The directory as JSON.
 
 use serde::{Deserialize, Serialize};
-use skerry_directory::{BranchEntry, BranchState, Map, Mode, NodeEntry};
+use skerry_directory::{BranchEntry, BranchState, Follow, Map, Mode, NodeEntry};
 use skerry_node::host::LEASE_US;
 use skerry_node::plan::plan;
 use utoipa::ToSchema;
@@ -46,12 +46,41 @@ pub struct PlacedBranch {
     /// The node that hosts it now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// How many other nodes are to follow it, 0 to 3.
+    pub followers: u8,
+    /// Those that do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub followed_by: Vec<FollowerView>,
     /// Customers it holds, as its owner last said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customers: Option<u32>,
     /// Customers it may hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
+}
+
+/// A node that follows a branch: it reads the journal as it grows, and takes over soon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FollowerView {
+    /// Its name.
+    pub node: String,
+    /// Whether it would take over at once.
+    pub near: bool,
+    /// Records that it had yet to read when it was last heard of; absent while it does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
+}
+
+/// A branch that a node follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FollowedView {
+    /// Its number.
+    pub branch: u16,
+    /// Whether the node would take it over at once.
+    pub near: bool,
+    /// Records that the node had yet to read when it was last heard of; absent while it does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
 }
 
 /// Where journals are kept.
@@ -91,6 +120,9 @@ pub struct NodeView {
     /// Those of them that stay while it is drained, because no other node takes them now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stays: Vec<u16>,
+    /// The branches that it follows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub follows: Vec<FollowedView>,
 }
 
 /// A branch to be added.
@@ -138,6 +170,9 @@ pub struct SteerIn {
     /// How it is hosted.
     #[serde(default)]
     pub mode: Option<HostingMode>,
+    /// How many other nodes are to follow it, 0 to 3.
+    #[serde(default)]
+    pub followers: Option<u8>,
     /// The node that should host it; `null` is any.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
@@ -167,10 +202,24 @@ impl From<HostingMode> for Mode {
     }
 }
 
+impl FollowerView {
+    /// Those who follow `branch` and are heard of, by name.
+    #[must_use]
+    pub fn all(map: &Map, branch: u16) -> Vec<Self> {
+        let heard = map.nodes.iter().filter(|node| node.silent_us <= LEASE_US);
+        let view = |node: &NodeEntry| {
+            let follow = node.follow(branch)?;
+            let node = node.row.name.to_string();
+            Some(Self { node, near: follow.is_near(), behind: follow.behind })
+        };
+        heard.filter_map(view).collect()
+    }
+}
+
 impl PlacedBranch {
     /// A branch of the map.
     #[must_use]
-    pub fn of(entry: &BranchEntry) -> Self {
+    pub fn of(map: &Map, entry: &BranchEntry) -> Self {
         let row = &entry.row;
         Self {
             branch: row.number,
@@ -189,9 +238,17 @@ impl PlacedBranch {
             store: row.store.to_string(),
             placement: row.placement.as_ref().map(ToString::to_string),
             host: entry.lease.as_ref().map(|lease| lease.holder.node.to_string()),
+            followers: row.followers,
+            followed_by: FollowerView::all(map, row.number),
             customers: entry.room.map(|room| room.customers),
             capacity: entry.room.map(|room| room.capacity),
         }
+    }
+}
+
+impl FollowedView {
+    fn of(follow: &Follow) -> Self {
+        Self { branch: follow.branch, near: follow.is_near(), behind: follow.behind }
     }
 }
 
@@ -216,6 +273,7 @@ impl NodeView {
             silent_ms: node.silent_us / 1_000,
             stays: branches.iter().copied().filter(stays).collect(),
             branches,
+            follows: node.follows.iter().map(FollowedView::of).collect(),
         }
     }
 
@@ -223,6 +281,7 @@ impl NodeView {
     pub fn retain(&mut self, sees: impl Fn(u16) -> bool) {
         self.branches.retain(|branch| sees(*branch));
         self.stays.retain(|branch| sees(*branch));
+        self.follows.retain(|followed| sees(followed.branch));
     }
 }
 
@@ -239,7 +298,7 @@ impl DirectoryView {
         Self {
             version: map.version,
             rebuilding: map.rebuilding,
-            branches: map.branches.iter().map(PlacedBranch::of).collect(),
+            branches: map.branches.iter().map(|entry| PlacedBranch::of(map, entry)).collect(),
             stores: stores.collect(),
             nodes: nodes.collect(),
         }
@@ -256,7 +315,7 @@ mod tests {
         let (address, version) = (Where::new("here").unwrap(), Where::new("1").unwrap());
         let row = NodeRow { name: Name::new(text).unwrap(), address, capacity: 2, version, draining: false };
         let drain = drained.then(|| DrainRow { by: Who::new("chief").unwrap(), at_us: 0 });
-        NodeEntry { row, silent_us: 0, drain }
+        NodeEntry { row, silent_us: 0, drain, follows: Vec::new() }
     }
 
     fn branch(number: u16, holder: &str) -> BranchEntry {
@@ -276,5 +335,28 @@ mod tests {
         map.nodes[1] = node("b", true);
         assert_eq!(NodeView::of(&map, &map.nodes[0]).stays, [1, 2, 3]);
         assert_eq!(NodeView::of(&map, &map.nodes[1]).stays, [4]);
+    }
+
+    #[test]
+    fn followers_are_those_who_are_heard_of() {
+        let follows = |name, silent_us, behind| NodeEntry {
+            silent_us,
+            follows: vec![Follow { branch: 1, behind }],
+            ..node(name, false)
+        };
+        let nodes = vec![
+            node("a", false),
+            follows("b", 0, Some(0)),
+            follows("c", LEASE_US + 1, Some(0)),
+            follows("d", LEASE_US, None),
+        ];
+        let map = Map { branches: vec![branch(1, "a"), branch(2, "a")], nodes, ..Map::default() };
+        let view = DirectoryView::of(&map);
+        let seen = serde_json::to_value(&view.branches[0].followed_by).unwrap();
+        let wanted =
+            serde_json::json!([{"node": "b", "near": true, "behind": 0}, {"node": "d", "near": false}]);
+        assert_eq!(seen, wanted);
+        assert!(view.branches[1].followed_by.is_empty());
+        assert_eq!(view.nodes[1].follows, [FollowedView { branch: 1, near: true, behind: Some(0) }]);
     }
 }

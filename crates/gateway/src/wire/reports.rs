@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::buses::BusView;
+use super::directory::FollowerView;
 use super::scalars::{AccountText, CurrencyText, Customer, Day, Id, Instant, Money};
 use crate::auth::Operation;
 use crate::notes::Unshown;
@@ -48,6 +49,9 @@ pub struct BranchView {
     pub holds: u64,
     /// Requests waiting.
     pub queue: u64,
+    /// In the list: the nodes that follow it, as far as the directory answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub followed_by: Vec<FollowerView>,
 }
 
 /// How the bank is doing.

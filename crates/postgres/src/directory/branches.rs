@@ -55,8 +55,20 @@ impl Turn<'_> {
             (&row.placement.as_ref().map(Name::as_str), Type::TEXT),
         ];
         self.write(sql, &given).await?;
+        self.want_followers(row).await?;
         self.another_map();
         Ok(Told::Done)
+    }
+
+    async fn want_followers(&self, row: &BranchRow) -> Result<(), Broken> {
+        let number: Given<'_> = (&i32::from(row.number), Type::INT4);
+        if row.followers == 0 {
+            let sql = "delete from skerry.directory_wanted where branch = $1";
+            return self.write(sql, &[number]).await.map(drop);
+        }
+        let sql = "insert into skerry.directory_wanted (branch, followers) values ($1, $2) \
+                   on conflict (branch) do update set followers = $2";
+        self.write(sql, &[number, (&i32::from(row.followers), Type::INT4)]).await.map(drop)
     }
 
     pub(super) async fn add_branch(&mut self, row: BranchRow) -> Ruled {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use skerry_directory::{BranchState, DrainRow, Holder, Name, NodeRow, Refusal, Told, Who};
+use skerry_directory::{BranchState, DrainRow, Follow, Holder, Name, NodeRow, Refusal, Told, Who};
 use tokio_postgres::types::Type;
 
 use super::branches::find;
@@ -10,7 +10,7 @@ use super::rows::{self, Branch, signed};
 use super::turn::{Broken, Given, Ruled, Turn, no, whole};
 
 impl Turn<'_> {
-    pub(super) async fn beat(&mut self, row: &NodeRow) -> Ruled {
+    pub(super) async fn beat(&mut self, row: &NodeRow, follows: &[Follow]) -> Ruled {
         let sql = "select name, address, capacity, version, draining, seen_us from skerry.directory_node where name = $1";
         let found = self.query(sql, &[(&row.name.as_str(), Type::TEXT)]).await?;
         let known =
@@ -27,10 +27,29 @@ impl Turn<'_> {
             (&signed(self.now_us), Type::INT8),
         ];
         self.write(sql, &given).await?;
+        self.put_follows(&row.name, follows).await?;
         if known.as_ref() != Some(row) {
             self.another_map();
         }
         Ok(Told::Done)
+    }
+
+    async fn put_follows(&self, node: &Name, follows: &[Follow]) -> Result<(), Broken> {
+        if follows.is_empty() {
+            return self.no_row_of("directory_follows", node).await.map(drop);
+        }
+        let sql = "insert into skerry.directory_follows (node, branches, behind) values ($1, $2, $3) \
+                   on conflict (node) do update set branches = $2, behind = $3";
+        let branches: Vec<i32> = follows.iter().map(|follow| i32::from(follow.branch)).collect();
+        let behind: Vec<Option<i64>> = follows.iter().map(|follow| follow.behind.map(signed)).collect();
+        let given: [Given<'_>; 3] =
+            [(&node.as_str(), Type::TEXT), (&branches, Type::INT4_ARRAY), (&behind, Type::INT8_ARRAY)];
+        self.write(sql, &given).await.map(drop)
+    }
+
+    pub(super) async fn follows(&self) -> Result<BTreeMap<Name, Vec<Follow>>, Broken> {
+        let found = self.query("select node, branches, behind from skerry.directory_follows", &[]).await?;
+        found.iter().map(|row| whole(rows::follows(row), "follows")).collect()
     }
 
     pub(super) async fn drains(&self) -> Result<BTreeMap<Name, DrainRow>, Broken> {
@@ -53,7 +72,7 @@ impl Turn<'_> {
                 ];
                 self.write(sql, &given).await?
             }
-            None => self.no_drain(&node).await?,
+            None => self.no_row_of("directory_drain", &node).await?,
         };
         if changed > 0 {
             self.another_map();
@@ -61,9 +80,9 @@ impl Turn<'_> {
         Ok(Told::Done)
     }
 
-    async fn no_drain(&self, node: &Name) -> Result<u64, Broken> {
-        let sql = "delete from skerry.directory_drain where node = $1";
-        self.write(sql, &[(&node.as_str(), Type::TEXT)]).await
+    async fn no_row_of(&self, table: &str, node: &Name) -> Result<u64, Broken> {
+        let sql = format!("delete from skerry.{table} where node = $1");
+        self.write(&sql, &[(&node.as_str(), Type::TEXT)]).await
     }
 
     pub(super) async fn drop_node(&mut self, name: Name) -> Ruled {
@@ -73,7 +92,9 @@ impl Turn<'_> {
         if let Some(held) = self.branches().await?.iter().find(holds) {
             return no(Refusal::NodeInUse { node: name, branch: held.row.number });
         }
-        self.no_drain(&name).await?;
+        for table in ["directory_drain", "directory_follows"] {
+            self.no_row_of(table, &name).await?;
+        }
         let sql = "delete from skerry.directory_node where name = $1";
         if self.write(sql, &[(&name.as_str(), Type::TEXT)]).await? > 0 {
             self.another_map();

@@ -1,14 +1,14 @@
 //! The directory's tables, and reading their rows. A row that cannot be what was written ends the transaction.
 
 use skerry_directory::{
-    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Mode, Name, NodeRow, Room,
-    StoreRow, Where, Who,
+    Alias, AliasKind, BranchRow, BranchState, BusRow, CustomerRef, DrainRow, Follow, Mode, Name, NodeRow,
+    Room, StoreRow, Where, Who,
 };
 use tokio_postgres::Row;
 
 /// What is made in a database that has none of it. The state's row says that customers are to be taken in: whoever lost these
 /// tables may have lost claims, which run for two minutes.
-pub(super) const TABLES: [&str; 9] = [
+pub(super) const TABLES: [&str; 11] = [
     "create schema if not exists skerry",
     "create table if not exists skerry.directory_state (one integer primary key, format integer not null, bank text not null, \
      complete boolean not null, rebuild bigint not null, version bigint not null, claims bigint not null, \
@@ -28,6 +28,10 @@ pub(super) const TABLES: [&str; 9] = [
     "create table if not exists skerry.directory_drain (node text primary key, said_by text not null, at_us bigint not null)",
     "create table if not exists skerry.directory_bus (one integer primary key, name text not null, \
      chosen_by text not null, at_us bigint not null)",
+    // Beside the branch's row, so that releases that know of no followers go on with theirs: without a row here none are wanted.
+    "create table if not exists skerry.directory_wanted (branch integer primary key, followers integer not null)",
+    "create table if not exists skerry.directory_follows (node text primary key, branches integer[] not null, \
+     behind bigint[] not null)",
 ];
 
 /// Of the tables above.
@@ -49,7 +53,8 @@ pub(super) const STATE_WRITE: &str = "update skerry.directory_state set complete
      claims = $4, claims_over_us = $5 where one = 1";
 
 pub(super) const BRANCH_COLUMNS: &str = "number, state, dedicated, weight, newcomers, gray, store, placement, \
-     customers, capacity, since, holder, incarnation, grant_number, lease_until_us";
+     customers, capacity, since, holder, incarnation, grant_number, lease_until_us, \
+     (select followers from skerry.directory_wanted as wanted where wanted.branch = number)";
 
 /// A branch with what is known of it for a while.
 pub(super) struct Branch {
@@ -109,6 +114,7 @@ pub(super) fn branch(row: &Row) -> Option<Branch> {
         }
         _ => None,
     };
+    let followers: Option<i32> = row.try_get(15).ok()?;
     let holder: Option<String> = row.try_get(11).ok()?;
     let lease = match holder {
         Some(holder) => Some(Lease {
@@ -129,6 +135,7 @@ pub(super) fn branch(row: &Row) -> Option<Branch> {
             gray: row.try_get(5).ok()?,
             store: Name::new(row.try_get(6).ok()?).ok()?,
             placement: placement.map(|name| Name::new(&name)).transpose().ok()?,
+            followers: u8::try_from(followers.unwrap_or(0)).ok()?,
         },
         room,
         since: narrow(row.try_get(10).ok()?)?,
@@ -166,6 +173,16 @@ pub(super) fn drain(row: &Row) -> Option<(Name, DrainRow)> {
     let (node, by): (&str, &str) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
     let at_us = unsigned(row.try_get(2).ok()?);
     Some((Name::new(node).ok()?, DrainRow { by: Who::new(by).ok()?, at_us }))
+}
+
+/// `node, branches, behind`
+pub(super) fn follows(row: &Row) -> Option<(Name, Vec<Follow>)> {
+    let (branches, behind): (Vec<i32>, Vec<Option<i64>>) = (row.try_get(1).ok()?, row.try_get(2).ok()?);
+    let follow = |(branch, behind): (i32, Option<i64>)| {
+        Some(Follow { branch: u16::try_from(branch).ok()?, behind: behind.map(unsigned) })
+    };
+    let follows = branches.into_iter().zip(behind).map(follow).collect::<Option<_>>()?;
+    Some((Name::new(row.try_get(0).ok()?).ok()?, follows))
 }
 
 /// `name, address, capacity, version, draining, seen_us`

@@ -117,7 +117,7 @@ impl<'a> Turn<'a> {
             Ask::PutStore(row) => self.put_store(&row).await,
             Ask::DropStore(name) => self.drop_store(name).await,
             Ask::UseBus { bus, by } => self.use_bus(&bus, &by).await,
-            Ask::Beat(row) => self.beat(&row).await,
+            Ask::Beat { node, follows } => self.beat(&node, &follows).await,
             Ask::Drain { node, by } => self.drain(node, by.as_ref()).await,
             Ask::DropNode(name) => self.drop_node(name).await,
             Ask::Acquire { branch, holder, lease_us } => self.acquire(branch, &holder, lease_us).await,
@@ -143,11 +143,12 @@ impl<'a> Turn<'a> {
         let nodes = "select name, address, capacity, version, draining, seen_us from skerry.directory_node \
                      order by name collate \"C\"";
         let nodes = self.query(nodes, &[]).await?;
-        let mut drains = self.drains().await?;
+        let (mut drains, mut follows) = (self.drains().await?, self.follows().await?);
         let entry = |row: &Row| {
             let (row, seen_us) = whole(rows::node(row), "nodes")?;
             let drain = drains.remove(&row.name);
-            Ok(NodeEntry { row, silent_us: self.now_us.saturating_sub(seen_us), drain })
+            let follows = follows.remove(&row.name).unwrap_or_default();
+            Ok(NodeEntry { row, silent_us: self.now_us.saturating_sub(seen_us), drain, follows })
         };
         Ok(Map {
             version: self.version,

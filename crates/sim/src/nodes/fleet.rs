@@ -67,6 +67,11 @@ pub(super) const WEATHER: Weather = Weather {
     patience_us: 1_000_000,
 };
 
+/// How many followers a branch wants.
+pub(super) fn wanted(branch: u16) -> u8 {
+    [0, 1, 2][usize::from(branch) % 3]
+}
+
 /// The directory, with all branches in it. `alone`: nobody acts upon what it may have forgotten.
 pub(super) fn directory(
     disk: &FaultStorage,
@@ -80,7 +85,9 @@ pub(super) fn directory(
     let store =
         StoreRow { name: local.clone(), kind: local.clone(), place: Where::new("memory").expect("a place") };
     let asks = [Ask::PutStore(store), Ask::Rebuild(Rebuild::Begin)].into_iter();
-    let branches = PEERS.map(|number| Ask::AddBranch(BranchRow::new(number, local.clone())));
+    let branches = PEERS.map(|number| {
+        Ask::AddBranch(BranchRow { followers: wanted(number), ..BranchRow::new(number, local.clone()) })
+    });
     for ask in asks.chain(branches) {
         directory.submit(ask).expect("it has room");
     }
@@ -297,6 +304,9 @@ impl Fleet {
     }
 }
 
+/// What a branch says that stops, or is followed no more, because its store has lost something.
+const AFTER_A_LOSS: [&str; 3] = ["rewound", "beyond the durable end", "the journal is another one"];
+
 /// Why a branch may stop on the node `at`.
 fn is_excused(why: &str, watch: &Watch, at: usize) -> bool {
     let usual = ["open elsewhere", "could not append", "cannot be opened now"];
@@ -304,7 +314,7 @@ fn is_excused(why: &str, watch: &Watch, at: usize) -> bool {
     let superseded = watch.last_at != Some(at) && why.contains("beyond the durable end");
     superseded
         || usual.iter().any(|usual| why.contains(usual))
-        || (watch.lives > 0 && ["rewound", "beyond the durable end"].iter().any(|after| why.contains(after)))
+        || (watch.lives > 0 && AFTER_A_LOSS.iter().any(|after| why.contains(after)))
 }
 
 /// Founds a branch on a machine of its own, alone.
@@ -327,7 +337,7 @@ fn found(watch: &mut Watch, now: Now, dice: &mut Dice) -> Result<(), Broken> {
         }
         watch.observe()?;
     }
-    seat.close();
-    while !seat.drive(now, 0, dice) {}
+    seat.close(false);
+    while seat.drive(now, 0, dice).is_none() {}
     watch.observe()
 }

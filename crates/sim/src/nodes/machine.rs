@@ -193,11 +193,12 @@ impl Machine {
 
     fn drive(&mut self, us: u64, tally: &mut Tally) {
         let now = self.clocks.now(us);
-        let mut closed = Vec::new();
+        let mut ended = Vec::new();
         for (number, seat) in &mut self.seats {
-            let was_open = seat.is_open();
-            if seat.drive(now, us, &mut self.dice) {
-                closed.push(*number);
+            let (was_open, was_level) = (seat.is_open(), seat.is_level());
+            ended.extend(seat.drive(now, us, &mut self.dice).map(|seen| (*number, seen)));
+            if !was_level && seat.is_level() {
+                tally.reach(Reached::Followed);
             }
             if was_open && let Some(why) = seat.sickness() {
                 let fenced = why.contains("open elsewhere");
@@ -207,12 +208,15 @@ impl Machine {
                 seat.branch.confirm_clock(now);
             }
         }
-        for number in closed {
-            let seat = self.seats.remove(&number);
-            tally.reach(Reached::Closed);
-            if seat.is_none_or(|seat| !seat.is_given_up) {
-                let sent = self.clocks.sent(us);
-                self.host.seen(number, Seen::Closed, sent);
+        let sent = self.clocks.sent(us);
+        for (number, seen) in ended {
+            let told = self.seats.get(&number).is_some_and(|seat| seat.is_given_up);
+            if seen == Seen::Closed {
+                self.seats.remove(&number);
+            }
+            tally.reach(if seen == Seen::Closed { Reached::Closed } else { Reached::HandedOver });
+            if !told {
+                self.host.seen(number, seen, sent);
             }
         }
     }
@@ -292,26 +296,52 @@ impl Machine {
             match order {
                 Order::Ask(number, ask) => self.asks.push((number, ask)),
                 Order::Open(row) => self.open(row.number, us, watches, bugs),
-                Order::Close(number) => match self.seats.get_mut(&number) {
-                    Some(seat) => {
-                        seat.close();
-                        if bugs.gives_up_early && !seat.is_given_up {
-                            seat.is_given_up = true;
-                            self.host.seen(number, Seen::Closed, sent);
-                        }
-                    }
-                    // Nothing of it is here.
-                    None => self.host.seen(number, Seen::Closed, sent),
-                },
+                Order::Follow(row) => {
+                    let parts = self.parts(row.number, watches, bugs);
+                    let seat = parts.map(|(ground, lease)| Seat::follower(ground, lease));
+                    assert!(!self.seats.contains_key(&row.number), "its folder is one seat's at a time");
+                    self.seats.extend(seat.map(|seat| (row.number, seat)));
+                }
+                Order::Close(number) => self.close(number, false, sent, bugs),
+                Order::HandOver(number) => self.close(number, true, sent, bugs),
+                Order::Unfollow(number) => {
+                    tally.reach(Reached::Unfollowed);
+                    self.close(number, false, sent, &Bugs::default());
+                }
             }
         }
     }
 
+    fn close(&mut self, number: u16, hands_over: bool, sent: Sent, bugs: &Bugs) {
+        let Some(seat) = self.seats.get_mut(&number) else {
+            // Nothing of it is here.
+            return self.host.seen(number, Seen::Closed, sent);
+        };
+        seat.close(hands_over);
+        if bugs.gives_up_early && !seat.is_given_up {
+            seat.is_given_up = true;
+            self.host.seen(number, Seen::Closed, sent);
+        }
+    }
+
     fn open(&mut self, number: u16, us: u64, watches: &[Watch], bugs: &Bugs) {
-        let Some(watch) = watches.iter().find(|watch| watch.number == number) else { return };
+        let until = self.host.relied_until(number, self.clocks.boot_us());
+        let due_us = us + self.dice.below(250_000);
+        if let Some(follower) = self.seats.get_mut(&number).filter(|seat| seat.is_follower()) {
+            follower.lease.holds_until(until);
+            return follower.promote(due_us);
+        }
+        if let Some((ground, lease)) = self.parts(number, watches, bugs) {
+            lease.holds_until(until);
+            self.seats.insert(number, Seat::new(ground, lease, due_us));
+        }
+    }
+
+    /// What a branch is made of here. Its lease is nobody's yet.
+    fn parts(&self, number: u16, watches: &[Watch], bugs: &Bugs) -> Option<(Ground, Arc<Lease>)> {
+        let watch = watches.iter().find(|watch| watch.number == number)?;
         let clock = Arc::clone(if bugs.sleeping_clock { &self.clocks.awake } else { &self.clocks.boot });
         let lease = Arc::new(Lease::new(move || clock.load(Ordering::Relaxed)));
-        lease.holds_until(self.host.relied_until(number, self.clocks.boot_us()));
         let leash = (!bugs.no_leash).then(|| Arc::clone(&lease) as Arc<dyn Leash>);
         let batches = watch.batches.clone();
         let batches = if bugs.no_new_epoch { batches.forgetting_to_raise() } else { batches };
@@ -321,7 +351,6 @@ impl Machine {
             storage: self.folder(number),
             keys: Arc::clone(&watch.keys),
         };
-        let due_us = us + self.dice.below(250_000);
-        self.seats.insert(number, Seat::new(ground, lease, due_us));
+        Some((ground, lease))
     }
 }

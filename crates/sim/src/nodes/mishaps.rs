@@ -225,7 +225,8 @@ impl Fleet {
             let machine = &mut self.machines[node];
             machine.ghosts.clear();
             // Whoever sees to it stops what runs on that journal; perhaps goes on with new machines.
-            if machine.runs() && machine.seats.contains_key(&number) {
+            let is_owner = machine.seats.get(&number).is_some_and(|seat| !seat.is_follower());
+            if machine.runs() && is_owner {
                 machine.crash(self.us + self.dice.between(SECOND / 5, 3 * SECOND), None);
                 self.lose_patience(node);
             }
@@ -265,7 +266,8 @@ impl Fleet {
         }
         let now = machine.clocks.now(us);
         let rewound = |why: &str| why.contains("rewound") || why.contains("told");
-        let sick = machine.seats.iter().filter(|(_, seat)| seat.sickness().is_some_and(rewound));
+        let owned = machine.seats.iter().filter(|(_, seat)| !seat.is_follower());
+        let sick = owned.filter(|(_, seat)| seat.sickness().is_some_and(rewound));
         let sick: Vec<u16> = sick.map(|(number, _)| *number).collect();
         for number in sick {
             let Some(watch) = self.watches.iter_mut().find(|watch| watch.number == number) else { continue };

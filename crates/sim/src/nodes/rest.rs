@@ -4,7 +4,9 @@ use skerry_branch::Now;
 use skerry_bus::FaultRates;
 use skerry_proof::Signer;
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, wanted};
+use super::machine::Machine;
+use super::seat::Seat;
 use super::tally::Reached;
 use crate::model::Broken;
 use crate::pairs::check_rest;
@@ -81,8 +83,14 @@ impl Fleet {
 
     fn is_well(&self) -> bool {
         PEERS.iter().all(|number| {
-            let seats = || self.machines.iter().filter_map(|machine| machine.seats.get(number));
-            seats().count() == 1 && seats().all(|seat| seat.answers() && seat.is_there())
+            let all = || self.machines.iter().filter_map(|machine| machine.seats.get(number));
+            let followers = all().filter(|seat| seat.is_follower());
+            let seats = || all().filter(|seat| !seat.is_follower());
+            let others = self.machines.iter().filter(|machine| machine.runs()).count() - 1;
+            seats().count() == 1
+                && seats().all(|seat| seat.answers() && seat.is_there())
+                && followers.filter(|seat| seat.is_level()).count()
+                    == usize::from(wanted(*number)).min(others)
         }) && self.watches.iter().all(|watch| watch.loss.is_none() && watch.desk.is_settled())
             && self.payments_rest()
     }
@@ -141,7 +149,8 @@ impl Fleet {
 
     /// The branch has finished: its book is the one that its journal makes, its checkpoint says so.
     fn look_at_branch(&mut self, number: u16, us: u64) -> Result<(), Broken> {
-        let machine = self.machines.iter_mut().find(|machine| machine.seats.contains_key(&number));
+        let hosts = |machine: &&mut Machine| machine.seats.get(&number).is_some_and(Seat::is_open);
+        let machine = self.machines.iter_mut().find(hosts);
         let machine = machine.ok_or("it is open nowhere")?;
         let now: Now = machine.clocks.now(us);
         let seat = machine.seats.get_mut(&number).ok_or("it is open nowhere")?;

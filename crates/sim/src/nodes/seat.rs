@@ -1,4 +1,4 @@
-//! A branch on a node: opened, driven and closed as the host orders, the way the bank's own driver does it.
+//! A branch on a node: followed, opened, driven, handed over and closed as the host orders, the way the bank's own driver does it.
 //!
 //! It drives the real [`Branch`] over a store that other nodes have too, under the real [`Lease`].
 
@@ -21,18 +21,26 @@ pub(super) type NodeBranch = Branch<SharedStore, FaultStorage>;
 /// How far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// It follows whoever has it open.
+    Following,
     /// It opens then; or is closed again then, because it is not wanted any more.
     Opening { due_us: u64, wanted: bool },
     /// It is there, open or sick.
     There,
     /// It takes nothing more, and finishes what it has.
     Closing { marked: bool },
+    /// The same, and lets go of its journal before anything else.
+    HandingOver,
+    /// Its journal is let go; it is closed then.
+    Released { until_us: u64 },
 }
 
 /// What an opening came to.
 #[derive(Debug)]
 pub(super) enum Opened {
     Well,
+    /// The same, from its follower.
+    Promoted,
     /// Something remembers more than the journal has.
     Rewound,
     /// The store is not reached.
@@ -55,6 +63,8 @@ pub(super) struct Seat {
     pub(super) store: SharedStore,
     jobs: Jobs<SharedStore>,
     stage: Stage,
+    /// The follower could not read.
+    is_failing: bool,
     /// When a branch whose trouble may pass opens again.
     again_at: Option<u64>,
     /// What openings came to, for the witness.
@@ -81,10 +91,34 @@ impl Seat {
             store,
             jobs: Jobs::default(),
             stage: Stage::Opening { due_us, wanted: true },
+            is_failing: false,
             again_at: None,
             openings: Vec::new(),
             is_given_up: false,
         }
+    }
+
+    /// The same, but it follows.
+    pub(super) fn follower(ground: Ground, lease: Arc<Lease>) -> Self {
+        Self { stage: Stage::Following, is_failing: true, ..Self::new(ground, lease, 0) }
+    }
+
+    pub(super) fn is_follower(&self) -> bool {
+        self.stage == Stage::Following
+    }
+
+    /// Whether it follows and has all that there was when it last looked.
+    pub(super) fn is_level(&self) -> bool {
+        self.is_follower() && self.behind() == Some(0)
+    }
+
+    fn behind(&self) -> Option<u64> {
+        self.branch.followed().filter(|_| !self.is_failing).map(|followed| followed.behind())
+    }
+
+    /// The follower opens at `due_us`.
+    pub(super) fn promote(&mut self, due_us: u64) {
+        self.stage = Stage::Opening { due_us, wanted: true };
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -111,8 +145,12 @@ impl Seat {
 
     /// What the host is to be told of it; nothing while it opens or closes.
     pub(super) fn seen(&self) -> Option<Seen> {
-        let there = self.stage == Stage::There;
-        there.then(|| if self.is_open() { Seen::Open } else { Seen::Sick })
+        match self.stage {
+            Stage::Following => Some(Seen::Follows(self.behind())),
+            Stage::There if self.is_open() => Some(Seen::Open),
+            Stage::There => Some(Seen::Sick),
+            _ => None,
+        }
     }
 
     /// Clients may ask it, even if it will not answer.
@@ -121,23 +159,24 @@ impl Seat {
     }
 
     /// Orders it to close.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, hands_over: bool) {
         match &mut self.stage {
             Stage::Opening { wanted, .. } => *wanted = false,
-            Stage::There => {
+            Stage::There | Stage::Following => {
                 self.branch.drain();
-                self.stage = Stage::Closing { marked: false };
+                self.stage = if hands_over { Stage::HandingOver } else { Stage::Closing { marked: false } };
             }
-            Stage::Closing { .. } => {}
+            Stage::Closing { .. } | Stage::HandingOver | Stage::Released { .. } => {}
         }
     }
 
     fn open(&mut self, now: Now, dice: &mut Dice) {
         self.jobs.forget();
+        let followed = self.branch.followed().is_some();
         let opened = match self.branch.open(now, dice.bytes()) {
             Ok(_) => {
                 self.branch.know(&PEERS);
-                Opened::Well
+                if followed { Opened::Promoted } else { Opened::Well }
             }
             Err(failure) => of_failure(&failure),
         };
@@ -154,27 +193,58 @@ impl Seat {
         declared
     }
 
-    /// Does a little. Returns whether it is closed and gone.
-    pub(super) fn drive(&mut self, now: Now, us: u64, dice: &mut Dice) -> bool {
-        if let Stage::Opening { due_us, wanted } = self.stage {
-            if us < due_us {
-                return false;
+    /// Does a little. Returns what the host is to be told of its end: that its journal is let go, that it is closed and gone.
+    pub(super) fn drive(&mut self, now: Now, us: u64, dice: &mut Dice) -> Option<Seen> {
+        match self.stage {
+            Stage::Opening { due_us, wanted } => {
+                if us >= due_us {
+                    self.stage = Stage::There;
+                    self.open(now, dice);
+                    if !wanted {
+                        self.close(false);
+                    }
+                }
+                return None;
             }
-            self.stage = Stage::There;
-            self.open(now, dice);
-            if !wanted {
-                self.close();
+            Stage::Following => {
+                self.keep_up(dice);
+                return None;
             }
-            return false;
+            Stage::Released { until_us } => return (us >= until_us).then_some(Seen::Closed),
+            Stage::There | Stage::Closing { .. } | Stage::HandingOver => {}
         }
         for _ in 0..dice.between(1, 10) {
             self.drive_once(now, dice);
         }
         match self.stage {
-            Stage::Closing { marked } => self.finish(now, marked),
+            Stage::Closing { marked } => self.finish(now, marked).then_some(Seen::Closed),
+            Stage::HandingOver if self.branch.has_answered() => {
+                let workshop = self.branch.workshop();
+                self.branch.close(now);
+                self.jobs.forget();
+                workshop.inspect(|workshop| workshop.rest());
+                self.stage = Stage::Released { until_us: us + dice.below(2_000_000) };
+                Some(Seen::Released)
+            }
+            Stage::HandingOver => None,
             _ => {
                 self.mend(now, us, dice);
-                false
+                None
+            }
+        }
+    }
+
+    /// The follower looks, now and then, and reads what it sees.
+    fn keep_up(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.below(4) {
+            if self.store.is_cut() {
+                self.is_failing = true;
+                return;
+            }
+            let read = self.branch.follow().and_then(|()| self.branch.keep_up());
+            self.is_failing = read.is_err();
+            if !read.is_ok_and(|more| more) {
+                return;
             }
         }
     }

@@ -59,6 +59,10 @@ names! {
     Reached {
         Opened,
         OpenedElsewhere,
+        Promoted,
+        Followed,
+        Unfollowed,
+        HandedOver,
         Closed,
         Fenced,
         Uncertain,

@@ -95,8 +95,9 @@ impl Watch {
     /// What an opening on the node `at` came to.
     pub(super) fn opened(&mut self, opened: &Opened, at: usize) -> Result<(), Broken> {
         match opened {
-            Opened::Well => {
-                self.tally.reach(Reached::Opened);
+            Opened::Well | Opened::Promoted => {
+                let promoted = matches!(opened, Opened::Promoted);
+                self.tally.reach(if promoted { Reached::Promoted } else { Reached::Opened });
                 if self.last_at.replace(at).is_some_and(|last| last != at) {
                     self.tally.reach(Reached::OpenedElsewhere);
                 }

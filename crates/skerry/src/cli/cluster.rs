@@ -95,6 +95,17 @@ pub(crate) struct MoveArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct FollowArgs {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// Branch number
+    pub(crate) branch: u16,
+    /// How many, 0 to 3
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub(crate) count: u8,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct GatewayArgs {
     /// The gateway's name; no two processes of a bank have the same
     #[arg(long, value_name = "NAME")]

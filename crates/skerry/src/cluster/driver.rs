@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! directory's answers ─┐                         ┌─► asks to the directory
-//! branches that opened ├─► queue ─► this thread ─┼─► a thread for each opening and closing
+//! branches that opened ├─► queue ─► this thread ─┼─► a thread for each opening, following and closing
 //! branches that closed ┘                Host     └─► leases, post, holder
 //! ```
 //!
@@ -11,7 +11,8 @@
 //! - It waits for nothing but its queue: a lease that is not renewed in time is a branch lost.
 //! - After every word to the host each branch's lease says what the host relies on.
 //! - A branch is answered for only while it is open here; it is taken away from holder and post before it is closed, and its lease
-//!   is given up only after that.
+//!   is given up only once its journal is let go.
+//! - A branch's folder is one thread's at a time: a follower becomes the branch, or is closed before anything else is opened there.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +33,7 @@ use skerry_post::Post;
 use tokio::sync::oneshot;
 
 use super::Process;
-use crate::up::branches::{fill, found_if_new, open_leased};
+use crate::up::branches::{fill, follow_leased, found_if_new, open_leased, promote};
 
 /// Branches that a node takes at most.
 const CAPACITY: u16 = 1_000;
@@ -45,12 +46,15 @@ const TICK: Duration = Duration::from_millis(50);
 enum News {
     Heard(u64, Result<Told, Fault>),
     Opened(u16, anyhow::Result<BranchThread>),
+    Followed(u16, anyhow::Result<BranchThread>),
+    Released(u16),
     Closed(u16),
     Stop,
 }
 
 /// A branch that is here, or on its way in or out.
 struct Own {
+    row: BranchRow,
     lease: Arc<Lease>,
     state: State,
     /// Since when it is opened or closed, or was last told to be.
@@ -58,8 +62,13 @@ struct Own {
 }
 
 enum State {
+    /// Its follower is being begun; perhaps it is to open as soon as that is done.
+    Beginning {
+        opens: bool,
+    },
+    Following(BranchThread),
     Opening,
-    /// It is to be closed as soon as it has opened.
+    /// It is to be closed as soon as it has opened, or has begun to follow.
     Unwanted,
     Open(BranchThread),
     Failed,
@@ -69,12 +78,31 @@ enum State {
 impl State {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Opening => "opening",
+            Self::Beginning { opens: false } | Self::Following(_) => "following",
+            Self::Beginning { opens: true } | Self::Opening => "opening",
             Self::Open(_) => "open",
             Self::Failed => "failed",
             Self::Unwanted | Self::Closing => "closing",
         }
     }
+
+    /// Of a follower: the records that it has yet to read, as far as it knows.
+    fn behind(&self) -> Option<u64> {
+        match self {
+            Self::Following(follower) => follower.handle().following()?.behind(),
+            _ => None,
+        }
+    }
+}
+
+/// How a branch ends here.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Close,
+    /// Another node is near: its journal first.
+    HandOver,
+    /// It was followed.
+    Unfollow,
 }
 
 /// The thread.
@@ -175,7 +203,8 @@ impl Hosting {
         while !stopping || !self.host.is_empty() {
             self.host.turn(now());
             self.settle();
-            match taken.recv_timeout(TICK) {
+            let due = Duration::from_micros(self.host.next_due().saturating_sub(boot_us()));
+            match taken.recv_timeout(TICK.min(due)) {
                 Ok(news) => {
                     stopping |= self.take(news);
                     while let Ok(news) = taken.try_recv() {
@@ -199,7 +228,10 @@ impl Hosting {
             match order {
                 Order::Ask(number, ask) => self.ask(number, ask),
                 Order::Open(row) => self.open(row),
-                Order::Close(number) => self.close(number),
+                Order::Close(number) => self.close(number, End::Close),
+                Order::HandOver(number) => self.close(number, End::HandOver),
+                Order::Follow(row) => self.follow(row),
+                Order::Unfollow(number) => self.unfollow(number),
             }
         }
     }
@@ -216,6 +248,8 @@ impl Hosting {
                 self.read();
             }
             News::Opened(number, opened) => self.opened(number, opened),
+            News::Followed(number, followed) => self.followed(number, followed),
+            News::Released(number) => self.host.seen(number, Seen::Released, now()),
             News::Closed(number) => self.closed(number),
             News::Stop => {
                 self.host.stop();
@@ -256,24 +290,117 @@ impl Hosting {
         }
     }
 
+    /// Opens a branch: from its follower, if there is one.
     fn open(&mut self, row: BranchRow) {
-        let lease = Arc::new(Lease::new(boot_us));
-        lease.holds_until(self.host.relied_until(row.number, boot_us()));
         let number = row.number;
+        let own = self.own.entry(number).or_insert_with(|| Own {
+            row: row.clone(),
+            lease: Arc::new(Lease::new(boot_us)),
+            state: State::Opening,
+            under_way: Instant::now(),
+        });
+        own.under_way = Instant::now();
+        let lease = Arc::clone(&own.lease);
+        lease.holds_until(self.host.relied_until(number, boot_us()));
+        match std::mem::replace(&mut own.state, State::Opening) {
+            State::Beginning { .. } => own.state = State::Beginning { opens: true },
+            State::Following(follower) => {
+                self.opens(number, move |process| {
+                    let branch = promote(follower)?;
+                    tracing::info!(branch = number, "a follower took over");
+                    founded(process, &row, branch)
+                });
+            }
+            _ => self.opens(number, move |process| {
+                let (config, folder, place) =
+                    (&process.config, &process.folder, (number, row.store.as_str()));
+                let branch = open_leased(config, folder, &process.stores, place, (&process.key, lease))?;
+                founded(process, &row, branch)
+            }),
+        }
+    }
+
+    fn opens(
+        &mut self,
+        number: u16,
+        open: impl FnOnce(&Process) -> anyhow::Result<BranchThread> + Send + 'static,
+    ) {
+        let begun = self.begin(format!("open-{number}"), move |process| {
+            News::Opened(number, guarded("opening", || open(process)))
+        });
+        if let Err(error) = begun {
+            self.opened(number, Err(error));
+        }
+    }
+
+    /// Does something that takes time on a thread of its own; what came of it comes as news, whatever it is: a lease that nobody opens
+    /// under would be renewed for ever.
+    fn begin(
+        &self,
+        name: String,
+        work: impl FnOnce(&Process) -> News + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let (process, news) = (Arc::clone(&self.process), self.news.clone());
+        let work = move || drop(news.send(work(&process)));
+        std::thread::Builder::new().name(name).spawn(work).context("could not start a thread")?;
+        Ok(())
+    }
+
+    /// Begins to follow a branch.
+    fn follow(&mut self, row: BranchRow) {
+        let (number, lease) = (row.number, Arc::new(Lease::new(boot_us)));
+        if self.own.contains_key(&number) {
+            // It is here in another way.
+            return;
+        }
+        let state = State::Beginning { opens: false };
         self.own.insert(
             number,
-            Own { lease: Arc::clone(&lease), state: State::Opening, under_way: Instant::now() },
+            Own { row: row.clone(), lease: Arc::clone(&lease), state, under_way: Instant::now() },
         );
-        let (process, news) = (Arc::clone(&self.process), self.news.clone());
-        let opening = move || {
-            // Whatever becomes of it is told: a lease that nobody opens under would be renewed for ever.
-            let opened = catch_unwind(AssertUnwindSafe(|| opened(&process, &row, lease)));
-            let opened = opened.unwrap_or_else(|_| Err(anyhow!("opening panicked")));
-            drop(news.send(News::Opened(number, opened)));
+        let begun = self.begin(format!("follow-{number}"), move |process| {
+            let (config, folder, place) = (&process.config, &process.folder, (number, row.store.as_str()));
+            let held = (&process.key, lease as Arc<dyn skerry_branch::Leash>);
+            let follow = || follow_leased(config, folder, &process.stores, place, held);
+            News::Followed(number, guarded("beginning to follow", follow))
+        });
+        if let Err(error) = begun {
+            self.followed(number, Err(error));
+        }
+    }
+
+    fn followed(&mut self, number: u16, followed: anyhow::Result<BranchThread>) {
+        let Some(own) = self.own.get_mut(&number) else { return };
+        let (row, opens) = (own.row.clone(), matches!(own.state, State::Beginning { opens: true }));
+        let unwanted = matches!(own.state, State::Unwanted);
+        match followed {
+            Ok(follower) if unwanted => self.end(number, follower, End::Unfollow),
+            Ok(follower) => {
+                own.state = State::Following(follower);
+                if opens {
+                    self.open(row);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(branch = number, error = format!("{error:#}"), "the branch is not followed");
+                self.own.remove(&number);
+                if opens {
+                    return self.open(row);
+                }
+                self.host.seen(number, if unwanted { Seen::Closed } else { Seen::Sick }, now());
+            }
+        }
+    }
+
+    /// Follows a branch no more.
+    fn unfollow(&mut self, number: u16) {
+        let Some(own) = self.own.get_mut(&number) else {
+            return self.host.seen(number, Seen::Closed, now());
         };
-        let thread = std::thread::Builder::new().name(format!("open-{number}")).spawn(opening);
-        if let Err(error) = thread {
-            self.opened(number, Err(anyhow::Error::new(error).context("could not start a thread")));
+        match std::mem::replace(&mut own.state, State::Unwanted) {
+            State::Following(follower) => self.end(number, follower, End::Unfollow),
+            State::Beginning { .. } => {}
+            other => own.state = other,
         }
     }
 
@@ -281,7 +408,7 @@ impl Hosting {
         let Some(own) = self.own.get_mut(&number) else { return };
         let unwanted = matches!(own.state, State::Unwanted);
         match opened {
-            Ok(branch) if unwanted => self.end(number, branch),
+            Ok(branch) if unwanted => self.end(number, branch, End::Close),
             Err(error) if unwanted => {
                 tracing::warn!(branch = number, error = format!("{error:#}"), "the branch did not open");
                 self.tell(|report| report.failed += 1);
@@ -307,43 +434,55 @@ impl Hosting {
         }
     }
 
-    fn close(&mut self, number: u16) {
+    fn close(&mut self, number: u16, how: End) {
         let Some(own) = self.own.get_mut(&number) else {
             // Nothing of it is here.
             return self.host.seen(number, Seen::Closed, now());
         };
         match std::mem::replace(&mut own.state, State::Unwanted) {
-            State::Opening | State::Unwanted => {}
+            State::Opening | State::Beginning { .. } | State::Unwanted => {}
             State::Closing => own.state = State::Closing,
             State::Failed => self.closed(number),
-            State::Open(branch) => self.end(number, branch),
+            State::Following(follower) => self.end(number, follower, End::Unfollow),
+            State::Open(branch) => {
+                self.end(number, branch, how);
+                self.tell(|report| report.closed += 1);
+            }
         }
     }
 
     /// Takes a branch away and closes it.
-    fn end(&mut self, number: u16, branch: BranchThread) {
+    fn end(&mut self, number: u16, branch: BranchThread, how: End) {
         self.holder.remove(number);
         self.post.leave(number);
         if let Some(own) = self.own.get_mut(&number) {
             (own.state, own.under_way) = (State::Closing, Instant::now());
         }
         let news = self.news.clone();
-        let closing = move || {
+        let closing = move |_: &Process| {
             // A panic has been printed; nothing of it is left here either way.
-            let _panicked = catch_unwind(AssertUnwindSafe(|| branch.close()));
-            drop(news.send(News::Closed(number)));
+            let _panicked = guarded("closing", || {
+                match how {
+                    End::Close | End::Unfollow => branch.close(),
+                    End::HandOver => branch.hand_over(|| drop(news.send(News::Released(number)))),
+                }
+                Ok(())
+            });
+            match how {
+                End::Close | End::HandOver => tracing::info!(branch = number, "the branch is closed here"),
+                End::Unfollow => tracing::info!(branch = number, "the branch is followed here no more"),
+            }
+            News::Closed(number)
         };
-        if let Err(error) = std::thread::Builder::new().name(format!("close-{number}")).spawn(closing) {
+        if let Err(error) = self.begin(format!("close-{number}"), closing) {
             // The branch went with the closure, which ends it as well.
-            tracing::error!(branch = number, %error, "could not start a thread to close it");
+            tracing::error!(branch = number, error = format!("{error:#}"), "could not close it in order");
             self.closed(number);
         }
     }
 
     fn closed(&mut self, number: u16) {
         self.own.remove(&number);
-        tracing::info!(branch = number, "the branch is closed here");
-        self.tell(|report| report.closed += 1);
         self.host.seen(number, Seen::Closed, now());
     }
 
@@ -358,6 +497,7 @@ impl Hosting {
             number: *number,
             state: own.state.name(),
             lease_left_us: host.relied_until(*number, boot_us).saturating_sub(boot_us),
+            behind: own.state.behind(),
         });
         let branches = branches.collect();
         self.tell(|report| {
@@ -369,14 +509,18 @@ impl Hosting {
     /// Tells the host how the branches are, and others what takes long: nobody else has the branch meanwhile.
     fn look(&mut self) {
         for (number, own) in &mut self.own {
-            if !matches!(own.state, State::Open(_) | State::Failed) && own.under_way.elapsed() >= LONG {
+            let rests = matches!(own.state, State::Open(_) | State::Following(_) | State::Failed);
+            if !rests && own.under_way.elapsed() >= LONG {
                 own.under_way = Instant::now();
                 tracing::warn!(branch = number, "the branch has been {} for {LONG:?} more", own.state.name());
             }
-            let State::Open(branch) = &own.state else { continue };
-            let seen = match branch.handle().condition() {
-                Condition::Open => Seen::Open,
-                Condition::Sick(_) | Condition::Closed => Seen::Sick,
+            let seen = match &own.state {
+                State::Following(_) => Seen::Follows(own.state.behind()),
+                State::Open(branch) => match branch.handle().condition() {
+                    Condition::Open => Seen::Open,
+                    Condition::Sick(_) | Condition::Closed => Seen::Sick,
+                },
+                _ => continue,
             };
             self.host.seen(*number, seen, now());
         }
@@ -385,16 +529,18 @@ impl Hosting {
     }
 }
 
-/// Opens a branch, and its book if it has none.
-fn opened(process: &Process, row: &BranchRow, lease: Arc<Lease>) -> anyhow::Result<BranchThread> {
-    let (config, folder) = (&process.config, &process.folder);
-    let place = (row.number, row.store.as_str());
-    let branch = open_leased(config, folder, &process.stores, place, (&process.key, lease))?;
+/// Does what may panic, which is told as a failure of `what`.
+fn guarded<T>(what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(anyhow!("{what} panicked")))
+}
+
+/// A branch that has just opened, with its book opened if it had none.
+fn founded(process: &Process, row: &BranchRow, branch: BranchThread) -> anyhow::Result<BranchThread> {
     if row.state == BranchState::Founding {
         // Whoever added it founds it, in their own name.
         return Ok(branch);
     }
-    match found_if_new(config, folder, &branch.handle(), &process.key) {
+    match found_if_new(&process.config, &process.folder, &branch.handle(), &process.key) {
         Ok(()) => Ok(branch),
         Err(error) => {
             branch.close();

@@ -18,6 +18,8 @@ use crate::up::branches::opening;
 
 /// There from before the identity is until the directory knows the branches: a founding that broke off may be said again.
 const UNFINISHED_FILE: &str = "founding";
+/// A new branch of a bank of nodes is followed by so many.
+const FOLLOWERS: u8 = 1;
 /// Asks of the directory before the founding breaks off.
 const ATTEMPTS: u32 = 10;
 
@@ -61,7 +63,8 @@ fn enrol(config: &Config, directory: &DirectoryHandle, branches: u16) -> anyhow:
         order(directory, &Ask::PutStore(StoreRow { name, kind, place }))?;
     }
     for (number, store) in (1..=branches).zip(config.storage.journals.iter().cycle()) {
-        order(directory, &Ask::AddBranch(BranchRow::new(number, Name::new(store)?)))?;
+        let row = BranchRow { followers: FOLLOWERS, ..BranchRow::new(number, Name::new(store)?) };
+        order(directory, &Ask::AddBranch(row))?;
     }
     Ok(())
 }

@@ -127,9 +127,63 @@ pub(crate) fn open_leased(
     config: &Config,
     folder: &Folder,
     stores: &Stores,
+    place: (u16, &str),
+    held: (&GatewayKey, Arc<dyn skerry_branch::Leash>),
+) -> anyhow::Result<BranchThread> {
+    let branch = spawn(leased_parts(config, folder, stores, place, held)?)?;
+    opened(branch)
+}
+
+/// The same, but following whoever has it open. [`promote`] opens it under `leash`.
+///
+/// # Errors
+///
+/// A store that is not configured, or whatever keeps it from beginning.
+#[cfg(feature = "cluster")]
+pub(crate) fn follow_leased(
+    config: &Config,
+    folder: &Folder,
+    stores: &Stores,
+    place: (u16, &str),
+    held: (&GatewayKey, Arc<dyn skerry_branch::Leash>),
+) -> anyhow::Result<BranchThread> {
+    let parts = leased_parts(config, folder, stores, place, held)?;
+    Ok(BranchThread::follow(parts, Box::new(|bytes: &mut [u8; 32]| fill(bytes)))?)
+}
+
+/// A branch that was followed here, open from where it is.
+///
+/// # Errors
+///
+/// Whatever keeps it from opening.
+#[cfg(feature = "cluster")]
+pub(crate) fn promote(follower: BranchThread) -> anyhow::Result<BranchThread> {
+    // What came of it its condition says.
+    let _found = follower.handle().reopen();
+    opened(follower)
+}
+
+#[cfg(feature = "cluster")]
+fn opened(branch: BranchThread) -> anyhow::Result<BranchThread> {
+    let number = branch.handle().number();
+    match branch.handle().condition() {
+        Condition::Open => Ok(branch),
+        Condition::Sick(cause) => {
+            branch.close();
+            bail!("branch {number} did not open: {cause}")
+        }
+        Condition::Closed => bail!("branch {number} was closed while it opened"),
+    }
+}
+
+#[cfg(feature = "cluster")]
+fn leased_parts(
+    config: &Config,
+    folder: &Folder,
+    stores: &Stores,
     (number, store): (u16, &str),
     (key, leash): (&GatewayKey, Arc<dyn skerry_branch::Leash>),
-) -> anyhow::Result<BranchThread> {
+) -> anyhow::Result<Parts<skerry_postgres::PostgresStore<RealStorage>, RealStorage>> {
     if store == skerry_gateway::residence::Store::LOCAL {
         bail!(
             "branch {number} keeps its journal in local files, which no other machine could open: a node hosts only branches whose \
@@ -142,15 +196,7 @@ pub(crate) fn open_leased(
     };
     let mut parts = parts(config, folder, number, key, (journal, keys))?;
     parts.options.leash = Some(leash);
-    let branch = spawn(parts)?;
-    match branch.handle().condition() {
-        Condition::Open => Ok(branch),
-        Condition::Sick(cause) => {
-            branch.close();
-            bail!("branch {number} did not open: {cause}")
-        }
-        Condition::Closed => bail!("branch {number} was closed while it opened"),
-    }
+    Ok(parts)
 }
 
 fn spawn<J: JournalStore + 'static>(parts: Parts<J, RealStorage>) -> anyhow::Result<BranchThread> {
