@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use hyper::Method;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bank::{Bank, Ending};
 use super::machine::{Usage, usage};
@@ -121,6 +122,30 @@ impl Nodes {
     /// It does not start.
     pub(super) fn mend(&mut self, lost: usize) -> anyhow::Result<()> {
         self.nodes[lost].process.begin_again()
+    }
+
+    /// Moves the branch whose turn it is to the node after its own, and lets it be anywhere again.
+    ///
+    /// # Errors
+    ///
+    /// The bank refuses, or the branch does not come there.
+    pub(super) async fn move_one(&mut self) -> anyhow::Result<()> {
+        let (client, began) = (self.gateway.client()?, Instant::now());
+        let branch = 1 + self.turn as u64 % u64::from(self.branches);
+        self.turn += 1;
+        let host = async || hosts(&client.get("/v1/directory").await.unwrap_or_default()).remove(&branch);
+        let from = host().await.context("the branch is open nowhere")?;
+        let at = self.nodes.iter().position(|node| node.name == from).context("the host is none of ours")?;
+        let to = self.nodes[(at + 1) % self.nodes.len()].name.clone();
+        let path = format!("/v1/branches/{branch}");
+        let steer = async |node: Value| client.send_json(Method::PATCH, &path, &json!({"node": node}), &[]).await;
+        steer(json!(to)).await?;
+        while host().await.as_ref() != Some(&to) {
+            ensure!(began.elapsed() < PATIENCE, "branch {branch} does not come to {to}: {}", self.last_words());
+            tokio::time::sleep(POLL).await;
+        }
+        steer(Value::Null).await?;
+        Ok(())
     }
 
     async fn until_without(&mut self, lost: usize) -> anyhow::Result<()> {

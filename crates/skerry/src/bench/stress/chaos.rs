@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::pressed::{Pressed, Wound};
 use super::{BankArgs, Field};
 
-/// What may happen. With nodes the first three befall one after the other.
+/// What may happen. With nodes the first three befall one after the other, and moves one branch after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Chaos {
     /// The process is killed (kill -9) and started again
@@ -20,6 +20,8 @@ pub(super) enum Chaos {
     Pause,
     /// The gateway before the nodes is killed and started again
     Gateway,
+    /// A branch is moved to the next node; the longest silence of a branch is how long its clients waited
+    Move,
 }
 
 impl Chaos {
@@ -29,6 +31,7 @@ impl Chaos {
             Self::Restart => "restart",
             Self::Pause => "pause",
             Self::Gateway => "gateway",
+            Self::Move => "move",
         }
     }
 }

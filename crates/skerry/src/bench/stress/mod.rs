@@ -237,8 +237,8 @@ pub(crate) fn run(args: BankArgs, json: bool) -> anyhow::Result<()> {
 async fn press(args: &BankArgs) -> anyhow::Result<Report> {
     let machine = Machine::here(&args.folder)?;
     ensure!(
-        args.nodes.is_some() || !args.chaos.contains(&Chaos::Gateway),
-        "--chaos gateway: only a bank of several processes has a gateway (--nodes)"
+        args.nodes.is_some() || !args.chaos.iter().any(|what| matches!(what, Chaos::Gateway | Chaos::Move)),
+        "--chaos gateway, move: only a bank of several processes has a gateway and nodes to move to (--nodes)"
     );
     let mut pressed = Pressed::start(args).await?;
     let field = Arc::new(Field::new(patient(pressed.face())?, args));
