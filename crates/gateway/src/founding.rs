@@ -156,10 +156,14 @@ pub(crate) async fn create(
     let place = store.clone();
     let here = founding.ask(move |founder| founder.open(number, place.as_str())).await?;
     let is_here = here.is_some();
+    // As many as the one before it: none where one process has all.
+    let followers =
+        number.checked_sub(1).and_then(|before| map.branch(before)).map_or(0, |entry| entry.row.followers);
     let seat = match here {
         Some(seat) => seat,
         None => {
-            let row = BranchRow::new(number, store.clone()).with(&Setting::State(BranchState::Founding));
+            let row = BranchRow { followers, ..BranchRow::new(number, store.clone()) };
+            let row = row.with(&Setting::State(BranchState::Founding));
             gateway.residence.order(Ask::AddBranch(row)).await?;
             opened(gateway, number).await?
         }
@@ -171,7 +175,8 @@ pub(crate) async fn create(
         gateway.bank.add(Arc::clone(&seat));
     }
     until(TELLS, || seat.room().is_some_and(|(_, capacity)| capacity > 0)).await;
-    gateway.residence.order(Ask::AddBranch(BranchRow::new(number, store))).await?;
+    let row = BranchRow { followers, ..BranchRow::new(number, store) };
+    gateway.residence.order(Ask::AddBranch(row)).await?;
     gateway.residence.report(&gateway.bank);
     let open = Setting::State(BranchState::Open);
     gateway.residence.order(Ask::Steer { branch: number, setting: open }).await?;

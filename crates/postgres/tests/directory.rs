@@ -105,7 +105,8 @@ fn set_up(handle: &skerry_directory::DirectoryHandle) {
 fn beat(name: &str) -> Ask {
     let (address, version) = (Where::new("here").expect("plain"), Where::new("1").expect("plain"));
     let name = Name::new(name).expect("plain");
-    Ask::Beat(NodeRow { name, address, capacity: 1, version, draining: false })
+    let node = NodeRow { name, address, capacity: 1, version, draining: false };
+    Ask::Beat { node, follows: Vec::new() }
 }
 
 fn until_answered(directory: &DirectoryThread, ask: &Ask) -> Told {

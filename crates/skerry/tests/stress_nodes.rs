@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
 
 mod common;
-#[expect(dead_code, reason = "its clients are the bench's own")]
 mod ground;
 #[path = "../../nats/tests/common/mod.rs"]
 #[expect(dead_code, reason = "its rig is for the seam's contract")]

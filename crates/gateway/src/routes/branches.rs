@@ -125,13 +125,14 @@ async fn create(
     caller.may(Operation::BranchesControl)?;
     caller.may_in_all()?;
     // Whoever asked may go away; what was begun is ended all the same.
+    let bank = Shared::clone(&gateway);
     let adding = tokio::spawn(async move {
         let NewBranchIn { branch, store } = posted.body;
-        founding::create(&gateway, &caller, posted.digest, (branch, store.as_deref())).await
+        founding::create(&bank, &caller, posted.digest, (branch, store.as_deref())).await
     });
     let Ok(added) = adding.await else { return Err(Problem::numbered(catalogue::INTERNAL)) };
     let (entry, was_there) = added?;
-    let view = PlacedBranch::of(&entry);
+    let view = PlacedBranch::of(&surroundings::map(&gateway).await.unwrap_or_default(), &entry);
     Ok(replayed(created(StatusCode::CREATED, &view, "/v1/branches"), was_there))
 }
 
