@@ -249,7 +249,7 @@ impl Caller {
     /// `out_of_scope`.
     pub fn may_beyond_one_customer(&self) -> Result<(), Problem> {
         match self.grant.customer {
-            Some(_) => Err(out_of_scope("the token belongs to one customer")),
+            Some(_) => Err(out_of_scope(said!("the token belongs to one customer", "该令牌只属于一个客户"))),
             None => Ok(()),
         }
     }
@@ -273,7 +273,10 @@ impl Caller {
         if within_branches && within_operations {
             Ok(())
         } else {
-            Err(out_of_scope("a token cannot be made wider than the one it is made with"))
+            Err(out_of_scope(said!(
+                "a token cannot be made wider than the one it is made with",
+                "新令牌的权限不能超过用来创建它的令牌"
+            )))
         }
     }
 

@@ -26,6 +26,7 @@ use crate::detail::{Detail, said};
 use crate::gateway::Shared;
 use crate::problem::Problem;
 use crate::sealing;
+use skerry_node::hosted::log_keys_failed;
 use skerry_node::seat::{Seat, Trouble};
 
 /// The longest note, in characters.
@@ -234,7 +235,7 @@ fn open(seat: &dyn Seat, note: &[u8], position: u64) -> Shown {
         },
         Err(KeyError::Erased) => Shown::Not(Unshown::Erased),
         Err(error) => {
-            log_keys_failed(&error);
+            tracing::error_span!("note", position).in_scope(|| log_keys_failed(&error));
             Shown::Not(Unshown::Unavailable)
         }
     }

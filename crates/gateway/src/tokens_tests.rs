@@ -1,5 +1,7 @@
 //! Tests of tokens: kept hashed, scoped, expired, revoked.
 
+use std::fs;
+
 use super::*;
 
 fn folder(name: &str) -> PathBuf {

@@ -25,7 +25,7 @@ use crate::stores::Store;
 use crate::traces::Traces;
 use crate::webhooks::Webhooks;
 
-pub(crate) use sections::{Bank, Branch, Evidence, Log, Node, Quota, Server, Signer, Storage};
+pub(crate) use sections::{Bank, Branch, Evidence, Log, Node, Quota, Server, Storage};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -85,7 +85,7 @@ where
         more
     }
 
-    fn tell_following(&self) {
+    pub(super) fn tell_following(&self) {
         let following = self.pace.as_ref().map(|pace| {
             let since = u64::try_from(pace.behind_since.elapsed().as_micros()).unwrap_or(u64::MAX);
             let followed = self.branch.followed().unwrap_or_default();

@@ -80,7 +80,7 @@ impl<'a> At<'a> {
         let mut found = self.children(name);
         let first = found.next();
         match found.next() {
-            Some(second) => Err(second.wrong("stands there twice")),
+            Some(second) => Err(second.wrong(said!("stands there twice", "出现了两次"))),
             None => Ok(first),
         }
     }
