@@ -235,7 +235,7 @@ fn open(seat: &dyn Seat, note: &[u8]) -> Shown {
         },
         Err(KeyError::Erased) => Shown::Not(Unshown::Erased),
         Err(error) => {
-            log_keys_failed(&error);
+            tracing::error_span!("note", position).in_scope(|| log_keys_failed(&error));
             Shown::Not(Unshown::Unavailable)
         }
     }
