@@ -3,9 +3,13 @@
 //!
 //! The stores themselves are behind the feature `cluster`; without it a configuration that names one is refused in words.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "cluster")]
+use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+#[cfg(feature = "cluster")]
+use anyhow::Context;
+use anyhow::{bail, ensure};
 use serde::{Deserialize, Serialize};
 use skerry_branch::keys::{KeyRef, Keys, SlotKeys};
 use skerry_directory::DirectoryThread;
