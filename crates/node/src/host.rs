@@ -433,11 +433,11 @@ impl Host {
         };
         let wanted =
             if self.is_stopping { BTreeMap::new() } else { self.plan.iter().filter_map(wanted).collect() };
-        let asked: Vec<u16> = self.open.values().filter_map(|(about, _)| about.acquired()).collect();
         // What is to come, or is asked for, may be granted at any moment.
-        let comes = |branch| self.plan.get(&branch).is_some_and(|planned| planned.node == *own);
-        let is_stopping = self.is_stopping;
-        let kept = |branch| !is_stopping && (comes(branch) || asked.contains(&branch));
+        let (stops, plan, open) = (self.is_stopping, &self.plan, &self.open);
+        let comes = |branch| plan.get(&branch).is_some_and(|planned| planned.node == *own);
+        let asked = |branch| open.values().any(|(about, _)| about.acquired() == Some(branch));
+        let kept = |branch| !stops && (comes(branch) || asked(branch));
         let calm_us = if self.is_stopping { 0 } else { self.options.calm_us };
         self.following.turn(&wanted, kept, (boot_us, calm_us), &mut self.orders);
     }

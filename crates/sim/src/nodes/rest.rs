@@ -87,10 +87,12 @@ impl Fleet {
             let followers = all().filter(|seat| seat.is_follower());
             let seats = || all().filter(|seat| !seat.is_follower());
             let others = self.machines.iter().filter(|machine| machine.runs()).count() - 1;
+            // A loss that the owner cannot know of, and whoever would follow it does: both go on as they are.
+            let lost = self.watches.iter().any(|watch| watch.number == *number && watch.lives > 0);
+            let followers = followers.filter(|seat| seat.is_level() || (lost && seat.remembers_more()));
             seats().count() == 1
                 && seats().all(|seat| seat.answers() && seat.is_there())
-                && followers.filter(|seat| seat.is_level()).count()
-                    == usize::from(wanted(*number)).min(others)
+                && followers.count() == usize::from(wanted(*number)).min(others)
         }) && self.watches.iter().all(|watch| watch.loss.is_none() && watch.desk.is_settled())
             && self.payments_rest()
     }
@@ -117,7 +119,8 @@ impl Fleet {
                     ));
                 }
             }
-            open.push(format!("requests {}, {}", watch.desk.open_tickets(), watch.desk.unsettled()));
+            let (open_tickets, unsettled) = (watch.desk.open_tickets(), watch.desk.unsettled());
+            open.push(format!("loss {:?}, requests {open_tickets}, {unsettled}", watch.loss));
             for (peer, line) in &watch.oracle.model.peers {
                 let (sent, done, stopped) = (line.sent.len(), line.done, line.stopped);
                 open.push(format!(

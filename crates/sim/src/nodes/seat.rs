@@ -107,6 +107,11 @@ impl Seat {
         self.stage == Stage::Following
     }
 
+    /// Whether it does not follow, because this machine remembers more than the journal has and nobody has declared a loss.
+    pub(super) fn remembers_more(&self) -> bool {
+        self.is_follower() && self.sickness().is_some_and(|why| why.contains("this machine remembers"))
+    }
+
     /// Whether it follows and has all that there was when it last looked.
     pub(super) fn is_level(&self) -> bool {
         self.is_follower() && self.behind() == Some(0)
@@ -140,7 +145,8 @@ impl Seat {
     /// How it is.
     pub(super) fn words(&self) -> String {
         let (stage, condition) = (self.stage, self.branch.condition());
-        format!("{stage:?}, {condition:?}, lease {}", self.lease.holds())
+        let (behind, lease) = (self.behind(), self.lease.holds());
+        format!("{stage:?}, {condition:?}, behind {behind:?}, lease {lease}")
     }
 
     /// What the host is to be told of it; nothing while it opens or closes.
