@@ -221,11 +221,11 @@ pub(crate) fn texts(seat: &dyn Seat, position: u64, flags: Flags, may_read: bool
     };
     let reference = (!tail.reference.is_empty()).then(|| tail.reference.to_owned());
     let note = (!tail.note.is_empty())
-        .then(|| if may_read { open(seat, tail.note) } else { Shown::Not(Unshown::Withheld) });
+        .then(|| if may_read { open(seat, tail.note, position) } else { Shown::Not(Unshown::Withheld) });
     Ok(Texts { reference, note })
 }
 
-fn open(seat: &dyn Seat, note: &[u8]) -> Shown {
+fn open(seat: &dyn Seat, note: &[u8], position: u64) -> Shown {
     let Some((key, sealed)) = note.split_first_chunk() else { return Shown::Not(Unshown::Unavailable) };
     let opened = seat.keys().unseal(KeyRef(u64::from_le_bytes(*key)), sealed);
     match opened {
