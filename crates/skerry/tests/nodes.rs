@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bank_of_nodes::{BRANCHES, Ground, Load, accounts, branch_of, right_to_the_cent, until_open};
-use common::{Folder, SKERRY, balance, block_on, transfer, until, uuid7};
-use ground::insist;
+use common::{Folder, SKERRY, block_on, transfer, until, uuid7};
+use ground::{cents, insist};
 use postgres::Group;
 use serde_json::{Value, json};
 
