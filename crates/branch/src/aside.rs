@@ -7,9 +7,9 @@
 use skerry_journal::{JournalReader, Position, Storage};
 
 use crate::evidence::checkpoints;
+use crate::history::Records as _;
 use crate::open::OpenFailure;
 use crate::records::Durable;
-use crate::history::Records as _;
 use crate::snapshot;
 
 /// See the module.

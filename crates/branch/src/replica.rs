@@ -81,7 +81,12 @@ const PIECE: usize = 4 << 20;
 
 impl<R: JournalReader, S: Storage> Replica<R, S> {
     /// From the newest usable snapshot that is not `aside`, or from nothing. `far` reads through to the archive.
-    pub(crate) fn begin(ground: &Ground<'_, S>, near: &R, far: &R, aside: Aside) -> Result<Self, OpenFailure> {
+    pub(crate) fn begin(
+        ground: &Ground<'_, S>,
+        near: &R,
+        far: &R,
+        aside: Aside,
+    ) -> Result<Self, OpenFailure> {
         let options = ground.options;
         check_evidence(near, options.evidence)?;
         let (seen, start) = (near.head(), near.start());

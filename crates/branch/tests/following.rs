@@ -179,8 +179,9 @@ fn what_was_declared_lost_elsewhere_is_put_aside_by_a_follower_and_nothing_befor
     other.open().unwrap();
     assert_eq!(other.branch.reader_head().position.0, kept);
     let mut follower = on(store.clone(), &machine, &keys, NOON);
-    let failure = std::iter::repeat_with(|| follower.branch.follow().and_then(|()| follower.branch.keep_up()))
-        .find_map(Result::err);
+    let failure =
+        std::iter::repeat_with(|| follower.branch.follow().and_then(|()| follower.branch.keep_up()))
+            .find_map(Result::err);
     assert!(matches!(failure, Some(OpenFailure::Rewound { .. })), "{failure:?}");
     assert_eq!(evidence(&machine), remembered, "it may be all that tells of the loss");
 

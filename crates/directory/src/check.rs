@@ -1,9 +1,7 @@
 //! What can be said of an ask without looking anything up: bounds and combinations. Every implementation begins with it.
 
 use crate::rows::{Alias, BranchRow, CustomerRef, Setting};
-use crate::seam::{
-    ALIASES_MAX, Ask, BRANCH_MAX, CLAIM_US_MAX, Choice, LEASE_US, LIST_MAX, Rebuild, Refusal,
-};
+use crate::seam::{ALIASES_MAX, Ask, BRANCH_MAX, CLAIM_US_MAX, Choice, LEASE_US, LIST_MAX, Rebuild, Refusal};
 
 const WEIGHT: &str = "a weight is a number from 0 to 1000";
 const FOLLOWERS: &str = "a branch has 0 to 3 followers";

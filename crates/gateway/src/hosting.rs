@@ -240,7 +240,12 @@ fn write(report: &HostReport, begun: Instant, out: &mut Exposition) {
         out.line(format_args!("skerry_node_lease_left_seconds{{branch=\"{number}\"}} {left}"));
     }
     let count = u64::try_from(following.len()).unwrap_or(u64::MAX);
-    out.single("skerry_node_followed_branches", "gauge", "Branches of other nodes that are followed here.", count);
+    out.single(
+        "skerry_node_followed_branches",
+        "gauge",
+        "Branches of other nodes that are followed here.",
+        count,
+    );
     let help = "Records of a followed branch that are yet to be read; absent while that is not known.";
     out.metric("skerry_follower_behind_records", "gauge", help);
     for HostedBranch { number, behind, .. } in following {
@@ -276,8 +281,7 @@ mod tests {
         let post = PostThread::start(PostOptions::local(GatewayKey::new([7; 32]))).unwrap();
         let branch =
             |number, state, lease_left_us| HostedBranch { number, state, lease_left_us, behind: None };
-        let followed =
-            |number, behind| HostedBranch { behind, ..branch(number, HostedBranch::FOLLOWING, 0) };
+        let followed = |number, behind| HostedBranch { behind, ..branch(number, HostedBranch::FOLLOWING, 0) };
         let mut report = HostReport::new("a");
         report.branches = vec![
             branch(1, "open", 1_500_000),

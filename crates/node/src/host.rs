@@ -428,11 +428,8 @@ impl Host {
             let entry = self.map.branch(*branch).filter(|_| planned.followers.contains(own))?;
             (!self.own.contains_key(branch)).then(|| (*branch, entry.row.clone()))
         };
-        let wanted = if self.is_stopping {
-            BTreeMap::new()
-        } else {
-            self.plan.iter().filter_map(wanted).collect()
-        };
+        let wanted =
+            if self.is_stopping { BTreeMap::new() } else { self.plan.iter().filter_map(wanted).collect() };
         // What is to come, or is asked for, may be granted at any moment.
         let (stops, plan, open) = (self.is_stopping, &self.plan, &self.open);
         let comes = |branch| plan.get(&branch).is_some_and(|planned| planned.node == *own);

@@ -367,7 +367,8 @@ impl World {
     /// Whether as many follow it as it wants, and its host is none of them.
     fn is_followed(&self, branch: u16) -> bool {
         let follow = self.nodes.iter().filter(|node| node.following.contains(&branch));
-        let hosts = self.nodes.iter().any(|node| node.following.contains(&branch) && node.serving.contains(&branch));
+        let hosts =
+            self.nodes.iter().any(|node| node.following.contains(&branch) && node.serving.contains(&branch));
         !hosts && follow.count() == usize::from(wanted(branch))
     }
 
@@ -450,7 +451,11 @@ fn failed_over(world: &mut World) {
     world.run(2_000_000 + 500_000 + 300_000 + 200_000, |_| {});
     for (branch, followers) in followers {
         let open = |at: &&usize| world.nodes[**at].serving.contains(&branch);
-        assert_eq!(followers.iter().filter(open).count(), 1, "branch {branch} is open at one of {followers:?}");
+        assert_eq!(
+            followers.iter().filter(open).count(),
+            1,
+            "branch {branch} is open at one of {followers:?}"
+        );
     }
     world.nodes[dies].paused_until = 0;
     world.nodes[dies].begin_again();

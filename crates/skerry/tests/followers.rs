@@ -23,7 +23,8 @@ use skerry_client::Client;
 /// The nodes that follow a branch and are near.
 fn near(client: &Client, branch: u64) -> Vec<String> {
     let Ok(view) = block_on(client.get::<Value>("/v1/branches")) else { return Vec::new() };
-    let found = view["branches"].as_array().unwrap().iter().find(|one| one["branch"] == branch).unwrap().clone();
+    let found =
+        view["branches"].as_array().unwrap().iter().find(|one| one["branch"] == branch).unwrap().clone();
     let followers = found["followed_by"].as_array().into_iter().flatten();
     let near = followers.filter(|follower| follower["near"] == true);
     near.map(|follower| follower["node"].as_str().unwrap().to_owned()).collect()
@@ -51,15 +52,18 @@ fn followers_take_over_what_a_node_had_that_dies_and_what_is_moved_under_load() 
     let load = Load::begin(&gateway, &accounts);
     load.until_more(5);
     until_followed(&client);
-    let lost: Vec<u64> = hosts(&client).into_iter().filter(|(_, node)| node == "a").map(|(branch, _)| branch).collect();
+    let lost: Vec<u64> =
+        hosts(&client).into_iter().filter(|(_, node)| node == "a").map(|(branch, _)| branch).collect();
     assert!(!lost.is_empty());
-    let followers: BTreeMap<u64, Vec<String>> = lost.iter().map(|branch| (*branch, near(&client, *branch))).collect();
+    let followers: BTreeMap<u64, Vec<String>> =
+        lost.iter().map(|branch| (*branch, near(&client, *branch))).collect();
     a.kill();
     for (branch, followers) in &followers {
-        let host = until("it is open elsewhere", || {
-            hosts(&client).remove(branch).filter(|host| host != "a")
-        });
-        assert!(followers.contains(&host), "branch {branch} went to {host}, but was followed by {followers:?}");
+        let host = until("it is open elsewhere", || hosts(&client).remove(branch).filter(|host| host != "a"));
+        assert!(
+            followers.contains(&host),
+            "branch {branch} went to {host}, but was followed by {followers:?}"
+        );
     }
     load.until_more(5);
     until_open(&client, &["b", "c"]);
@@ -69,11 +73,15 @@ fn followers_take_over_what_a_node_had_that_dies_and_what_is_moved_under_load() 
     let (branch, from) = hosts(&client).into_iter().next().unwrap();
     let other = if from == "b" { "c" } else { "b" };
     for to in [other, from.as_str()] {
-        let steered: Value =
-            block_on(client.send_json(Method::PATCH, &format!("/v1/branches/{branch}"), &json!({"node": to}), &[]))
-                .unwrap()
-                .json()
-                .unwrap();
+        let steered: Value = block_on(client.send_json(
+            Method::PATCH,
+            &format!("/v1/branches/{branch}"),
+            &json!({"node": to}),
+            &[],
+        ))
+        .unwrap()
+        .json()
+        .unwrap();
         assert_eq!(steered["placement"], to);
         until("it is there", || (hosts(&client).get(&branch).map(String::as_str) == Some(to)).then_some(()));
         load.until_more(5);

@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bank_of_nodes::{BRANCHES, Ground, Load, accounts, branch_of, insist, right_to_the_cent, until, until_open};
+use bank_of_nodes::{
+    BRANCHES, Ground, Load, accounts, branch_of, insist, right_to_the_cent, until, until_open,
+};
 use common::{Folder, SKERRY, balance, block_on, transfer, uuid7};
 use postgres::Group;
 use serde_json::{Value, json};

@@ -79,7 +79,8 @@ where
                 if pace.said.as_ref() != Some(&reason) {
                     tracing::warn!(branch = self.shared.number, "the branch is not followed: {reason}");
                 }
-                (pace.said, pace.next) = (Some(reason), now + AFTER_FAILURE * (1 << pace.failures.min(DOUBLINGS)));
+                (pace.said, pace.next) =
+                    (Some(reason), now + AFTER_FAILURE * (1 << pace.failures.min(DOUBLINGS)));
                 pace.failures = if failure.may_pass() { 0 } else { pace.failures.saturating_add(1) };
                 if self.branch.followed().is_none() {
                     pace.has_caught_up = false;

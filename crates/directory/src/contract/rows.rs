@@ -1,8 +1,6 @@
 //! Branches, stores, nodes, moved customers, versions and bounds.
 
-use super::scene::{
-    Rig, Scene, beat, customer, document, holder, name, node, reserve, room, row, store,
-};
+use super::scene::{Rig, Scene, beat, customer, document, holder, name, node, reserve, room, row, store};
 use crate::rows::{BranchRow, BranchState, Follow, Mode, Setting, Who};
 use crate::seam::{Ask, Choice, Finding, LIST_MAX, Refusal, Told};
 

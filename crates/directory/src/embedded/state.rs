@@ -10,9 +10,7 @@ use super::index::Index;
 use super::log::Log;
 use super::record::{HEAD, Record, UNIT, decode, encode};
 use crate::assign::Placed;
-use crate::rows::{
-    Alias, BranchRow, BusRow, CustomerRef, DrainRow, Follow, Holder, Name, NodeRow, StoreRow,
-};
+use crate::rows::{Alias, BranchRow, BusRow, CustomerRef, DrainRow, Follow, Holder, Name, NodeRow, StoreRow};
 
 /// A reservation.
 #[derive(Debug, Clone, Copy)]

@@ -63,7 +63,8 @@ fn write_directory(map: Option<&Map>, out: &mut Exposition) {
 /// How many followers branches want, and how many would take over at once.
 fn write_followers(map: Option<&Map>, out: &mut Exposition) {
     let Some(map) = map else { return };
-    let hosted = || map.branches.iter().map(|entry| &entry.row).filter(|row| row.state != BranchState::Closed);
+    let hosted =
+        || map.branches.iter().map(|entry| &entry.row).filter(|row| row.state != BranchState::Closed);
     out.metric("skerry_branch_followers_wanted", "gauge", "Nodes that are to follow the branch.");
     for row in hosted() {
         let (number, wanted) = (row.number, row.followers);

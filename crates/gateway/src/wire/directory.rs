@@ -342,7 +342,8 @@ mod tests {
         let map = Map { branches: vec![branch(1, "a"), branch(2, "a")], nodes, ..Map::default() };
         let view = DirectoryView::of(&map);
         let seen = serde_json::to_value(&view.branches[0].followed_by).unwrap();
-        let wanted = serde_json::json!([{"node": "b", "near": true, "behind": 0}, {"node": "d", "near": false}]);
+        let wanted =
+            serde_json::json!([{"node": "b", "near": true, "behind": 0}, {"node": "d", "near": false}]);
         assert_eq!(seen, wanted);
         assert!(view.branches[1].followed_by.is_empty());
         assert_eq!(view.nodes[1].follows, [FollowedView { branch: 1, near: true, behind: Some(0) }]);

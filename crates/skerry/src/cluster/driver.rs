@@ -58,7 +58,9 @@ struct Own {
 
 enum State {
     /// Its follower is being begun; perhaps it is to open as soon as that is done.
-    Beginning { opens: bool },
+    Beginning {
+        opens: bool,
+    },
     Following(BranchThread),
     Opening,
     /// It is to be closed as soon as it has opened, or has begun to follow.
@@ -299,7 +301,8 @@ impl Hosting {
                 });
             }
             _ => self.opens(number, move |process| {
-                let (config, folder, place) = (&process.config, &process.folder, (number, row.store.as_str()));
+                let (config, folder, place) =
+                    (&process.config, &process.folder, (number, row.store.as_str()));
                 founded(process, open_leased(config, folder, &process.stores, place, (&process.key, lease))?)
             }),
         }

@@ -137,10 +137,15 @@ impl Nodes {
         let at = self.nodes.iter().position(|node| node.name == from).context("the host is none of ours")?;
         let to = self.nodes[(at + 1) % self.nodes.len()].name.clone();
         let path = format!("/v1/branches/{branch}");
-        let steer = async |node: Value| client.send_json(Method::PATCH, &path, &json!({"node": node}), &[]).await;
+        let steer =
+            async |node: Value| client.send_json(Method::PATCH, &path, &json!({"node": node}), &[]).await;
         steer(json!(to)).await?;
         while host().await.as_ref() != Some(&to) {
-            ensure!(began.elapsed() < PATIENCE, "branch {branch} does not come to {to}: {}", self.last_words());
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "branch {branch} does not come to {to}: {}",
+                self.last_words()
+            );
             tokio::time::sleep(POLL).await;
         }
         steer(Value::Null).await?;
