@@ -6,7 +6,7 @@
 //! nearest first, and evenness comes later. The lease decides when two maps differ.
 //!
 //! A branch that wants followers has the next nodes after its host, by name and turned by its number, so that branches of one host fall to
-//! different nodes; whoever follows it already goes on. A node that is to get the branch from another follows it as well until then.
+//! different nodes; whoever follows it already goes on, and a dedicated branch's node comes last. A node that is to get the branch from another follows it as well until then.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,8 @@ impl<'a> Planning<'a> {
 
     /// Spreads branches over the nodes that nobody has to themselves.
     fn scatter(&mut self, branches: &[&'a BranchEntry]) {
-        let alone = std::mem::take(&mut self.alone);
+        // A dedicated branch among them has no node to itself.
+        let alone = self.alone.clone();
         let mut pool: Vec<&Name> = self.rooms.keys().copied().filter(|node| !alone.contains(node)).collect();
         if pool.is_empty() {
             pool = self.rooms.keys().copied().collect();
@@ -157,6 +158,7 @@ impl<'a> Planning<'a> {
                 self.give(branch, node);
             }
         }
+        self.alone = alone;
     }
 
     /// Which node comes first for a branch that goes to another: the least loaded one; but where nobody answers any more, whoever knows it
@@ -196,7 +198,9 @@ impl<'a> Planning<'a> {
         others.retain(|other| {
             Some(*other) != holder && followed.get(other).copied().unwrap_or(0) < FOLLOWED_MAX
         });
-        others.sort_by_key(|other| Reverse(self.knows(other, branch) > Knows::Nothing));
+        // A node that a dedicated branch has to itself gets no other branch while there are others: it follows for want of them.
+        let knows = |other: &Name| self.knows(other, branch) > Knows::Nothing;
+        others.sort_by_key(|other| (self.alone.contains(other), Reverse(knows(other))));
         others.truncate(wanted);
         others.iter().for_each(|other| *followed.entry(*other).or_default() += 1);
         // It is about to get it.
@@ -353,6 +357,14 @@ mod tests {
         nodes[1].row.capacity = 0;
         let following = of(held, nodes).values().filter(|planned| !planned.followers.is_empty()).count();
         assert_eq!(following, FOLLOWED_MAX);
+    }
+
+    #[test]
+    fn a_node_that_a_branch_has_to_itself_follows_for_want_of_others() {
+        let held = |followers| vec![wanting(followers, branch(1, Some("a"))), dedicated(2, Some("c"))];
+        let nodes = || vec![node("a", 0, false), node("b", 0, false), follows("c", &[(1, Some(0))])];
+        first_is(first(held(1), nodes()), "a", &["b"]);
+        first_is(first(held(2), nodes()), "a", &["b", "c"]);
     }
 
     #[test]
