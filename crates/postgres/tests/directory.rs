@@ -134,8 +134,8 @@ fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
     let port = |port: u16| format!(":{port}/");
     let through = options.url.replace(&port(group.primary().port), &port(cable.port));
     assert_ne!(through, options.url);
-    // It does not give up by itself: a process that is stopped does nothing.
-    let patience = Duration::from_secs(600);
+    // It does not give up by itself as long as others try: a process that is stopped does nothing.
+    let patience = Duration::from_secs(90);
     let sleeper = thread(ServerOptions { url: through, patience, ..options.clone() });
     let other = thread(options);
     set_up(&other.handle());
