@@ -1,8 +1,6 @@
 //! One bank in four processes and more: PostgreSQL, NATS, two nodes and a gateway. Customers of several branches pay each other
 //! while a node dies or sleeps past its leases; nothing is lost, nothing comes twice, and clients hear nothing worse than *again*.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
-
 mod bank_of_nodes;
 mod common;
 mod ground;
