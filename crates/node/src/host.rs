@@ -434,10 +434,9 @@ impl Host {
         let wanted =
             if self.is_stopping { BTreeMap::new() } else { self.plan.iter().filter_map(wanted).collect() };
         // What is to come, or is asked for, may be granted at any moment.
-        let (stops, plan, open) = (self.is_stopping, &self.plan, &self.open);
+        let (stops, plan, open, lease_us) = (self.is_stopping, &self.plan, &self.open, self.options.lease_us);
         let comes = |branch| plan.get(&branch).is_some_and(|planned| planned.node == *own);
-        let asked = |branch| open.values().any(|(about, _)| about.acquired() == Some(branch));
-        let kept = |branch| !stops && (comes(branch) || asked(branch));
+        let kept = |branch| !stops && (comes(branch) || is_asked(open, branch, (boot_us, lease_us)));
         let calm_us = if self.is_stopping { 0 } else { self.options.calm_us };
         self.following.turn(&wanted, kept, (boot_us, calm_us), &mut self.orders);
     }
@@ -473,4 +472,10 @@ impl Host {
             self.close(branch);
         }
     }
+}
+
+/// Whether the lease of `branch` was asked for, and an answer may still come: some never do, and later ones are taken as they are.
+fn is_asked(open: &BTreeMap<u64, (About, Sent)>, branch: u16, (boot_us, lease_us): (u64, u64)) -> bool {
+    let mut asked = open.values().filter(|(about, _)| about.acquired() == Some(branch));
+    asked.any(|(_, sent)| boot_us.saturating_sub(sent.boot_us) < lease_us)
 }

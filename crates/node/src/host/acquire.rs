@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use skerry_directory::{Ask, BranchState, Sent};
 
-use super::{About, Host};
+use super::{About, Host, is_asked};
 
 /// Branches of one look that leases are acquired for.
 const ACQUIRED_TOGETHER: usize = 64;
@@ -19,12 +19,7 @@ impl Host {
             return;
         }
         let drained = self.is_drained() || self.options.gray;
-        let under_way = |branch: u16| {
-            self.open.values().any(|(about, sent)| {
-                matches!(about, About::Acquire(of) if *of == branch)
-                    && boot_us.saturating_sub(sent.boot_us) < self.options.lease_us
-            })
-        };
+        let under_way = |branch: u16| is_asked(&self.open, branch, (boot_us, self.options.lease_us));
         let waits = |branch: u16| {
             let until = self.back_off.get(&branch).map_or(0, |back_off| back_off.until_us);
             until.max(self.not_before.get(&branch).copied().unwrap_or(0)) > boot_us

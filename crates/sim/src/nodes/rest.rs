@@ -86,7 +86,7 @@ impl Fleet {
             let all = || self.machines.iter().filter_map(|machine| machine.seats.get(number));
             let followers = all().filter(|seat| seat.is_follower());
             let seats = || all().filter(|seat| !seat.is_follower());
-            let others = self.machines.iter().filter(|machine| machine.runs()).count() - 1;
+            let others = self.machines.iter().filter(|machine| machine.runs()).count().saturating_sub(1);
             // A loss that the owner cannot know of, and whoever would follow it does: both go on as they are.
             let lost = self.watches.iter().any(|watch| watch.number == *number && watch.lives > 0);
             let followers = followers.filter(|seat| seat.is_level() || (lost && seat.remembers_more()));
