@@ -203,14 +203,14 @@ impl KeyFile {
 }
 
 fn read(path: &Path) -> Result<(Stamp, Vec<Key>), OidcError> {
-    let wrong = |reason: String| OidcError::Keys { path: path.to_owned(), reason };
-    let failed = |error: std::io::Error| wrong(error.to_string());
+    let useless = |reason: String| OidcError::Keys { path: path.to_owned(), reason };
+    let failed = |error: std::io::Error| useless(error.to_string());
     let file = File::open(path).map_err(failed)?;
     let stamp = Stamp::of(&file.metadata().map_err(failed)?);
     let mut bytes = Vec::new();
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(wrong(format!("it has more than {FILE_MAX} bytes")));
+        return Err(useless(format!("it has more than {FILE_MAX} bytes")));
     }
-    Ok((stamp, parse(&bytes).map_err(wrong)?))
+    Ok((stamp, parse(&bytes).map_err(useless)?))
 }
