@@ -113,7 +113,8 @@ impl<'a> Planning<'a> {
 
     /// A node that has nothing yet: the branch's own if it can be.
     fn free_node(&self, branch: &'a BranchEntry, last_may_go: bool) -> Option<&'a Name> {
-        let free: Vec<&Name> = self.rooms.keys().copied().filter(|node| self.load(node) == 0).collect();
+        let empty = |node: &&Name| self.load(node) == 0 && self.has_room(node);
+        let free: Vec<&Name> = self.rooms.keys().copied().filter(empty).collect();
         let shared = self.rooms.len() - self.alone.len();
         if free.is_empty() || (shared <= 1 && !last_may_go) {
             return None;
