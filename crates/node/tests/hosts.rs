@@ -509,7 +509,7 @@ fn a_gray_node_has_only_what_is_placed_on_it() {
         assert!(world.us < end, "not all are open: {:?}", world.hosted());
     }
     let nothing =
-        |world: &mut World| assert_eq!(world.nodes[gray].host.branches().next(), None, "nobody gave it");
+        |world: &World| assert_eq!(world.nodes[gray].host.branches().next(), None, "nobody gave it");
     world.run(15_000_000, nothing);
 
     let setting = Setting::Placement(Some(world.nodes[gray].name.clone()));
