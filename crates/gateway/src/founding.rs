@@ -159,12 +159,12 @@ pub(crate) async fn create(
     // As many as the one before it: none where one process has all.
     let followers =
         number.checked_sub(1).and_then(|before| map.branch(before)).map_or(0, |entry| entry.row.followers);
+    let row = BranchRow { followers, ..BranchRow::new(number, store) };
     let seat = match here {
         Some(seat) => seat,
         None => {
-            let row = BranchRow { followers, ..BranchRow::new(number, store.clone()) };
-            let row = row.with(&Setting::State(BranchState::Founding));
-            gateway.residence.order(Ask::AddBranch(row)).await?;
+            let founding = row.clone().with(&Setting::State(BranchState::Founding));
+            gateway.residence.order(Ask::AddBranch(founding)).await?;
             opened(gateway, number).await?
         }
     };
@@ -175,7 +175,7 @@ pub(crate) async fn create(
         gateway.bank.add(Arc::clone(&seat));
     }
     until(TELLS, || seat.room().is_some_and(|(_, capacity)| capacity > 0)).await;
-    let row = BranchRow { followers, ..BranchRow::new(number, store) };
+    // One that nodes host is there already, and stays as it is.
     gateway.residence.order(Ask::AddBranch(row)).await?;
     gateway.residence.report(&gateway.bank);
     let open = Setting::State(BranchState::Open);

@@ -10,8 +10,8 @@ use common::Group;
 use common::cable::Cable;
 use skerry_directory::contract::{Rig, check_contract};
 use skerry_directory::{
-    Alias, AliasKind, Ask, BranchRow, Choice, CustomerRef, DirectoryThread, Finding, Name, NodeRow, Now,
-    Rebuild, Reserve, Room, StoreRow, Told, Where,
+    Alias, AliasKind, Ask, BranchRow, Choice, CustomerRef, DirectoryHandle, DirectoryThread, Finding, Name,
+    NodeRow, Now, Rebuild, Reserve, Room, StoreRow, Told, Where,
 };
 use skerry_postgres::{Durability, PostgresDirectory, Server, ServerOptions};
 
@@ -81,15 +81,8 @@ fn document(number: u32) -> Alias {
     Alias { line: 0, kind: AliasKind::Document, key }
 }
 
-fn set_up(handle: &skerry_directory::DirectoryHandle) {
-    let end = Instant::now() + Duration::from_secs(60);
-    let ask = |ask: Ask| loop {
-        match handle.ask_and_wait(ask.clone()) {
-            Ok(told) => return told,
-            Err(unknown) => assert!(Instant::now() < end, "{unknown}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
+fn set_up(directory: &DirectoryHandle) {
+    let ask = |ask: Ask| until_answered(directory, &ask);
     let name = Name::new("local").expect("plain");
     let place = Where::new("here").expect("plain");
     ask(Ask::PutStore(StoreRow { name: name.clone(), kind: name.clone(), place }));
@@ -109,10 +102,10 @@ fn beat(name: &str) -> Ask {
     Ask::Beat { node, follows: Vec::new() }
 }
 
-fn until_answered(directory: &DirectoryThread, ask: &Ask) -> Told {
+fn until_answered(directory: &DirectoryHandle, ask: &Ask) -> Told {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        match directory.handle().ask_and_wait(ask.clone()) {
+        match directory.ask_and_wait(ask.clone()) {
             Ok(told) => return told,
             Err(fault) => assert!(Instant::now() < end, "{fault}"),
         }
@@ -139,7 +132,7 @@ fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
     let sleeper = thread(ServerOptions { url: through, patience, ..options.clone() });
     let other = thread(options);
     set_up(&other.handle());
-    assert_eq!(until_answered(&sleeper, &beat("sleeper")), Told::Done);
+    assert_eq!(until_answered(&sleeper.handle(), &beat("sleeper")), Told::Done);
     cable.lose_requests_after("for update");
     sleeper.handle().ask(beat("sleeper"), Box::new(drop)).expect("asked");
     let end = Instant::now() + Duration::from_secs(60);
@@ -147,10 +140,10 @@ fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
         assert!(Instant::now() < end, "it never takes the lock");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(until_answered(&other, &beat("other")), Told::Done);
+    assert_eq!(until_answered(&other.handle(), &beat("other")), Told::Done);
     // And when it wakes it goes on.
     cable.mend();
-    assert_eq!(until_answered(&sleeper, &beat("sleeper")), Told::Done);
+    assert_eq!(until_answered(&sleeper.handle(), &beat("sleeper")), Told::Done);
 }
 
 #[test]
@@ -212,7 +205,7 @@ impl Load {
 }
 
 /// Where each document was sent; all clients come with the same documents, each with a branch of its own in mind.
-fn reserve_all(handle: &skerry_directory::DirectoryHandle, client: u32, load: &Load) -> BTreeMap<u32, u16> {
+fn reserve_all(handle: &DirectoryHandle, client: u32, load: &Load) -> BTreeMap<u32, u16> {
     let mut told = BTreeMap::new();
     for number in 0.. {
         if load.stop.load(Ordering::Relaxed) {

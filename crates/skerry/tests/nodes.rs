@@ -32,7 +32,7 @@ fn a_node_is_killed_under_load_and_the_other_answers_for_its_branches() {
     assert_eq!(at.values().filter(|node| *node == "a").count(), usize::from(BRANCHES) / 2, "{at:?}");
     let listed = Command::new(SKERRY)
         .args(["--json", "node", "list"])
-        .env("SKERRY_SERVER", gateway.announced().unwrap())
+        .env("SKERRY_SERVER", gateway.server())
         .env("SKERRY_TOKEN_FILE", gateway.data.join("operator.token"))
         .output()
         .unwrap();

@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{Folder, assert_balanced, balance, block_on, problem, transfer, until, uuid7};
-use ground::{hosts, until_at_rest};
+use ground::{Process, hosts, until_at_rest};
 use nats::Servers;
 use postgres::Group;
-use releases::{Desk, Load, Process, Release, Ways, blocks, project, sums};
+use releases::{Desk, Load, Release, Ways, blocks, project, sums};
 use serde_json::{Value, json};
 use skerry_client::{Client, Error};
 

@@ -10,15 +10,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use skerry_client::Client;
 
-use crate::common::{self, Folder, SKERRY, assert_balanced, block_on, transfer, until, uuid7};
-use crate::ground::{self, cents, insist, until_at_rest, until_hosted};
+use crate::common::{Folder, SKERRY, assert_balanced, block_on, transfer, until, uuid7};
+use crate::ground::{self, Process, cents, insist, until_at_rest, until_hosted};
 use crate::nats::Servers;
 use crate::postgres::Group;
 
@@ -74,28 +74,10 @@ impl Ground {
     }
 
     pub(crate) fn start(&self, what: &str, name: &str, more: &[&str]) -> Process {
-        let data = self.data(name);
-        let _stale = std::fs::remove_file(data.join("running.json"));
-        let log = data.with_extension("log");
-        let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(SKERRY)
-            .args([what, "--name", name, "--config"])
-            .arg(&self.config)
-            .arg("--data")
-            .arg(&data)
-            .args(more)
-            .current_dir(&self.folder.0)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        let mut process = Process { child, data, log };
-        until(&format!("{name} is there"), || {
-            assert!(process.child.try_wait().unwrap().is_none(), "{name} ended: {}", process.log());
-            process.announced()
-        });
-        process
+        let mut command = Command::new(SKERRY);
+        command.args([what, "--name", name, "--config"]).arg(&self.config).arg("--data").arg(self.data(name));
+        command.args(more).current_dir(&self.folder.0);
+        Process::start(command, name, self.data(name))
     }
 
     pub(crate) fn node(&self, name: &str) -> Process {
@@ -104,58 +86,6 @@ impl Ground {
 
     pub(crate) fn gateway(&self, name: &str) -> Process {
         self.start("gateway", name, &["--listen", "127.0.0.1:0"])
-    }
-}
-
-pub(crate) struct Process {
-    pub(crate) child: Child,
-    pub(crate) data: PathBuf,
-    pub(crate) log: PathBuf,
-}
-
-impl Process {
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    pub(crate) fn announced(&self) -> Option<String> {
-        common::announced(&self.data.join("running.json"))
-    }
-
-    pub(crate) fn client(&self) -> Client {
-        ground::client(&self.data).unwrap()
-    }
-
-    pub(crate) fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    pub(crate) fn stop(mut self) {
-        self.signal("-TERM");
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {}", self.log());
-    }
-}
-
-/// Lines of each process's log that a failed test shows.
-pub(crate) const TAIL: usize = 80;
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(TAIL)..];
-            eprintln!("-- the end of {}:\n{}", self.log.display(), tail.join("\n"));
-        }
-        let _dead = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }
 

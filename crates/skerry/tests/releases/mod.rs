@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 use skerry_client::{Client, Error};
 
-use crate::common::{SKERRY, announced, block_on, client, transfer, until, uuid7};
-use crate::ground::AGAIN;
+use crate::common::{SKERRY, block_on, client, transfer, until, uuid7};
+use crate::ground::{AGAIN, Process};
 
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -95,69 +95,7 @@ impl Desk {
 
     /// Starts `line` as a process with the data folder `data`, and waits until it has announced itself.
     pub fn starts(&self, release: &Release, line: &str, data: &str) -> Process {
-        let data = self.folder.join(data);
-        let _stale = std::fs::remove_file(data.join("running.json"));
-        let log = data.with_extension("log");
-        let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = self.shell(release, &format!("exec {line}"));
-        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut process = Process { child, data, log };
-        until(line, || {
-            assert!(process.child.try_wait().unwrap().is_none(), "{line}: {}", process.log());
-            announced(&process.data.join("running.json"))
-        });
-        process
-    }
-}
-
-/// A process that ends with the test.
-pub struct Process {
-    child: Child,
-    data: PathBuf,
-    log: PathBuf,
-}
-
-/// Lines of each process's log that a failed test shows.
-const TAIL: usize = 80;
-
-impl Process {
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    pub fn server(&self) -> String {
-        announced(&self.data.join("running.json")).unwrap()
-    }
-
-    /// kill -9.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    pub fn stop(mut self) {
-        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-        self.ended();
-    }
-
-    /// Waits until it has ended in order.
-    pub fn ended(&mut self) {
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {}", self.log());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(TAIL)..];
-            eprintln!("-- the end of {}:\n{}", self.log.display(), tail.join("\n"));
-        }
-        let _dead = self.child.kill();
-        let _reaped = self.child.wait();
+        Process::start(self.shell(release, &format!("exec {line}")), line, self.folder.join(data))
     }
 }
 
