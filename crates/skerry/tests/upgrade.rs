@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{Folder, assert_balanced, balance, block_on, problem, transfer, until, uuid7};
-use ground::{Process, hosts, until_at_rest};
+use ground::process::Process;
+use ground::{hosts, until_at_rest};
 use nats::Servers;
 use postgres::Group;
 use releases::{Desk, Load, Release, Ways, blocks, project, sums};

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use skerry_client::Client;
 
 use crate::common::{Folder, SKERRY, assert_balanced, block_on, transfer, until, uuid7};
-use crate::ground::{self, Process, cents, insist, until_at_rest, until_hosted};
+use crate::ground::process::Process;
+use crate::ground::{self, cents, insist, until_at_rest, until_hosted};
 use crate::nats::Servers;
 use crate::postgres::Group;
 

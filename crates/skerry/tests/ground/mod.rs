@@ -9,7 +9,7 @@
     reason = "shared by tests that use parts of it, where whatever fails ends the test"
 )]
 
-mod process;
+pub(crate) mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,8 +21,6 @@ use skerry_client::{Client, Error};
 use crate::common::{self, block_on, until};
 use crate::nats::Servers;
 use crate::postgres::Group;
-
-pub(crate) use process::Process;
 
 /// What NATS is started with.
 pub(crate) const NATS: &str = "max_payload: 8MB";

@@ -13,7 +13,8 @@ use serde_json::Value;
 use skerry_client::{Client, Error};
 
 use crate::common::{SKERRY, block_on, client, transfer, until, uuid7};
-use crate::ground::{AGAIN, Process};
+use crate::ground::AGAIN;
+use crate::ground::process::Process;
 
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
