@@ -271,8 +271,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The accounts live in different branches",
         "账户分属不同分行",
         Nothing,
-        "A transfer is decided in one branch. Payments between branches come with a later release.",
-        "Transfer within a branch: the first four digits of an account number are its branch.",
+        "The branch that decides is the payer's, and not every transfer can leave it: linked chains, balancing and closing transfers, imported history and the bank's own entries stay within one branch, and so do transfers to a general-ledger head and whatever is debited elsewhere. What was paid to another branch is not reversed here.",
+        "Pay with a plain transfer: it crosses branches. To take back what was sent to another branch, have that branch pay it back. The first four digits of an account number are its branch.",
     )),
     of((
         4002,
