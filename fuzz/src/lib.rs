@@ -272,7 +272,7 @@ pub fn seat(bytes: &[u8]) {
 }
 
 fn said_the_same<W: Word>(body: &[u8], key: &GatewayKey) -> Option<W> {
-    let word = wire::read_body::<W>(body).ok()?;
+    let word = W::read(body).ok()?;
     let said = wire::encode(&word, key);
     let again = wire::decode::<W>(&said, key).expect("what is said can be read");
     assert_eq!(wire::encode(&again, key), said, "what is read is said the same");

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use skerry_journal::{Journal, JournalStore, Storage};
+use skerry_journal::{Journal, JournalStore, LocalStore, RealStorage, Storage};
 
 use crate::branch::{Branch, Condition, Parts, ReaderOf, chain};
 use crate::channels::Courier;
@@ -59,6 +59,19 @@ impl BranchThread {
         ReaderOf<J>: Send + Sync,
     {
         Self::begin(parts, entropy, false)
+    }
+
+    /// [`spawn`](Self::spawn) for a branch whose journal and side files lie on this machine's disk: compiled with this crate, once for
+    /// all tests and tools that open branches so.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_local(
+        parts: Parts<LocalStore<RealStorage>, RealStorage>,
+        entropy: Entropy,
+    ) -> std::io::Result<Self> {
+        Self::spawn(parts, entropy)
     }
 
     /// Follows the journal of whoever has the branch open, on a thread of its own, until [`reopen`](BranchHandle::reopen) is said:

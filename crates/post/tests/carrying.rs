@@ -76,7 +76,7 @@ impl Bank {
         let mut bank = Self { folder, threads: Vec::new(), handles: Vec::new(), sent: Vec::new(), amounts };
         for number in 1..=count {
             let parts = parts(&bank.storage(number), Mode::Threaded, options_of(number));
-            let thread = BranchThread::spawn(parts, Box::new(|bytes| bytes.fill(3))).unwrap();
+            let thread = BranchThread::spawn_local(parts, Box::new(|bytes| bytes.fill(3))).unwrap();
             let handle = thread.handle();
             for command in [found(), open_customer(1, handle.keys().create(1).unwrap()[0].0), open_account(1)]
             {

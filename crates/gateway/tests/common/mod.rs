@@ -312,7 +312,7 @@ pub(crate) fn unfounded(folder: &std::path::Path, number: u16, key: &GatewayKey)
         keys,
         ticks: Box::new(move || u64::try_from(begun.elapsed().as_nanos()).unwrap()),
     };
-    BranchThread::spawn(parts, Box::new(|bytes| bytes.fill(1))).unwrap()
+    BranchThread::spawn_local(parts, Box::new(|bytes| bytes.fill(1))).unwrap()
 }
 
 /// How it is opened today.

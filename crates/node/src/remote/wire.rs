@@ -55,11 +55,39 @@ pub enum WireError {
     Body(String),
 }
 
-/// A frame's kind.
-pub trait Word: Serialize + DeserializeOwned {
-    /// The number of the kind.
+/// A frame. Its body is laid down and read by code of this crate, compiled once for whoever speaks over whatever bus.
+pub trait Word: Sized {
+    /// The number of its kind.
     const KIND: u8;
+
+    /// Lays its body down.
+    fn lay(&self, out: &mut Vec<u8>);
+
+    /// Reads a body, whose seal was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Body`].
+    fn read(body: &[u8]) -> Result<Self, WireError>;
 }
+
+macro_rules! words {
+    ($($frame:ty = $kind:literal),*) => {$(
+        impl Word for $frame {
+            const KIND: u8 = $kind;
+
+            fn lay(&self, out: &mut Vec<u8>) {
+                lay(self, out);
+            }
+
+            fn read(body: &[u8]) -> Result<Self, WireError> {
+                read(body)
+            }
+        }
+    )*};
+}
+
+words!(AskFrame = 1, ToldFrame = 2, Here = 3);
 
 /// What is asked of a branch.
 #[derive(Serialize, Deserialize)]
@@ -112,18 +140,6 @@ pub struct Here {
     pub health: Health,
 }
 
-impl Word for AskFrame {
-    const KIND: u8 = 1;
-}
-
-impl Word for ToldFrame {
-    const KIND: u8 = 2;
-}
-
-impl Word for Here {
-    const KIND: u8 = 3;
-}
-
 /// See [`Seat`](crate::Seat): each stands for one of its calls.
 #[derive(Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is the call of a seat that it is named after")]
@@ -146,6 +162,31 @@ pub enum Ask {
     EraseKey(KeyRef),
     ErasedKeys,
     NotErased(Vec<KeyRef>),
+}
+
+impl Ask {
+    /// Whether asking twice does no more than asking once, whatever became of the first.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::Submit(submit) => matches!(submit.body, Body::Read(_)),
+            Self::Reopen | Self::ConfirmClock | Self::Archive(_) => false,
+            // Of keys made twice, some are nobody's.
+            Self::Page(_)
+            | Self::Transfer(_)
+            | Self::Totals { .. }
+            | Self::Days { .. }
+            | Self::Records { .. }
+            | Self::Receipt(_)
+            | Self::Health
+            | Self::SigningKeys
+            | Self::CreateKeys(_)
+            | Self::SealUnder { .. }
+            | Self::Unseal { .. }
+            | Self::EraseKey(_)
+            | Self::ErasedKeys
+            | Self::NotErased(_) => true,
+        }
+    }
 }
 
 /// A request without its way back.
@@ -331,8 +372,7 @@ pub fn encode<W: Word>(word: &W, key: &GatewayKey) -> Bytes {
     out.extend_from_slice(&MARK);
     out.extend_from_slice(&[VERSION, W::KIND]);
     out.extend_from_slice(&[0; SEAL]);
-    let mut body = rmp_serde::Serializer::new(&mut out).with_struct_map();
-    word.serialize(&mut body).expect("words hold nothing that MessagePack cannot, and memory takes all");
+    word.lay(&mut out);
     let seal = seal(key, W::KIND, &out[HEAD + SEAL..]);
     out[HEAD..HEAD + SEAL].copy_from_slice(&seal);
     out.into()
@@ -362,15 +402,15 @@ pub fn decode<W: Word>(bytes: &[u8], key: &GatewayKey) -> Result<W, WireError> {
     if differs != 0 {
         return Err(WireError::Seal);
     }
-    read_body(body)
+    W::read(body)
 }
 
-/// Reads a word's body, whose seal was checked.
-///
-/// # Errors
-///
-/// [`WireError::Body`].
-pub fn read_body<W: Word>(body: &[u8]) -> Result<W, WireError> {
+fn lay<W: Serialize>(word: &W, out: &mut Vec<u8>) {
+    let mut body = rmp_serde::Serializer::new(out).with_struct_map();
+    word.serialize(&mut body).expect("words hold nothing that MessagePack cannot, and memory takes all");
+}
+
+fn read<W: DeserializeOwned>(body: &[u8]) -> Result<W, WireError> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(body);
     reader.set_max_depth(DEPTH_MAX);
     W::deserialize(&mut reader).map_err(|error| WireError::Body(error.to_string()))

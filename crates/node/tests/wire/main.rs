@@ -458,8 +458,8 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _refused = wire::read_body::<AskFrame>(&bytes).is_ok();
-        let _refused = wire::read_body::<ToldFrame>(&bytes).is_ok();
-        let _refused = wire::read_body::<Here>(&bytes).is_ok();
+        let _refused = AskFrame::read(&bytes).is_ok();
+        let _refused = ToldFrame::read(&bytes).is_ok();
+        let _refused = Here::read(&bytes).is_ok();
     }
 }

@@ -112,7 +112,8 @@ impl Engine {
         };
         let mut numbers = numbers();
         let entropy = Box::new(move |bytes: &mut [u8; 32]| numbers(bytes));
-        let thread = BranchThread::spawn(parts, entropy).context("could not start the engine's branch")?;
+        let thread =
+            BranchThread::spawn_local(parts, entropy).context("could not start the engine's branch")?;
         let handle = thread.handle();
         if let Condition::Sick(reason) = handle.condition() {
             bail!("the engine's branch did not open: {reason}");
