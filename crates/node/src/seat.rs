@@ -197,6 +197,18 @@ impl Health {
         self.state == "open"
     }
 
+    /// Whether it is or was open elsewhere: what was asked of it here may be asked of the next process that has it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == "closed"
+    }
+
+    /// Whether it takes nothing until somebody mends it.
+    #[must_use]
+    pub fn is_sick(&self) -> bool {
+        self.state == "sick"
+    }
+
     /// Customers it can still take.
     #[must_use]
     pub fn room(&self) -> u64 {

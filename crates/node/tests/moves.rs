@@ -5,9 +5,12 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{BRANCH, Folder, Payers, ask, booked, bus, key, moved, name, open, pay, transfer, wait_until};
-use skerry_branch::api::{Body, BusyReason, GatewayKey, Read, Reply};
+use common::{
+    BRANCH, Folder, Payers, ask, ask_within, booked, bus, key, moved, name, open, pay, transfer, wait_until,
+};
+use skerry_branch::api::{Asked, Body, BusyReason, GatewayKey, Read, Reply};
 use skerry_branch::meters::Kind;
 use skerry_bus::{FaultRates, FaultyBus, LocalExchange, Message, Weather};
 use skerry_node::remote::wire::{self, Here};
@@ -27,6 +30,45 @@ fn a_branch_that_moves_under_load_is_answered_for_without_a_loss() {
     let branch = moved(&folder.0, branch, &holders, &seat, 6);
     let paid = payers.end();
     assert_eq!(booked(&seat), paid);
+    branch.close();
+}
+
+#[test]
+fn nobody_is_told_to_try_again_because_a_branch_moves() {
+    const LONG_US: u64 = 60_000_000;
+    let (folder, exchange) = (Folder::new(), LocalExchange::default());
+    let options = RemoteOptions { patience_us: LONG_US, ..RemoteOptions::new(key()) };
+    let seats = RemoteSeats::start(bus(&exchange, "gateway"), options).unwrap();
+    let holders =
+        ["one", "two"].map(|node| Holder::start(bus(&exchange, node), HolderOptions::new(key())).unwrap());
+    let branch = open(&folder.0);
+    holders[0].add(Arc::new(Hosted::new(branch.handle())));
+    let seat = seats.seat(BRANCH);
+    wait_until("it is heard of", || seat.health().is_open());
+    let over = AtomicBool::new(false);
+    let is_over = || over.load(Ordering::SeqCst);
+    let branch = std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over() {
+                    let asked = vec![Asked { transfer: transfer(), ..Asked::default() }];
+                    let told = ask_within(&seat, Body::Transfers(asked), LONG_US);
+                    let Some(Reply::Transfers(outcomes)) = told else { panic!("{told:?}") };
+                    assert!(outcomes[0].is_ok(), "{outcomes:?}");
+                }
+            });
+            scope.spawn(|| {
+                while !is_over() {
+                    assert_eq!(seat.record(0).unwrap().position, 0);
+                    let told = ask_within(&seat, Body::Read(Read::Status), LONG_US);
+                    assert!(matches!(told, Some(Reply::Answer(_))), "{told:?}");
+                }
+            });
+        }
+        let branch = moved(&folder.0, branch, &holders, &seat, 20);
+        over.store(true, Ordering::SeqCst);
+        branch
+    });
     branch.close();
 }
 

@@ -87,7 +87,7 @@ async fn take(
     let wish = wanted.transfer.as_ref().map_err(Problem::clone)?;
     let branch = wish.branch()?;
     caller.may_in(branch)?;
-    let open = super::open_day(gateway, branch)?;
+    let open = super::open_day(gateway, branch).await?;
     if payment.on > open {
         return Err(Problem::numbered(catalogue::INVALID_FIELD)
             .field("PmtInf.ReqdExctnDt")

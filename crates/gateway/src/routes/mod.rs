@@ -30,7 +30,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use skerry_book::Command;
-use skerry_branch::api::{Body, Commanded, Reply};
+use skerry_branch::api::{Answer, Body, Commanded, Read, Reply};
 use skerry_money::{AccountNumber, Currency, CustomerNumber, Date};
 
 use crate::auth::Caller;
@@ -143,10 +143,17 @@ pub(crate) async fn command_in(
 }
 
 /// The open business day of a branch.
-pub(crate) fn open_day(gateway: &Gateway, branch: u16) -> Result<Date, Problem> {
+pub(crate) async fn open_day(gateway: &Gateway, branch: u16) -> Result<Date, Problem> {
     let seat = gateway.bank.seat(branch)?;
     let health = seat.health();
-    if health.is_open() { Ok(health.business_date) } else { Err(crate::bank::unavailable(&*seat)) }
+    if health.is_open() {
+        return Ok(health.business_date);
+    }
+    // One that moves says it where it arrives; one that is sick says why.
+    match gateway.bank.survey(branch, Read::Status).await? {
+        Some(Answer::Status(status)) => status.day.ok_or_else(|| crate::bank::unavailable(&*seat)),
+        _ => Err(Problem::numbered(catalogue::INTERNAL)),
+    }
 }
 
 /// A limit of a page: 1 to `most`, `usual` if left out.

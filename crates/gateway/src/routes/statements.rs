@@ -67,7 +67,7 @@ async fn statement(
     caller.may(Operation::AccountsRead)?;
     let account = super::accounts::reference(&number, asked.currency.map(|currency| currency.0))?;
     let currency = super::accounts::look_fixed(&gateway, &caller, account).await?.currency;
-    let open = super::open_day(&gateway, account.branch())?;
+    let open = super::open_day(&gateway, account.branch()).await?;
     let wanted = Wanted::of(&asked, open)?;
     let may_read = caller.may_read_personal_data();
     let (found, next) = {

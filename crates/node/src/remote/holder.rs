@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use skerry_branch::api::{GatewayKey, Reply, Request};
+use skerry_branch::api::{BusyReason, GatewayKey, Reply, Request};
 use skerry_bus::{
     Answer, AskId, Bounds, Bus, Event, Message, Moment, Name, Pattern, RefusedKind, ServeOptions, Subject,
     Takes, ThreadWait,
@@ -65,6 +65,7 @@ enum Order {
     Add(Arc<dyn Seat>),
     Remove(u16),
     Answered(AskId, u128, u16, Box<Told>),
+    Flush(Sender<()>),
     Close,
 }
 
@@ -115,6 +116,19 @@ impl Holder {
     /// Says goodbye for this branch, and answers *not here* from now on.
     pub fn remove(&self, branch: u16) {
         self.order(Order::Remove(branch));
+    }
+
+    /// What waits until the answers that branches have given so far are on their way.
+    pub fn flush(&self) -> impl FnOnce() + Send + 'static {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wait = self.wait.clone();
+        move || {
+            let (done, flushed) = channel();
+            // A thread that is gone has nothing left to send.
+            drop(orders.send(Order::Flush(done)));
+            (wait.wake())();
+            let _gone = flushed.recv();
+        }
     }
 
     /// Says goodbye for all branches and ends.
@@ -193,6 +207,7 @@ impl<B: Bus> Desk<B> {
                 Order::Add(seat) => self.add(seat),
                 Order::Remove(branch) => self.remove(branch),
                 Order::Answered(ask, nonce, branch, told) => self.respond(ask, nonce, branch, *told),
+                Order::Flush(done) => drop(done.send(())),
                 Order::Close => return false,
             }
         }
@@ -304,7 +319,9 @@ impl<B: Bus> Desk<B> {
         let Submit { actor, scope, deadline_us, mac, body } = submit;
         let reply = Box::new(move |reply| way.tell(Told::Reply(Box::new(reply))));
         if let Err(busy) = seat.submit(Request { actor, scope, deadline_us, mac, body, reply }) {
-            self.respond(ask, nonce, branch, Told::Busy(busy));
+            // One that is on its way out has done nothing, and the next process that has it will.
+            let leaves = busy.reason == BusyReason::Closed && !seat.health().is_sick();
+            self.respond(ask, nonce, branch, if leaves { Told::NotHere } else { Told::Busy(busy) });
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! What is put lies in a bounded queue until the thread sends it. If it is known that nothing was done (nobody serves there
 //! any more, or it says *not here*), it waits a moment for the next holder and is sent to that one, within its deadline. If a
-//! holder falls silent or another takes its place, what it was asked ends as unknown without waiting for the deadline.
+//! holder falls silent or another takes its place, what it was asked ends as unknown without waiting for the deadline; but
+//! what only looks is sent to the next one too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -21,7 +22,7 @@ use skerry_bus::{
 };
 
 use super::stand::RemoteSeat;
-use super::table::{PARK_US, Stand};
+use super::table::Stand;
 use super::wire::{self, Ask, AskFrame, Here, Told, ToldFrame};
 use super::{now, subject, wall_us};
 
@@ -32,13 +33,15 @@ pub struct RemoteOptions {
     pub key: GatewayKey,
     /// What waits to be sent; beyond it a branch is busy.
     pub queue: Bounds,
+    /// So long after a branch was lost requests wait for its next holder, microseconds; later ones are turned away.
+    pub patience_us: u64,
 }
 
 impl RemoteOptions {
-    /// 16,384 requests or 64 MiB waiting.
+    /// 16,384 requests or 64 MiB waiting, up to two seconds for a holder.
     #[must_use]
     pub const fn new(key: GatewayKey) -> Self {
-        Self { key, queue: Bounds::new(16_384, 64 << 20) }
+        Self { key, queue: Bounds::new(16_384, 64 << 20), patience_us: 2_000_000 }
     }
 }
 
@@ -64,6 +67,7 @@ struct Job {
     branch: u16,
     nonce: u128,
     payload: Bytes,
+    repeats: bool,
     until: Moment,
     /// Until when it may wait for a holder.
     patience: Moment,
@@ -93,6 +97,7 @@ impl Drop for Job {
 pub(crate) struct Shared {
     key: GatewayKey,
     bounds: Bounds,
+    patience_us: u64,
     queue: SyncSender<Job>,
     /// Bytes in the queue and among what waits for a holder.
     waiting: AtomicUsize,
@@ -118,6 +123,7 @@ impl Shared {
     pub(crate) fn put(&self, branch: u16, ask: Ask, within_us: u64, told: OnTold) -> Result<(), Busy> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let nonce = (u128::from(self.nonce) << 64) | u128::from(count);
+        let repeats = ask.may_be_repeated();
         let frame = AskFrame { branch, nonce, until_us: wall_us().saturating_add(within_us), ask };
         let payload = wire::encode(&frame, &self.key);
         let bytes = payload.len();
@@ -127,8 +133,8 @@ impl Shared {
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
             return Err(full);
         }
-        let (until, patience) = (now().after(within_us), now().after(within_us.min(PARK_US)));
-        let job = Job { branch, nonce, payload, until, patience, tried: None, told: Some(told) };
+        let (until, patience) = (now().after(within_us), now().after(within_us.min(self.patience_us)));
+        let job = Job { branch, nonce, payload, repeats, until, patience, tried: None, told: Some(told) };
         if let Err(refused) = self.queue.try_send(job) {
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
             let (std::sync::mpsc::TrySendError::Full(mut job)
@@ -140,9 +146,14 @@ impl Shared {
         Ok(())
     }
 
-    /// The same, and waits for the end.
+    /// Whether a request may be taken: somebody has the branch, or had it a moment ago.
+    pub(crate) fn may_be_asked(&self, stand: &Stand) -> bool {
+        stand.may_be_asked(now(), self.patience_us)
+    }
+
+    /// As [`put`](Self::put), and waits for the end.
     pub(crate) fn ask_and_wait(&self, branch: u16, ask: Ask, within_us: u64) -> Result<Told, Lost> {
-        if !self.stand(branch).may_be_asked(now()) {
+        if !self.may_be_asked(&self.stand(branch)) {
             return Err(Lost::Busy(AWAY));
         }
         let (answer, wait) = sync_channel(1);
@@ -201,6 +212,7 @@ impl RemoteSeats {
         let shared = Arc::new(Shared {
             key: options.key,
             bounds: options.queue,
+            patience_us: options.patience_us,
             queue,
             waiting: AtomicUsize::new(0),
             wait,
@@ -331,14 +343,16 @@ impl<B: Bus> Asker<B> {
     }
 
     /// What was asked of others than `holder` ends: who no longer has the branch may not answer, and whether it did what it
-    /// was asked only the branch's journal knows.
+    /// was asked only the branch's journal knows. What only looks is asked of the next one.
     fn let_go(&mut self, branch: u16, holder: Option<Name>) {
         let former = |(at, job): &(Name, Job)| job.branch == branch && Some(*at) != holder;
         let tickets: Vec<Ticket> =
             self.asked.iter().filter(|(_, asked)| former(asked)).map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
-            if let Some((_, job)) = self.asked.remove(&ticket) {
-                job.end(Err(Lost::Unknown));
+            match self.asked.remove(&ticket) {
+                Some((node, job)) if job.repeats => self.bounced(node, job),
+                Some((_, job)) => job.end(Err(Lost::Unknown)),
+                None => {}
             }
         }
     }

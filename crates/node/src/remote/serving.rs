@@ -12,8 +12,15 @@ const RECORDS_MAX: u64 = 4_096;
 /// Keys made by one question.
 const KEYS_MAX: u64 = 65_536;
 
-/// Asks `seat`; an answer takes at most about `bytes_max` bytes.
+/// Asks `seat`; an answer takes at most about `bytes_max` bytes. What a branch did not answer because it is on its way out, the next
+/// process that has it will: it is *not here*.
 pub(crate) fn answer(seat: &dyn Seat, ask: Ask, bytes_max: usize) -> Told {
+    let told = tell(seat, ask, bytes_max);
+    let failed = matches!(told, Told::Trouble(Trouble::NotYet(_)) | Told::Failed(_) | Told::Keyless(_));
+    if failed && seat.health().is_closed() { Told::NotHere } else { told }
+}
+
+fn tell(seat: &dyn Seat, ask: Ask, bytes_max: usize) -> Told {
     match ask {
         // These never come here: the branch's own queue takes them.
         Ask::Submit(_) => Told::NotHere,

@@ -99,7 +99,7 @@ impl Seat for RemoteSeat {
     }
 
     fn submit(&self, request: Request) -> Result<(), Busy> {
-        if !self.stand.may_be_asked(now()) {
+        if !self.shared.may_be_asked(&self.stand) {
             return Err(Busy { retry_after_ms: 500, reason: BusyReason::Closed });
         }
         let Request { actor, scope, deadline_us, mac, body, reply } = request;

@@ -15,9 +15,6 @@ use crate::seat::Health;
 /// A process that was not heard of for so long does not count as having the branch.
 pub(crate) const SILENCE_US: u64 = 2_000_000;
 
-/// So long after a branch was lost, requests wait for its next holder instead of being turned away.
-pub(crate) const PARK_US: u64 = 2_000_000;
-
 /// One branch.
 #[derive(Default)]
 pub(crate) struct Stand {
@@ -146,10 +143,10 @@ impl Stand {
         self.view().lost.is_some_and(|lost| now.0.saturating_sub(lost.0) > SILENCE_US)
     }
 
-    /// Whether a request may be taken: somebody has it, or had it a moment ago.
-    pub(crate) fn may_be_asked(&self, now: Moment) -> bool {
+    /// Whether somebody has it, or had it `patience_us` ago or less.
+    pub(crate) fn may_be_asked(&self, now: Moment, patience_us: u64) -> bool {
         let view = self.view();
-        let lately = |lost: Moment| now.0.saturating_sub(lost.0) <= PARK_US;
+        let lately = |lost: Moment| now.0.saturating_sub(lost.0) <= patience_us;
         view.holder.is_some() || view.lost.is_some_and(lately)
     }
 

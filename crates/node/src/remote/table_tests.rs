@@ -68,10 +68,10 @@ fn who_has_it_is_heard_again_after_one_that_could_not_open_it_was_shown() {
 #[test]
 fn requests_wait_for_a_while_after_a_goodbye_and_are_then_turned_away() {
     let stand = Stand::default();
-    assert!(!stand.may_be_asked(Moment(1)));
+    assert!(!stand.may_be_asked(Moment(1), 50));
     stand.hear(here("a", 3, 10), Moment(1));
     let gone = Here { gone: true, ..here("a", 3, 10) };
     assert!(stand.hear(gone, Moment(10)).changed);
-    assert!(stand.may_be_asked(Moment(10 + PARK_US)));
-    assert!(!stand.may_be_asked(Moment(11 + PARK_US)));
+    assert!(stand.may_be_asked(Moment(10 + 50), 50));
+    assert!(!stand.may_be_asked(Moment(11 + 50), 50));
 }

@@ -80,7 +80,7 @@ pub(crate) fn open(folder: &Path) -> BranchThread {
         keys,
         ticks: Box::new(move || u64::try_from(begun.elapsed().as_nanos()).unwrap()),
     };
-    let thread = BranchThread::spawn(parts, Box::new(|bytes| bytes.fill(1))).unwrap();
+    let thread = BranchThread::spawn_local(parts, Box::new(|bytes| bytes.fill(1))).unwrap();
     if thread.handle().position() == 0 {
         found(&thread);
     }
@@ -111,7 +111,16 @@ pub(crate) fn now_us() -> u64 {
 }
 
 pub(crate) fn request(actor: Actor, body: Body, reply: impl FnOnce(Reply) + Send + 'static) -> Request {
-    let deadline_us = now_us() + 3_000_000;
+    request_within(actor, body, 3_000_000, reply)
+}
+
+fn request_within(
+    actor: Actor,
+    body: Body,
+    within_us: u64,
+    reply: impl FnOnce(Reply) + Send + 'static,
+) -> Request {
+    let deadline_us = now_us() + within_us;
     let mac = key().authenticate(&actor, Scope::default(), deadline_us);
     Request { actor, scope: Scope::default(), deadline_us, mac, body, reply: Box::new(reply) }
 }
@@ -135,10 +144,14 @@ pub(crate) fn transfer() -> Transfer {
 
 /// What came of sending a body once; none if the branch was busy and nothing was taken.
 pub(crate) fn ask(seat: &dyn Seat, body: Body) -> Option<Reply> {
+    ask_within(seat, body, 3_000_000)
+}
+
+pub(crate) fn ask_within(seat: &dyn Seat, body: Body, within_us: u64) -> Option<Reply> {
     let (send, receive) = channel();
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);
-    let wish = request(operator(), body, move |reply| {
+    let wish = request_within(operator(), body, within_us, move |reply| {
         assert_eq!(counted.fetch_add(1, Ordering::SeqCst), 0, "one reply a request");
         drop(send.send(reply));
     });
@@ -228,9 +241,9 @@ pub(crate) fn moved(
     for round in 1..=rounds {
         let before = seat.durable();
         wait_until("payments go on", || seat.durable() > before + 50);
-        let epoch = seat.epoch();
-        holders[(round + 1) % 2].remove(BRANCH);
-        branch.close();
+        let (epoch, former) = (seat.epoch(), &holders[(round + 1) % 2]);
+        former.remove(BRANCH);
+        branch.hand_over(former.flush());
         branch = open(folder);
         holders[round % 2].add(Arc::new(Hosted::new(branch.handle())));
         wait_until("the next holder is heard of", || seat.epoch() > epoch);

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use hyper::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use skerry_client::Client;
 
 use super::bank::{Bank, Ending};
 use super::machine::{Usage, usage};
@@ -137,10 +138,7 @@ impl Nodes {
         let from = host().await.context("the branch is open nowhere")?;
         let at = self.nodes.iter().position(|node| node.name == from).context("the host is none of ours")?;
         let to = self.nodes[(at + 1) % self.nodes.len()].name.clone();
-        let path = format!("/v1/branches/{branch}");
-        let steer =
-            async |node: Value| client.send_json(Method::PATCH, &path, &json!({"node": node}), &[]).await;
-        steer(json!(to)).await?;
+        steer(&client, branch, json!(to)).await?;
         while host().await.as_ref() != Some(&to) {
             ensure!(
                 began.elapsed() < PATIENCE,
@@ -149,7 +147,24 @@ impl Nodes {
             );
             tokio::time::sleep(POLL).await;
         }
-        steer(Value::Null).await?;
+        steer(&client, branch, Value::Null).await
+    }
+
+    /// Moves all branches to the node whose turn it is, and lets them be anywhere again: they scatter.
+    ///
+    /// # Errors
+    ///
+    /// As [`move_one`](Self::move_one).
+    pub(super) async fn gather(&mut self) -> anyhow::Result<()> {
+        let (client, to) = (self.gateway.client()?, self.next());
+        let to = self.nodes[to].name.clone();
+        for branch in 1..=u64::from(self.branches) {
+            steer(&client, branch, json!(to)).await?;
+        }
+        self.until(&[to], false).await?;
+        for branch in 1..=u64::from(self.branches) {
+            steer(&client, branch, Value::Null).await?;
+        }
         Ok(())
     }
 
@@ -266,6 +281,13 @@ fn run(mut arguments: Vec<OsString>, config: &Path, data: &Path) -> anyhow::Resu
     arguments.extend(["--config".into(), argument(config), "--data".into(), argument(data)]);
     let said = Command::new(program).args(arguments).output().context("could not start this program")?;
     ensure!(said.status.success(), "skerry {shown}: {}", String::from_utf8_lossy(&said.stderr).trim());
+    Ok(())
+}
+
+/// Says where a branch is to be; null is anywhere.
+async fn steer(client: &Client, branch: u64, node: Value) -> anyhow::Result<()> {
+    let path = format!("/v1/branches/{branch}");
+    client.send_json(Method::PATCH, &path, &json!({"node": node}), &[]).await?;
     Ok(())
 }
 

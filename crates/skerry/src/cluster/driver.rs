@@ -14,6 +14,8 @@
 //!   is given up only once its journal is let go.
 //! - A branch's folder is one thread's at a time: a follower becomes the branch, or is closed before anything else is opened there.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -32,6 +34,7 @@ use skerry_node::remote::Holder;
 use skerry_post::Post;
 use tokio::sync::oneshot;
 
+use self::own::{End, Own, State};
 use super::Process;
 use crate::up::branches::{fill, follow_leased, found_if_new, open_leased, promote};
 
@@ -50,59 +53,6 @@ enum News {
     Released(u16),
     Closed(u16),
     Stop,
-}
-
-/// A branch that is here, or on its way in or out.
-struct Own {
-    row: BranchRow,
-    lease: Arc<Lease>,
-    state: State,
-    /// Since when it is opened or closed, or was last told to be.
-    under_way: Instant,
-}
-
-enum State {
-    /// Its follower is being begun; perhaps it is to open as soon as that is done.
-    Beginning {
-        opens: bool,
-    },
-    Following(BranchThread),
-    Opening,
-    /// It is to be closed as soon as it has opened, or has begun to follow.
-    Unwanted,
-    Open(BranchThread),
-    Failed,
-    Closing,
-}
-
-impl State {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Beginning { opens: false } | Self::Following(_) => "following",
-            Self::Beginning { opens: true } | Self::Opening => "opening",
-            Self::Open(_) => "open",
-            Self::Failed => "failed",
-            Self::Unwanted | Self::Closing => "closing",
-        }
-    }
-
-    /// Of a follower: the records that it has yet to read, as far as it knows.
-    fn behind(&self) -> Option<u64> {
-        match self {
-            Self::Following(follower) => follower.handle().following()?.behind(),
-            _ => None,
-        }
-    }
-}
-
-/// How a branch ends here.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Close,
-    /// Another node is near: its journal first.
-    HandOver,
-    /// It was followed.
-    Unfollow,
 }
 
 /// The thread.
@@ -458,13 +408,17 @@ impl Hosting {
         if let Some(own) = self.own.get_mut(&number) {
             (own.state, own.under_way) = (State::Closing, Instant::now());
         }
-        let news = self.news.clone();
+        let (news, flush) = (self.news.clone(), self.holder.flush());
         let closing = move |_: &Process| {
             // A panic has been printed; nothing of it is left here either way.
             let _panicked = guarded("closing", || {
                 match how {
                     End::Close | End::Unfollow => branch.close(),
-                    End::HandOver => branch.hand_over(|| drop(news.send(News::Released(number)))),
+                    End::HandOver => branch.hand_over(|| {
+                        // Who waits for an answer hears it before anybody hears of the next holder.
+                        flush();
+                        drop(news.send(News::Released(number)));
+                    }),
                 }
                 Ok(())
             });

@@ -22,6 +22,8 @@ pub(super) enum Chaos {
     Gateway,
     /// A branch is moved to the next node; the longest silence of a branch is how long its clients waited
     Move,
+    /// All branches are moved to one node, and scattered over all again
+    Gather,
 }
 
 impl Chaos {
@@ -32,6 +34,7 @@ impl Chaos {
             Self::Pause => "pause",
             Self::Gateway => "gateway",
             Self::Move => "move",
+            Self::Gather => "gather",
         }
     }
 }

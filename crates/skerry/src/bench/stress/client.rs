@@ -1,7 +1,6 @@
 //! One client: asks, and asks again under the same id as long as it is told to, and remembers what it was told.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -106,7 +105,7 @@ impl Worker {
         };
         let greedy = self.random.below(GREEDY) == 0;
         let amount = if greedy { FUNDS * 100_000 } else { 1 + u64::from(self.random.below(500)) };
-        let accepted = self.move_money(&payer.number, &payee.number, amount).await?;
+        let accepted = self.move_money(Kind::Payment, &payer.number, &payee.number, amount).await?;
         self.field.told_by(payer.branch);
         ensure!(
             accepted != greedy,
@@ -117,7 +116,13 @@ impl Worker {
     }
 
     /// Moves `amount` fen; whether it was accepted.
-    async fn move_money(&mut self, debit: &str, credit: &str, amount: u64) -> anyhow::Result<bool> {
+    async fn move_money(
+        &mut self,
+        kind: Kind,
+        debit: &str,
+        credit: &str,
+        amount: u64,
+    ) -> anyhow::Result<bool> {
         let reference = format!("{:04x}{:012x}", self.number, self.sent);
         self.sent += 1;
         let transfer = Transfer {
@@ -129,7 +134,7 @@ impl Worker {
             ..Transfer::default()
         };
         let client = self.field.client.clone();
-        let told = self.insist(async || client.transfer(&transfer).await).await?;
+        let told = self.insist(kind, async || client.transfer(&transfer).await).await?;
         let accepted = match told {
             Ok(_) => true,
             Err(code) if code == "insufficient_funds" => false,
@@ -145,7 +150,8 @@ impl Worker {
         let known = self.pick(|_| true).context("there is no account")?;
         let filter = EntryFilter { limit: Some(LINES), ..EntryFilter::default() };
         let client = self.field.client.clone();
-        let page = self.insist(async || client.entries(&known.number, &filter).await).await?;
+        let page =
+            self.insist(Kind::Statement, async || client.entries(&known.number, &filter).await).await?;
         let page = page.map_err(|code| anyhow::anyhow!("no statement of {}: {code}", known.number))?;
         for two in page.entries.windows(2) {
             let [later, earlier] = two else { continue };
@@ -174,13 +180,19 @@ impl Worker {
             branch: None,
         };
         let client = self.field.client.clone();
-        let customer = self.insist(async || client.create_customer(&new, &document).await).await?;
+        let customer =
+            self.insist(Kind::Opening, async || client.create_customer(&new, &document).await).await?;
         let customer = customer.map_err(|code| anyhow::anyhow!("no customer was opened: {code}"))?;
         let account = NewAccount { product: "current".to_owned(), currency: "CNY".to_owned(), floor: None };
         let key = format!("{document}-account");
-        let opened = self.insist(async || client.open_account(&customer.id, &account, &key).await).await?;
+        let opened = self
+            .insist(Kind::Opening, async || client.open_account(&customer.id, &account, &key).await)
+            .await?;
         let opened = opened.map_err(|code| anyhow::anyhow!("no account was opened: {code}"))?;
-        ensure!(self.move_money("gl:1001", &opened.number, FUNDS * 100).await?, "cash has no end");
+        ensure!(
+            self.move_money(Kind::Opening, "gl:1001", &opened.number, FUNDS * 100).await?,
+            "cash has no end"
+        );
         let known = Known { number: opened.number, branch: customer.branch };
         self.field.accounts.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(known);
         Ok(())
@@ -189,6 +201,7 @@ impl Worker {
     /// Asks until there is an answer: the bank's yes, or the code of its no.
     async fn insist<T>(
         &mut self,
+        kind: Kind,
         ask: impl AsyncFn() -> Result<T, Error>,
     ) -> anyhow::Result<Result<T, String>> {
         let (began, mut pause) = (Instant::now(), PAUSES_MS.0);
@@ -199,7 +212,7 @@ impl Worker {
             };
             match error {
                 again if again.may_retry() => {
-                    self.field.again.fetch_add(1, Ordering::Relaxed);
+                    self.field.tries_again(kind, &again);
                     ensure!(began.elapsed() < PATIENCE, "told to try again for {PATIENCE:?}, last: {again}");
                 }
                 Error::Problem(problem) => return Ok(Err(problem.code)),

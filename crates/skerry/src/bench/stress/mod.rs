@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
-use skerry_client::{Client, Options};
+use skerry_client::{Client, Error, Options};
 
 use self::chaos::{Blow, Chaos};
 use self::check::Finding;
@@ -28,6 +28,7 @@ use super::bank::Bank;
 use super::machine::Machine;
 use super::process::PATIENCE;
 use super::random::{Random, now_millis};
+use super::setup::{Wanted, open_accounts};
 use super::stats::{Latencies, Latency};
 
 /// How long one attempt of a client may take.
@@ -59,6 +60,9 @@ pub(crate) struct BankArgs {
     /// Customers to begin with, an account each
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     customers: u32,
+    /// Accounts that lie there besides, with money, and rest
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    resting: u32,
     /// Clients, each with one request at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     clients: u16,
@@ -121,7 +125,8 @@ struct Field {
     /// Tells this run's customers from those of others.
     run: u64,
     counts: [AtomicU64; 3],
-    again: AtomicU64,
+    /// Attempts that were told to come again, or got no answer, by what they were told.
+    again: Mutex<BTreeMap<String, u64>>,
     latencies: Mutex<[Latencies; 3]>,
     /// By the payer's branch, when somebody was last told of a payment's end, and the longest time that nobody was.
     told: Mutex<BTreeMap<u16, (Instant, Duration)>>,
@@ -140,7 +145,7 @@ impl Field {
             crossing: (args.crossing.clamp(0.0, 1.0) * 4_294_967_296.0) as u64,
             run: Random::new(args.seed ^ now_millis()).next(),
             counts: Default::default(),
-            again: AtomicU64::new(0),
+            again: Mutex::default(),
             latencies: Mutex::new([Latencies::new(), Latencies::new(), Latencies::new()]),
             told: Mutex::default(),
         }
@@ -179,6 +184,20 @@ impl Field {
         (now, told.values().map(|(_, silence)| *silence).max().unwrap_or_default())
     }
 
+    /// Notes that a client tries again.
+    fn tries_again(&self, kind: Kind, told: &Error) {
+        let told = match told {
+            Error::Problem(problem) => problem.code.as_str(),
+            Error::TimedOut(_) => "no answer in time",
+            _ => "no answer",
+        };
+        *held(&self.again).entry(format!("{}: {told}", kind.name())).or_default() += 1;
+    }
+
+    fn tried_again(&self) -> u64 {
+        held(&self.again).values().sum()
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -196,6 +215,8 @@ struct Report {
     machine: Machine,
     clients: u16,
     branches: u16,
+    /// Accounts that lay there besides.
+    resting: u32,
     /// Processes that host them; none if one process is the bank.
     nodes: Option<u16>,
     seconds: f64,
@@ -204,6 +225,8 @@ struct Report {
     refused: u64,
     /// Attempts that were told to come again, or got no answer.
     tried_again: u64,
+    /// The same by what they were told.
+    told_to_try_again: BTreeMap<String, u64>,
     /// The longest time in which no client was told of a payment from some branch, in milliseconds.
     longest_silence_ms: f64,
     chaos: Vec<Blow>,
@@ -237,14 +260,20 @@ pub(crate) fn run(args: BankArgs, json: bool) -> anyhow::Result<()> {
 async fn press(args: &BankArgs) -> anyhow::Result<Report> {
     let machine = Machine::here(&args.folder)?;
     ensure!(
-        args.nodes.is_some() || !args.chaos.iter().any(|what| matches!(what, Chaos::Gateway | Chaos::Move)),
-        "--chaos gateway, move: only a bank of several processes has a gateway and nodes to move to (--nodes)"
+        args.nodes.is_some()
+            || !args.chaos.iter().any(|what| matches!(what, Chaos::Gateway | Chaos::Move | Chaos::Gather)),
+        "--chaos gateway, move, gather: only a bank of several processes has a gateway and nodes to move to (--nodes)"
     );
     let mut pressed = Pressed::start(args).await?;
+    if args.resting > 0 {
+        let wanted = Wanted { accounts_per_customer: 100, ..Wanted::plain(args.resting, args.seed) };
+        open_accounts(pressed.face(), wanted).await?;
+    }
     let field = Arc::new(Field::new(patient(pressed.face())?, args));
     let workers = Worker::all(&field, args.clients, args.seed);
     let workers = client::open_all(workers, args.customers).await?;
     held(&field.told).clear();
+    held(&field.again).clear();
     field.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     held(&field.latencies).iter_mut().for_each(|one| *one = Latencies::new());
 
@@ -297,11 +326,13 @@ fn report(
         machine,
         clients: args.clients,
         branches: args.branches,
+        resting: args.resting,
         nodes: args.nodes,
         seconds,
         work: work.into(),
         refused: paid.iter().filter(|paid| !paid.accepted).count() as u64,
-        tried_again: field.again.load(Ordering::Relaxed),
+        tried_again: field.tried_again(),
+        told_to_try_again: held(&field.again).clone(),
         longest_silence_ms: field.silence().1.as_secs_f64() * 1e3,
         chaos,
         checks,
@@ -325,6 +356,9 @@ impl Report {
             "refused by a rule {}, tried again {}, longest silence of a branch {:.0} ms\n",
             self.refused, self.tried_again, self.longest_silence_ms
         );
+        for (told, times) in &self.told_to_try_again {
+            text += &format!("told to try again: {times} times {told}\n");
+        }
         for blow in &self.chaos {
             text += &format!(
                 "at {:>6.1} s {}: back after {:.0} ms\n",

@@ -63,14 +63,18 @@ impl Pressed {
     pub(super) async fn strike(&mut self, what: Chaos) -> anyhow::Result<Wound> {
         let ending = match what {
             Chaos::Kill | Chaos::Gateway => Ending::Kill,
-            Chaos::Restart | Chaos::Pause | Chaos::Move => Ending::Stop,
+            Chaos::Restart | Chaos::Pause | Chaos::Move | Chaos::Gather => Ending::Stop,
         };
         match (self, what) {
-            (Self::One(_), Chaos::Gateway | Chaos::Move) => {
+            (Self::One(_), Chaos::Gateway | Chaos::Move | Chaos::Gather) => {
                 bail!("only a bank of several processes has a gateway, and nodes to move to: --nodes")
             }
             (Self::Many(nodes), Chaos::Move) => {
                 nodes.move_one().await?;
+                return Ok(Wound::Unsettled);
+            }
+            (Self::Many(nodes), Chaos::Gather) => {
+                nodes.gather().await?;
                 return Ok(Wound::Unsettled);
             }
             (Self::One(bank), Chaos::Pause) => pause(bank).await?,

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Field, Kind, held};
@@ -30,7 +29,7 @@ pub(super) async fn show(field: Arc<Field>, whole: Duration) {
             eprintln!(
                 "{:.0} s: {payments} payments, {statements} statements, {openings} openings, {} tried again",
                 began.elapsed().as_secs_f64(),
-                field.again.load(Ordering::Relaxed)
+                field.tried_again()
             );
         }
         before = now;
@@ -44,7 +43,7 @@ fn picture(
     [now, before]: [[u64; 3]; 2],
     branches: &[String],
 ) -> Vec<String> {
-    let again = field.again.load(Ordering::Relaxed);
+    let again = field.tried_again();
     let (last, silence) = field.silence();
     let mut lines = vec![format!(
         "{:.0} of {:.0} s   tried again {again}   silent for {:.1} s   longest silence of a branch {:.1} s",
