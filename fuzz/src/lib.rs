@@ -1,5 +1,5 @@
 //! One function for every edge that parses bytes: it must refuse or accept, and whatever it accepts it must write
-//! back the same. The fuzzing engine calls them with new bytes, `cargo test` with the kept corpus.
+//! back the same. The fuzzing engine calls them with the kept corpus first, then with new bytes.
 
 use skerry_book::{Seed, actor, packed, record};
 use skerry_branch::api::GatewayKey;
@@ -16,23 +16,6 @@ use skerry_proof::Rotation;
 use skerry_proof::batch::{BatchHeader, HEADER_LENGTH};
 use skerry_signers::answer::{parse_request, request};
 use skerry_signers::{Answer, KeyFile, SealedKey};
-
-/// The edges, by name, for the corpus replay.
-pub const EDGES: &[(&str, fn(&[u8]))] = &[
-    ("journal", journal),
-    ("packed", packed),
-    ("json", json),
-    ("numbers", numbers),
-    ("amounts", amounts),
-    ("oidc", oidc),
-    ("bus", bus),
-    ("signers", signers),
-    ("channel", channel),
-    ("directory", directory),
-    ("iso20022", iso20022),
-    ("cursor", cursor),
-    ("seat", seat),
-];
 
 /// A batch as it lies in a journal, the records in it, a table of actors, receipts and checkpoints.
 pub fn journal(bytes: &[u8]) {
