@@ -197,12 +197,6 @@ impl Health {
         self.state == "open"
     }
 
-    /// Whether it is or was open elsewhere: what was asked of it here may be asked of the next process that has it.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.state == "closed"
-    }
-
     /// Whether it takes nothing until somebody mends it.
     #[must_use]
     pub fn is_sick(&self) -> bool {

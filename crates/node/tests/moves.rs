@@ -65,7 +65,7 @@ fn nobody_is_told_to_try_again_because_a_branch_moves() {
                 }
             });
         }
-        let branch = moved(&folder.0, branch, &holders, &seat, 20);
+        let branch = moved(&folder.0, branch, &holders, &seat, 12);
         over.store(true, Ordering::SeqCst);
         branch
     });
