@@ -93,6 +93,11 @@ pub(crate) struct Servers {
 impl Servers {
     /// `count` servers; `extra` goes into each configuration.
     pub(crate) fn new(count: usize, extra: &str, tls: Option<NatsTls>) -> Self {
+        Self::at("127.0.0.1", count, extra, tls)
+    }
+
+    /// The same, listening at `host`; `0.0.0.0` is every address of this machine.
+    pub(crate) fn at(host: &str, count: usize, extra: &str, tls: Option<NatsTls>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("skerry-nats-{}-{number}", std::process::id()));
@@ -102,7 +107,7 @@ impl Servers {
             let (port, health) = (free_port(), free_port());
             let store = folder.join(format!("store-{index}"));
             let mut config = format!(
-                "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{health}\nserver_name: n{index}\n\
+                "listen: {host}:{port}\nhttp: 127.0.0.1:{health}\nserver_name: n{index}\n\
                  jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 100G, sync_interval: always }}\n{extra}\n"
             );
             if count > 1 {

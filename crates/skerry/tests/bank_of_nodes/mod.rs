@@ -9,7 +9,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use crate::common::{Folder, SKERRY, assert_balanced, block_on, transfer, until, 
 use crate::ground::process::Process;
 use crate::ground::{self, cents, insist, until_at_rest, until_hosted};
 use crate::nats::Servers;
-use crate::postgres::Group;
+use crate::postgres::{self, Group};
 
 pub(crate) const BRANCHES: u16 = 4;
 
@@ -39,6 +39,38 @@ impl Ground {
         let servers = Servers::new(1, ground::NATS, None);
         let config = folder.0.join("skerry.toml");
         std::fs::write(&config, ground::configuration(&group, &servers, BRANCHES)).unwrap();
+        Self { folder, config, group, _servers: servers }
+    }
+
+    /// On servers at these addresses of this machine (store, bus), which want TLS: `certify` writes an authority, a certificate and its key.
+    pub(crate) fn afar(name: &str, [store, bus]: [&str; 2], certify: impl Fn(&Path) -> [PathBuf; 3]) -> Self {
+        let folder = Folder::new(name);
+        let files = certify(&folder.0);
+        let own = [0, 1, 2].map(|file| files[file].display().to_string());
+        let theirs = folder.0.join("servers");
+        std::fs::create_dir(&theirs).unwrap();
+        let admitted = theirs.join("pg_hba.conf");
+        std::fs::write(&admitted, "host all all 127.0.0.1/32 trust\nhostssl all all samenet trust\n").unwrap();
+        let key = theirs.join("own.key");
+        std::fs::copy(&files[2], &key).unwrap();
+        postgres::give(&admitted);
+        postgres::give(&key);
+        let group = Group::with(&format!(
+            "listen_addresses = '*'\nhba_file = '{}'\nssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\n",
+            admitted.display(),
+            own[1],
+            key.display()
+        ));
+        let [ca, certificate, key] = &own;
+        let tls = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}");
+        let servers = Servers::at("0.0.0.0", 1, &format!("{}\n{tls}", ground::NATS), None);
+        let config = folder.0.join("skerry.toml");
+        let files = format!("ca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n");
+        let text = ground::configuration(&group, &servers, BRANCHES)
+            .replace("skerry@127.0.0.1", &format!("skerry@{store}"))
+            .replace("nats://127.0.0.1", &format!("tls://{bus}"))
+            .replace("[bus]", &format!("{files}[bus]"));
+        std::fs::write(&config, text + &files).unwrap();
         Self { folder, config, group, _servers: servers }
     }
 
