@@ -75,6 +75,12 @@ impl Weather {
         self.sky().alone.insert(one);
     }
 
+    /// Whether an endpoint is cut off from the bus itself.
+    #[must_use]
+    pub fn is_isolated(&self, one: Name) -> bool {
+        self.sky().alone.contains(&one)
+    }
+
     /// What happened so far, on all endpoints.
     #[must_use]
     pub fn counts(&self) -> FaultCounts {

@@ -64,6 +64,8 @@ pub struct HostReport {
     pub drained: bool,
     /// Whether its clock is too far off the directory's to host anything.
     pub clock_off: bool,
+    /// Whether the bus does not reach it.
+    pub cut_off: bool,
     /// By number.
     pub branches: Vec<HostedBranch>,
     /// Branches opened since it began.
@@ -86,6 +88,7 @@ impl HostReport {
             heard: None,
             drained: false,
             clock_off: false,
+            cut_off: false,
             branches: Vec::new(),
             opened: 0,
             closed: 0,
@@ -144,7 +147,7 @@ pub fn front(hosting: Hosting) -> Front {
 #[derive(Serialize)]
 struct HealthView {
     node: String,
-    /// `hosting`, `draining`, `clock_off`, or `stuck`.
+    /// `hosting`, `draining`, `cut_off`, `clock_off`, or `stuck`.
     state: &'static str,
     /// Milliseconds since the directory last answered.
     directory_silent_ms: u64,
@@ -176,9 +179,10 @@ fn millis(duration: Duration) -> u64 {
 async fn healthz(State(face): State<Arc<Face>>) -> Response {
     let report = (face.hosting.reports)();
     let stuck = report.looked.elapsed() > STILL;
-    let state = match (stuck, report.clock_off, report.drained) {
+    let state = match (stuck, report.clock_off, report.cut_off, report.drained) {
         (true, ..) => "stuck",
-        (_, true, _) => "clock_off",
+        (_, true, ..) => "clock_off",
+        (.., true, _) => "cut_off",
         (.., true) => "draining",
         _ => "hosting",
     };
@@ -215,6 +219,7 @@ fn write(report: &HostReport, begun: Instant, out: &mut Exposition) {
     let flags = [
         ("draining", "1 while an operator drains the node.", report.drained),
         ("clock_off", "1 while its clock is too far off the directory's to host anything.", report.clock_off),
+        ("cut_off", "1 while the bus does not reach it.", report.cut_off),
         ("stuck", "1 if the thread that hosts stands still.", report.looked.elapsed() > STILL),
     ];
     for (name, help, holds) in flags {

@@ -18,6 +18,7 @@
 //! - A branch that wants followers moves when whoever gets it is near, or has been waited for; what somebody near follows is handed over:
 //!   its journal is let go, and its lease given up, before anything else is finished.
 //! - A branch that does not open is given up for a while, longer each time, so that another node may try.
+//! - A node that the bus does not reach says that it takes none, and others get what it has; unless none of them is reached either.
 //! - While the node's clock is certain to be more than 500 ms off it hosts nothing, and goes on comparing.
 
 mod acquire;
@@ -100,6 +101,7 @@ pub struct Host {
     back_off: BTreeMap<u16, BackOff>,
     /// The directory has answered under the present clock.
     is_compared: bool,
+    is_deaf: bool,
     is_stopping: bool,
 }
 
@@ -135,6 +137,7 @@ impl Host {
             not_before: BTreeMap::new(),
             back_off: BTreeMap::new(),
             is_compared: false,
+            is_deaf: false,
             is_stopping: false,
         }
     }
@@ -149,6 +152,17 @@ impl Host {
     #[must_use]
     pub const fn is_clock_off(&self) -> bool {
         self.keeper.is_clock_off()
+    }
+
+    /// Whether the bus reaches the node: nobody can ask the branches of one that it does not.
+    pub const fn reached(&mut self, is_reached: bool) {
+        self.is_deaf = !is_reached;
+    }
+
+    /// Whether the bus does not reach it.
+    #[must_use]
+    pub const fn is_deaf(&self) -> bool {
+        self.is_deaf
     }
 
     /// Closes everything and gives it up.
@@ -248,7 +262,8 @@ impl Host {
         if self.options.gray {
             node.capacity = 0;
         }
-        node.draining |= self.is_stopping || !self.is_compared || self.keeper.is_clock_off();
+        node.draining |=
+            self.is_stopping || self.is_deaf || !self.is_compared || self.keeper.is_clock_off();
         if self.back_off.values().any(|back_off| back_off.until_us > boot_us) {
             node.capacity = node.capacity.min(u16::try_from(self.own.len()).unwrap_or(u16::MAX));
         }

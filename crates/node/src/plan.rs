@@ -26,11 +26,16 @@ pub struct Planned {
 }
 
 /// The nodes for each branch that can have one. Nodes that are drained, or take none of their own accord, or were silent for more than
-/// `silent_us`, get none.
+/// `silent_us`, get none. Where all of them take none of their own accord, as when the bus reaches nobody, nothing is to be gained by moving: then
+/// that is not counted.
 #[must_use]
 pub fn plan(map: &Map, silent_us: u64) -> BTreeMap<u16, Planned> {
-    let alive = |node: &&NodeEntry| node.silent_us <= silent_us && node.takes();
-    let rooms: BTreeMap<_, _> = map.nodes.iter().filter(alive).map(|node| (&node.row.name, node)).collect();
+    let alive = |node: &&NodeEntry| node.silent_us <= silent_us && node.drain.is_none();
+    let mut rooms: BTreeMap<_, _> =
+        map.nodes.iter().filter(alive).map(|node| (&node.row.name, node)).collect();
+    if rooms.values().any(|node| node.takes()) {
+        rooms.retain(|_, node| node.takes());
+    }
     let mut planning =
         Planning { rooms, loads: BTreeMap::new(), alone: BTreeSet::new(), plan: BTreeMap::new() };
     let hosted = || map.branches.iter().filter(|branch| branch.row.state != BranchState::Closed);
@@ -301,7 +306,9 @@ mod tests {
             &[(1, "b"), (2, "b"), (3, "b")],
         );
         is(&planned(held(), vec![node("a", 0, true), node("b", 0, false)]), &[(1, "b"), (2, "b"), (3, "b")]);
-        is(&planned(held(), vec![node("a", 0, true)]), &[]);
+        // Nobody takes any, of their own accord: it stays as it is.
+        is(&planned(held(), vec![node("a", 0, true), node("b", 0, true)]), &[(1, "a"), (2, "b"), (3, "a")]);
+        is(&planned(held(), vec![node("a", 0, true), drained("b")]), &[(1, "a"), (2, "a"), (3, "a")]);
         is(&planned(held(), vec![node("a", 0, false), drained("b")]), &[(1, "a"), (2, "a"), (3, "a")]);
         is(&planned(held(), vec![drained("a"), drained("b")]), &[]);
         let mut placed = branch(1, Some("a"));

@@ -281,6 +281,11 @@ impl World {
                 self.nodes[at].host.stop();
                 self.reached.insert("stopped");
             }
+            78..86 => {
+                let is_reached = self.dice.chance(2);
+                self.nodes[at].host.reached(is_reached);
+                self.reached.insert("cut off the bus");
+            }
             _ => {}
         }
     }
@@ -395,6 +400,7 @@ fn live(seed: u64) -> BTreeSet<&'static str> {
     world.mend();
     world.gets_well(START_US + 40_000_000);
     drained_and_resumed(&mut world);
+    cut_off_and_reached(&mut world);
     world.reached
 }
 
@@ -426,6 +432,26 @@ fn drained_and_resumed(world: &mut World) {
         world.nodes[at].paused_until = 0;
         world.say(at, false);
     }
+    world.gets_well(40_000_000);
+}
+
+/// A node that the bus does not reach gives its branches away; where it reaches nobody they stay.
+fn cut_off_and_reached(world: &mut World) {
+    let cut = world.dice.below(NODES.len() as u64) as usize;
+    world.nodes[cut].host.reached(false);
+    let end = world.us + 30_000_000;
+    while !world.nodes[cut].host.is_empty() {
+        world.step();
+        assert!(world.us < end, "it does not give them away: {:?}", world.hosted());
+    }
+    world.run(3_000_000, |world| assert!(world.nodes[cut].host.is_empty(), "it takes one"));
+    world.nodes[cut].host.reached(true);
+    world.gets_well(40_000_000);
+
+    world.nodes.iter_mut().for_each(|node| node.host.reached(false));
+    let before = world.hosted();
+    world.run(15_000_000, |world| assert_eq!(world.hosted(), before, "branches stay"));
+    world.nodes.iter_mut().for_each(|node| node.host.reached(true));
     world.gets_well(40_000_000);
 }
 
@@ -472,6 +498,7 @@ fn never_two_hosts_and_soon_one() {
         "the directory was started again",
         "drained",
         "stopped",
+        "cut off the bus",
         "opened",
         "closed",
         "handed over",

@@ -18,7 +18,7 @@ impl Host {
         if self.is_stopping || !self.is_compared || self.keeper.is_clock_off() {
             return;
         }
-        let drained = self.is_drained() || self.options.gray;
+        let drained = self.is_drained() || self.is_deaf || self.options.gray;
         let under_way = |branch: u16| is_asked(&self.open, branch, (boot_us, self.options.lease_us));
         let waits = |branch: u16| {
             let until = self.back_off.get(&branch).map_or(0, |back_off| back_off.until_us);

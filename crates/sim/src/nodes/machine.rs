@@ -263,6 +263,11 @@ impl Machine {
     /// What the host wants, and what it is told.
     fn govern(&mut self, us: u64, watches: &[Watch], bugs: &Bugs, tally: &mut Tally) {
         let sent = self.clocks.sent(us);
+        let is_reached = self.mail.as_ref().is_none_or(Mail::is_reached);
+        self.host.reached(is_reached);
+        if !is_reached {
+            tally.reach(Reached::CutOff);
+        }
         while let Some((number, told)) = self.answers.pop_front() {
             self.host.heard(number, told, sent);
             self.settle(us, watches, bugs, tally);

@@ -21,7 +21,9 @@ pub(super) struct Buses {
 
 /// One node on both.
 pub(super) struct Mail {
+    name: Name,
     wires: Vec<Wire>,
+    weathers: [Weather; 2],
     /// Where it sends.
     pub(super) chosen: usize,
 }
@@ -34,7 +36,12 @@ impl Mail {
             Wire::new(Box::new(FaultyBus::new(endpoint, weather.clone(), dice.next())))
         };
         let wires = buses.exchanges.iter().zip(&buses.weathers).map(wire).collect();
-        Self { wires, chosen: 0 }
+        Self { name, wires, weathers: buses.weathers.clone(), chosen: 0 }
+    }
+
+    /// Whether the usual bus, which is the first, and the chosen one reach the node.
+    pub(super) fn is_reached(&self) -> bool {
+        [0, self.chosen].into_iter().all(|bus| !self.weathers[bus].is_isolated(self.name))
     }
 
     /// Hears what is said to these branches.

@@ -75,6 +75,7 @@ names! {
         DirectorySilent,
         ServedWithoutDirectory,
         SentOverTheOtherBus,
+        CutOff,
         Refused,
         HeardStraight,
         LossFound,

@@ -455,13 +455,23 @@ impl Hosting {
         });
         let branches = branches.collect();
         self.tell(|report| {
-            (report.drained, report.clock_off) = (host.is_drained(), host.is_clock_off());
+            (report.drained, report.clock_off, report.cut_off) =
+                (host.is_drained(), host.is_clock_off(), host.is_deaf());
             (report.looked, report.branches) = (Instant::now(), branches);
         });
     }
 
+    /// Whether gateways reach this node, and its branches others: over the usual bus and over the chosen one.
+    fn is_reached(&self) -> bool {
+        let usual = self.post.usual();
+        let chosen = self.host.map().bus.as_ref().map_or(usual, |row| row.name.as_str());
+        // One that is none of ours was told when it was chosen.
+        [usual, chosen].into_iter().all(|bus| self.post.is_up(bus).unwrap_or(true))
+    }
+
     /// Tells the host how the branches are, and others what takes long: nobody else has the branch meanwhile.
     fn look(&mut self) {
+        self.host.reached(self.is_reached());
         for (number, own) in &mut self.own {
             let rests = matches!(own.state, State::Open(_) | State::Following(_) | State::Failed);
             if !rests && own.under_way.elapsed() >= LONG {
