@@ -262,8 +262,7 @@ impl Host {
         if self.options.gray {
             node.capacity = 0;
         }
-        node.draining |=
-            self.is_stopping || self.is_deaf || !self.is_compared || self.keeper.is_clock_off();
+        node.draining |= self.is_stopping || self.is_deaf || !self.is_compared || self.keeper.is_clock_off();
         if self.back_off.values().any(|back_off| back_off.until_us > boot_us) {
             node.capacity = node.capacity.min(u16::try_from(self.own.len()).unwrap_or(u16::MAX));
         }

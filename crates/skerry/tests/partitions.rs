@@ -31,11 +31,7 @@ const NOBODY: &str = "02:00:00:00:00:99";
 
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn ip(arguments: &[&str]) {
@@ -109,7 +105,8 @@ impl Machine {
 
     fn cut(&self, names: &[&str], lost: Lost) {
         for link in self.links.iter().filter(|link| names.contains(&link.name)) {
-            let lose = |to: &str| ["neigh", "replace", to, "lladdr", NOBODY, "dev", link.name].map(str::to_owned);
+            let lose =
+                |to: &str| ["neigh", "replace", to, "lladdr", NOBODY, "dev", link.name].map(str::to_owned);
             if lost != Lost::FromIt {
                 ip(&lose(&link.theirs).each_ref().map(String::as_str));
             }

@@ -6,6 +6,7 @@
 mod bank;
 mod bare;
 mod batch;
+mod directory;
 mod disk;
 mod engine;
 mod flood;
@@ -36,6 +37,8 @@ pub(crate) enum BenchCommand {
     Ledger(Box<ledger::LedgerArgs>),
     /// Press a whole bank from many clients, let things happen to it, and check every promise
     Bank(Box<stress::BankArgs>),
+    /// Find customers among millions, and open newcomers by many at once
+    Directory(directory::DirectoryArgs),
     /// Flood one branch and see what those of another branch feel of it
     Flood(flood::FloodArgs),
     /// Measure a branch in this process, stage by stage, beside the bare loop
@@ -55,6 +58,7 @@ pub(crate) fn run_command(command: BenchCommand, json: bool) -> anyhow::Result<(
     match command {
         BenchCommand::Ledger(args) => ledger::run(*args, json),
         BenchCommand::Bank(args) => stress::run(*args, json),
+        BenchCommand::Directory(args) => directory::run(&args, json),
         BenchCommand::Flood(args) => flood::run(&args, json),
         BenchCommand::Engine(args) => engine::run(args, json),
         BenchCommand::Open(args) => opening::run(args, json),

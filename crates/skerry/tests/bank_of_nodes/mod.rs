@@ -50,7 +50,8 @@ impl Ground {
         let theirs = folder.0.join("servers");
         std::fs::create_dir(&theirs).unwrap();
         let admitted = theirs.join("pg_hba.conf");
-        std::fs::write(&admitted, "host all all 127.0.0.1/32 trust\nhostssl all all samenet trust\n").unwrap();
+        std::fs::write(&admitted, "host all all 127.0.0.1/32 trust\nhostssl all all samenet trust\n")
+            .unwrap();
         let key = theirs.join("own.key");
         std::fs::copy(&files[2], &key).unwrap();
         postgres::give(&admitted);
@@ -62,7 +63,8 @@ impl Ground {
             key.display()
         ));
         let [ca, certificate, key] = &own;
-        let tls = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}");
+        let tls =
+            format!("tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}");
         let servers = Servers::at("0.0.0.0", 1, &format!("{}\n{tls}", ground::NATS), None);
         let config = folder.0.join("skerry.toml");
         let files = format!("ca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n");
