@@ -17,6 +17,10 @@ use super::load::problem_text;
 use super::picks::{Picks, Skew};
 use super::random::{Random, now_millis};
 
+/// A busy bank is asked again so often,
+const AGAIN_MAX: u32 = 4_000;
+/// and after so long.
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// Connections that open accounts side by side; the bank works on many items of each call at once.
 const LANES: u64 = 8;
 /// Accounts opened in one call.
@@ -179,14 +183,19 @@ impl Opener {
         opened.into_iter().map(|item| item.customer.context("an imported customer has no number")).collect()
     }
 
-    /// Imports `items`, all of which must be taken.
+    /// Imports `items`, all of which must be taken; what cannot be just now is sent again, under the same cause.
     async fn import(&mut self, what: &str, items: Vec<Value>) -> anyhow::Result<Vec<Item>> {
-        let body = json!({ what: items }).to_string();
-        let done: Imported = self.post(&format!("/v1/import/{what}"), &body).await?;
-        match done.results.iter().find_map(|item| item.problem.as_ref()) {
-            Some(problem) => anyhow::bail!("the bank refused one of the {what}: {problem}"),
-            None => Ok(done.results),
+        let (path, body) = (format!("/v1/import/{what}"), json!({ what: items }).to_string());
+        for _ in 0..AGAIN_MAX {
+            let done: Imported = self.post(&path, &body).await?;
+            let Some(problem) = done.results.iter().find_map(|item| item.problem.as_ref()) else {
+                return Ok(done.results);
+            };
+            let later = [429, 503].iter().any(|status| problem["status"] == *status);
+            ensure!(later, "the bank refused one of the {what}: {problem}");
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
+        anyhow::bail!("the bank stayed busy at POST {path}")
     }
 
     async fn post<T: serde::de::DeserializeOwned>(&mut self, path: &str, body: &str) -> anyhow::Result<T> {
@@ -202,14 +211,14 @@ impl Opener {
             body.len()
         );
         self.request.extend_from_slice(head.as_bytes());
-        for _ in 0..1_000 {
+        for _ in 0..AGAIN_MAX {
             let answer = self.lane.exchange(&self.request, body.as_bytes()).await?;
             match answer.status {
                 200 | 201 => {
                     return serde_json::from_slice(answer.body)
                         .with_context(|| format!("could not read the answer to POST {path}"));
                 }
-                429 | 503 => tokio::time::sleep(Duration::from_millis(5)).await,
+                429 | 503 => tokio::time::sleep(AGAIN_AFTER).await,
                 _ => anyhow::bail!("the bank refused POST {path}: {}", problem_text(&answer)),
             }
         }
