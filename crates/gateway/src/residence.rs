@@ -32,6 +32,10 @@ const ATTEMPTS: u32 = 4;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(120);
 /// Steps to settle what somebody else left behind.
 const TURNS: usize = 6;
+/// A newcomer for whom nobody has room waits so long for a branch that is about to open: one that moves, or that another node
+/// takes over.
+const OPENS: Duration = Duration::from_secs(3);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// The directory, asked and told.
 #[derive(Debug)]
@@ -226,10 +230,17 @@ pub(crate) fn choice(bank: &Bank, caller: &Caller) -> Choice {
 /// Nobody has room, the directory does not answer, or somebody is about to use the document elsewhere.
 pub(crate) async fn bind(gateway: &Gateway, alias: Alias, choice: &Choice) -> Result<Bound, Problem> {
     let within_us = u64::try_from(CLAIM.as_micros()).unwrap_or(u64::MAX);
-    for _ in 0..TURNS {
+    let came = Instant::now();
+    let mut turns = TURNS;
+    while turns > 0 {
         let begun = Instant::now();
         let wish = Reserve { aliases: vec![alias], choice: choice.clone(), within_us };
         match gateway.residence.ask(Ask::Reserve(wish)).await? {
+            Told::No(Refusal::NoRoom) if came.elapsed() < OPENS && may_open(&gateway.bank, choice) => {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+                gateway.residence.report(&gateway.bank);
+                continue;
+            }
             Told::Reserved { branch, .. } => return Ok(Bound { branch, known: None, begun }),
             Told::Taken { customer, .. } => {
                 return Ok(Bound { branch: customer.branch, known: Some(customer), begun });
@@ -241,8 +252,21 @@ pub(crate) async fn bind(gateway: &Gateway, alias: Alias, choice: &Choice) -> Re
             }
             other => return Err(unexpected(&other)),
         }
+        turns -= 1;
     }
     Err(Problem::numbered(catalogue::DOCUMENT_RESERVED).retry_after_ms(1_000))
+}
+
+/// Whether a branch of the choice is neither open nor given up.
+fn may_open(bank: &Bank, choice: &Choice) -> bool {
+    let is_chosen = |number| match choice {
+        Choice::In(wanted) => *wanted == number,
+        Choice::Among(list) => list.contains(&number),
+        Choice::Any => true,
+    };
+    bank.seats().iter().any(|(number, seat)| {
+        is_chosen(*number) && seat.room().is_none() && !seat.health().is_sick()
+    })
 }
 
 /// Somebody bound the document and went away: the branch knows what came of it.

@@ -5,11 +5,12 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use common::TestBank;
 use serde_json::{Value, json};
-use skerry_directory::{Ask, Rebuild};
+use skerry_directory::{Ask, Map, Rebuild, Told};
 
 fn wish(number: u32) -> Value {
     json!({"name": format!("Customer {number}"), "document": {"kind": "passport", "number": format!("P{number}")}})
@@ -101,6 +102,33 @@ async fn a_directory_that_was_rebuilt_knows_everybody() {
     }
     let (_, branch) = branch_of(&bank, 99).await;
     assert!((1..=3).contains(&branch));
+}
+
+/// A branch that moves is nobody's for a moment. Only those behind a bus move.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_waits_for_the_only_branch_while_it_moves() {
+    let bank = TestBank::new(1);
+    let Some(holder) = bank.holder() else { return };
+    let until = async |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let room = || match bank.directory.handle().ask_and_wait(Ask::Map { since: 0 }) {
+        Ok(Told::Map(map)) => Map::clone(&map).branch(1).unwrap().room,
+        other => panic!("{other:?}"),
+    };
+    branch_of(&bank, 1).await;
+    assert!(room().is_some());
+    holder.remove(1);
+    until(&|| bank.gateway.bank.seats()[&1].room().is_none()).await;
+    let back = async {
+        // The newcomer has asked: nobody has room.
+        until(&|| room().is_none()).await;
+        holder.add(bank.hosted(1));
+    };
+    let (opened, ()) = tokio::join!(bank.post("/v1/customers", wish(2)), back);
+    assert_eq!(opened.ok()["branch"], 1);
 }
 
 #[tokio::test]

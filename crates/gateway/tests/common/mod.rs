@@ -51,7 +51,7 @@ pub(crate) struct TestBank {
     post: PostThread,
     pub(crate) directory: DirectoryThread,
     /// Where the branches are reached over a bus: both ends of it.
-    _over_the_bus: Option<(RemoteSeats, Holder)>,
+    over_the_bus: Option<(RemoteSeats, Holder)>,
 }
 
 /// Whether every branch is behind a bus, as if it were open in another process: so it is where `over_the_bus.rs` runs the
@@ -167,8 +167,18 @@ impl TestBank {
             branches: threads,
             post,
             directory,
-            _over_the_bus: over_the_bus,
+            over_the_bus,
         }
+    }
+
+    /// The branches' other end, where they are behind a bus.
+    pub(crate) fn holder(&self) -> Option<&Holder> {
+        self.over_the_bus.as_ref().map(|(_, holder)| holder)
+    }
+
+    /// A branch, where it works.
+    pub(crate) fn hosted(&self, branch: u16) -> Arc<Hosted> {
+        Arc::new(Hosted::new(self.branches[usize::from(branch) - 1].handle()))
     }
 
     /// What carries messages between the branches.
