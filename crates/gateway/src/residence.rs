@@ -264,9 +264,9 @@ fn may_open(bank: &Bank, choice: &Choice) -> bool {
         Choice::Among(list) => list.contains(&number),
         Choice::Any => true,
     };
-    bank.seats().iter().any(|(number, seat)| {
-        is_chosen(*number) && seat.room().is_none() && !seat.health().is_sick()
-    })
+    bank.seats()
+        .iter()
+        .any(|(number, seat)| is_chosen(*number) && seat.room().is_none() && !seat.health().is_sick())
 }
 
 /// Somebody bound the document and went away: the branch knows what came of it.

@@ -5,8 +5,8 @@
 //!                        lock the state's row · read the server's clock · decide and write each ask · commit
 //! ```
 //!
-//! The lock makes one decision follow the other, wherever they are asked; those who wait share a commit. Looks take no lock. Times
-//! are the server's own, read after the lock was had. An error leaves the outcome of the whole transaction unknown, and every
+//! The lock makes one decision follow the other, wherever they are asked; those who wait share a commit. Looks take no lock, and
+//! those for customers no transaction: each is one statement, all on their way at once. Times are the server's own, read after the lock was had. An error leaves the outcome of the whole transaction unknown, and every
 //! ask may be sent again. Who stands still with the lock loses it to the server's patience for idle transactions. Only tables and
 //! plain SQL.
 
@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use skerry_directory::{Answered, Ask, Busy, Directory, Fault, Now, Ticket, Told, Wake};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
@@ -225,6 +226,13 @@ async fn make(client: Arc<Client>, state: &str, bank: String) -> Result<(i32, St
 
 /// The answers, or the table of a row that cannot be what was written.
 async fn together(client: Arc<Client>, asks: Vec<Ask>) -> Result<Result<Vec<Told>, &'static str>, Error> {
+    if asks.iter().all(|ask| matches!(ask, Ask::Find(_) | Ask::FindMoved(_))) {
+        return match try_join_all(asks.iter().map(|ask| turn::look(&client, ask))).await {
+            Ok(told) => Ok(Ok(told)),
+            Err(Broken::Row(table)) => Ok(Err(table)),
+            Err(Broken::Server(error)) => Err(error),
+        };
+    }
     let looks = asks.iter().all(|ask| matches!(ask, Ask::Map { .. } | Ask::Find(_) | Ask::FindMoved(_)));
     let begin = if looks { "begin isolation level repeatable read read only" } else { "begin" };
     client.batch_execute(begin).await?;

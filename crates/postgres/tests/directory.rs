@@ -277,3 +277,46 @@ fn the_tables_of_another_bank_are_left_alone() {
     let text = format!("{refused:?}");
     assert!(text.contains("holds the directory of bank") && text.contains("other"), "{text}");
 }
+
+/// Whoever opens a customer among millions reads the rows that it is about, not all of them.
+#[test]
+fn a_newcomer_does_not_read_the_whole_table() {
+    let group = Group::single();
+    let server = Server::new(group.options(Durability::Single)).expect("good options");
+    let thread = DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
+        .expect("a thread");
+    let handle = thread.handle();
+    let ask = |ask| handle.ask_and_wait(ask).expect("it answers");
+    set_up(&handle);
+    let Told::Rebuilding { number, .. } = ask(Ask::Rebuild(Rebuild::Begin)) else { panic!("it begins") };
+    for part in 0..10 {
+        let list = (0..3_000).map(|one| {
+            let serial = 1 + part * 3_000 + one;
+            (document(serial), CustomerRef { branch: 1, serial })
+        });
+        let told = ask(Ask::Rebuild(Rebuild::Record { number, list: list.collect() }));
+        assert_eq!(told, Told::Recorded { elsewhere: vec![] });
+    }
+    assert_eq!(ask(Ask::Rebuild(Rebuild::End { number })), Told::Done);
+    let reads = || {
+        let primary = group.primary();
+        // A connection tells its figures when it has been idle for a moment, or ends; this one is told to.
+        primary.sql("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and usename is not null");
+        primary.sql("select seq_scan from pg_stat_user_tables where relname = 'directory_alias'")
+    };
+    let before = reads();
+    for number in 100_000..100_020 {
+        let alias = document(number);
+        let wish = |within_us| Reserve { aliases: vec![alias], choice: Choice::In(2), within_us };
+        until_answered(&handle, &Ask::Reserve(wish(1)));
+        assert_eq!(ask(Ask::Find(alias)), Told::Found(Finding::Reserved { branch: 2 }));
+        let Told::Unsettled { claim, .. } =
+            until_answered(&handle, &Ask::Reserve(Reserve { choice: Choice::In(3), ..wish(1) }))
+        else {
+            panic!("it ran out")
+        };
+        assert_eq!(until_answered(&handle, &Ask::Release { alias, claim }), Told::Done);
+        assert_eq!(ask(Ask::Find(alias)), Told::Found(Finding::Nobody));
+    }
+    assert_eq!(reads(), before, "times that the table was read from end to end");
+}

@@ -159,16 +159,7 @@ impl TestBank {
             gateway.begin_buses(post.post());
         }
         let front = app::front(&gateway);
-        Self {
-            gateway,
-            front,
-            operator,
-            folder,
-            branches: threads,
-            post,
-            directory,
-            over_the_bus,
-        }
+        Self { gateway, front, operator, folder, branches: threads, post, directory, over_the_bus }
     }
 
     /// The branches' other end, where they are behind a bus.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use skerry_directory::assign::{Placed, choose, takes};
 use skerry_directory::{Alias, BranchState, Choice, CustomerRef, Rebuild, Refusal, Reserve, Told};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::branches::find;
@@ -13,12 +14,27 @@ use super::turn::{Broken, Given, Ruled, Turn, no, whole};
 /// Reservations of one branch and all others: more than this are refused.
 const PENDING_MAX: usize = 100_000;
 
+/// What the table says of an alias.
+pub(super) async fn known(client: &Client, alias: &Alias) -> Result<Option<Known>, Broken> {
+    let sql = "select branch, serial, first_kind, first_key, claim, until_us from skerry.directory_alias \
+               where line = $1 and kind = $2 and key = $3";
+    let found = client.query_typed(sql, &key_of(&key(alias))).await?;
+    found.first().map(|row| whole(rows::known(alias.line, row), "aliases")).transpose()
+}
+
+/// The branch that a customer was moved to.
+pub(super) async fn moved(client: &Client, customer: CustomerRef) -> Result<Option<u16>, Broken> {
+    let sql = "select lives_in from skerry.directory_moved where branch = $1 and serial = $2";
+    let given: [Given<'_>; 2] =
+        [(&i32::from(customer.branch), Type::INT4), (&i64::from(customer.serial), Type::INT8)];
+    let found = client.query_typed(sql, &given).await?;
+    let lives_in: Option<i32> = found.first().map(|row| row.try_get(0)).transpose()?;
+    Ok(lives_in.and_then(|branch| u16::try_from(branch).ok()))
+}
+
 impl Turn<'_> {
     pub(super) async fn known(&self, alias: &Alias) -> Result<Option<Known>, Broken> {
-        let sql = "select branch, serial, first_kind, first_key, claim, until_us from skerry.directory_alias \
-                   where line = $1 and kind = $2 and key = $3";
-        let found = self.query(sql, &key_of(&key(alias))).await?;
-        found.first().map(|row| whole(rows::known(alias.line, row), "aliases")).transpose()
+        known(self.client, alias).await
     }
 
     pub(super) fn left_us(&self, known: &Known) -> u64 {
@@ -150,15 +166,6 @@ impl Turn<'_> {
             }
         }
         Ok(Told::Done)
-    }
-
-    pub(super) async fn find_moved(&self, customer: CustomerRef) -> Ruled {
-        let sql = "select lives_in from skerry.directory_moved where branch = $1 and serial = $2";
-        let given: [Given<'_>; 2] =
-            [(&i32::from(customer.branch), Type::INT4), (&i64::from(customer.serial), Type::INT8)];
-        let found = self.query(sql, &given).await?;
-        let lives_in: Option<i32> = found.first().map(|row| row.try_get(0)).transpose()?;
-        Ok(Told::Moved(lives_in.and_then(|branch| u16::try_from(branch).ok())))
     }
 
     pub(super) async fn put_moved(&mut self, customer: CustomerRef, branch: Option<u16>) -> Ruled {

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 /// What is made in a database that has none of it. The state's row says that customers are to be taken in: whoever lost these
 /// tables may have lost claims, which run for two minutes.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 12] = [
     "create schema if not exists skerry",
     "create table if not exists skerry.directory_state (one integer primary key, format integer not null, bank text not null, \
      complete boolean not null, rebuild bigint not null, version bigint not null, claims bigint not null, \
@@ -23,6 +23,9 @@ pub(super) const TABLES: [&str; 11] = [
     "create table if not exists skerry.directory_alias (line integer not null, kind integer not null, key bytea not null, \
      branch integer not null, serial bigint, first_kind integer not null, first_key bytea not null, \
      claim bigint not null, until_us bigint not null, primary key (line, kind, key))",
+    // Those reserved are counted, and given back together, among millions that are not.
+    "create index if not exists directory_alias_reserved on skerry.directory_alias (line, first_kind, first_key) \
+     where serial is null",
     "create table if not exists skerry.directory_moved (branch integer not null, serial bigint not null, \
      lives_in integer not null, primary key (branch, serial))",
     "create table if not exists skerry.directory_drain (node text primary key, said_by text not null, at_us bigint not null)",

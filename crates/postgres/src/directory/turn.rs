@@ -4,6 +4,7 @@ use skerry_directory::{Ask, BranchEntry, Finding, Holder, LeaseView, Map, NodeEn
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
+use super::aliases;
 use super::rows::{self, signed, unsigned};
 
 pub(super) type Given<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -32,9 +33,26 @@ pub(super) fn whole<T>(read: Option<T>, table: &'static str) -> Result<T, Broken
     read.ok_or(Broken::Row(table))
 }
 
+/// Where a customer is: one statement.
+pub(super) async fn look(client: &Client, ask: &Ask) -> Ruled {
+    if let Err(refusal) = ask.check() {
+        return no(refusal);
+    }
+    match ask {
+        Ask::Find(alias) => Ok(Told::Found(match aliases::known(client, alias).await? {
+            None => Finding::Nobody,
+            Some(known) => {
+                known.customer().map_or(Finding::Reserved { branch: known.branch }, Finding::Customer)
+            }
+        })),
+        Ask::FindMoved(customer) => Ok(Told::Moved(aliases::moved(client, *customer).await?)),
+        other => unreachable!("{other:?} is no look"),
+    }
+}
+
 /// See the module.
 pub(super) struct Turn<'a> {
-    client: &'a Client,
+    pub(super) client: &'a Client,
     pub(super) now_us: u64,
     pub(super) complete: bool,
     pub(super) rebuild: u64,
@@ -98,13 +116,7 @@ impl<'a> Turn<'a> {
         match ask {
             Ask::Map { since } if since == self.version => Ok(Told::Unchanged),
             Ask::Map { .. } => Ok(Told::Map(Box::new(self.map().await?))),
-            Ask::Find(alias) => Ok(Told::Found(match self.known(&alias).await? {
-                None => Finding::Nobody,
-                Some(known) => {
-                    known.customer().map_or(Finding::Reserved { branch: known.branch }, Finding::Customer)
-                }
-            })),
-            Ask::FindMoved(customer) => self.find_moved(customer).await,
+            Ask::Find(_) | Ask::FindMoved(_) => look(self.client, &ask).await,
             Ask::Reserve(wish) => self.reserve(&wish).await,
             Ask::Confirm { aliases, customer } => self.confirm(&aliases, customer).await,
             Ask::Release { alias, claim } => self.release(&alias, claim).await,
