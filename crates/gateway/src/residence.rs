@@ -229,18 +229,9 @@ pub(crate) fn choice(bank: &Bank, caller: &Caller) -> Choice {
 ///
 /// Nobody has room, the directory does not answer, or somebody is about to use the document elsewhere.
 pub(crate) async fn bind(gateway: &Gateway, alias: Alias, choice: &Choice) -> Result<Bound, Problem> {
-    let within_us = u64::try_from(CLAIM.as_micros()).unwrap_or(u64::MAX);
-    let came = Instant::now();
-    let mut turns = TURNS;
-    while turns > 0 {
-        let begun = Instant::now();
-        let wish = Reserve { aliases: vec![alias], choice: choice.clone(), within_us };
-        match gateway.residence.ask(Ask::Reserve(wish)).await? {
-            Told::No(Refusal::NoRoom) if came.elapsed() < OPENS && may_open(&gateway.bank, choice) => {
-                tokio::time::sleep(BETWEEN_LOOKS).await;
-                gateway.residence.report(&gateway.bank);
-                continue;
-            }
+    for _ in 0..TURNS {
+        let (begun, told) = reserve(gateway, alias, choice).await?;
+        match told {
             Told::Reserved { branch, .. } => return Ok(Bound { branch, known: None, begun }),
             Told::Taken { customer, .. } => {
                 return Ok(Bound { branch: customer.branch, known: Some(customer), begun });
@@ -252,9 +243,25 @@ pub(crate) async fn bind(gateway: &Gateway, alias: Alias, choice: &Choice) -> Re
             }
             other => return Err(unexpected(&other)),
         }
-        turns -= 1;
     }
     Err(Problem::numbered(catalogue::DOCUMENT_RESERVED).retry_after_ms(1_000))
+}
+
+/// Asks for a document; where nobody has room, again until a branch has opened. Tells when it asked last.
+async fn reserve(gateway: &Gateway, alias: Alias, choice: &Choice) -> Result<(Instant, Told), Problem> {
+    let within_us = u64::try_from(CLAIM.as_micros()).unwrap_or(u64::MAX);
+    let came = Instant::now();
+    loop {
+        let begun = Instant::now();
+        let wish = Reserve { aliases: vec![alias], choice: choice.clone(), within_us };
+        let told = gateway.residence.ask(Ask::Reserve(wish)).await?;
+        let waits = matches!(told, Told::No(Refusal::NoRoom)) && may_open(&gateway.bank, choice);
+        if !waits || came.elapsed() >= OPENS {
+            return Ok((begun, told));
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        gateway.residence.report(&gateway.bank);
+    }
 }
 
 /// Whether a branch of the choice is neither open nor given up.

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 mod common;
+#[path = "common/receiver.rs"]
+mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use common::TestBank;
+use receiver::until;
 use serde_json::{Value, json};
 use skerry_directory::{Ask, Map, Rebuild, Told};
 
@@ -109,11 +111,6 @@ async fn a_directory_that_was_rebuilt_knows_everybody() {
 async fn a_newcomer_waits_for_the_only_branch_while_it_moves() {
     let bank = TestBank::new(1);
     let Some(holder) = bank.holder() else { return };
-    let until = async |is_so: &dyn Fn() -> bool| {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
     let room = || match bank.directory.handle().ask_and_wait(Ask::Map { since: 0 }) {
         Ok(Told::Map(map)) => Map::clone(&map).branch(1).unwrap().room,
         other => panic!("{other:?}"),
@@ -121,10 +118,10 @@ async fn a_newcomer_waits_for_the_only_branch_while_it_moves() {
     branch_of(&bank, 1).await;
     assert!(room().is_some());
     holder.remove(1);
-    until(&|| bank.gateway.bank.seats()[&1].room().is_none()).await;
+    until("the branch is away", || bank.gateway.bank.seats()[&1].room().is_none()).await;
     let back = async {
         // The newcomer has asked: nobody has room.
-        until(&|| room().is_none()).await;
+        until("nobody has room", || room().is_none()).await;
         holder.add(bank.hosted(1));
     };
     let (opened, ()) = tokio::join!(bank.post("/v1/customers", wish(2)), back);

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The lock makes one decision follow the other, wherever they are asked; those who wait share a commit. Looks take no lock, and
-//! those for customers no transaction: each is one statement, all on their way at once. Times are the server's own, read after the lock was had. An error leaves the outcome of the whole transaction unknown, and every
-//! ask may be sent again. Who stands still with the lock loses it to the server's patience for idle transactions. Only tables and
-//! plain SQL.
+//! those for customers no transaction: each is one statement, all on their way at once. Times are the server's own, read after the
+//! lock was had. An error leaves the outcome of the whole transaction unknown, and every ask may be sent again. Who stands still
+//! with the lock loses it to the server's patience for idle transactions. Only tables and plain SQL.
 
 mod aliases;
 mod branches;
@@ -26,7 +26,7 @@ use skerry_directory::{Answered, Ask, Busy, Directory, Fault, Now, Ticket, Told,
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
-use self::turn::{Broken, Turn};
+use self::turn::{Broken, Ruled, Turn};
 use crate::link::Link;
 use crate::server::Server;
 
@@ -226,28 +226,24 @@ async fn make(client: Arc<Client>, state: &str, bank: String) -> Result<(i32, St
 
 /// The answers, or the table of a row that cannot be what was written.
 async fn together(client: Arc<Client>, asks: Vec<Ask>) -> Result<Result<Vec<Told>, &'static str>, Error> {
-    if asks.iter().all(|ask| matches!(ask, Ask::Find(_) | Ask::FindMoved(_))) {
-        return match try_join_all(asks.iter().map(|ask| turn::look(&client, ask))).await {
-            Ok(told) => Ok(Ok(told)),
-            Err(Broken::Row(table)) => Ok(Err(table)),
-            Err(Broken::Server(error)) => Err(error),
-        };
-    }
-    let looks = asks.iter().all(|ask| matches!(ask, Ask::Map { .. } | Ask::Find(_) | Ask::FindMoved(_)));
-    let begin = if looks { "begin isolation level repeatable read read only" } else { "begin" };
-    client.batch_execute(begin).await?;
-    match answer(&client, asks, !looks).await {
-        Ok(told) => {
-            client.batch_execute("commit").await?;
-            Ok(Ok(told))
-        }
+    let find = |ask: &Ask| matches!(ask, Ask::Find(_) | Ask::FindMoved(_));
+    let told = if asks.iter().all(find) {
+        try_join_all(asks.iter().map(|ask| look(&client, ask))).await
+    } else {
+        in_one_transaction(&client, asks).await
+    };
+    match told {
+        Ok(told) => Ok(Ok(told)),
         Err(Broken::Row(table)) => Ok(Err(table)),
         Err(Broken::Server(error)) => Err(error),
     }
 }
 
-async fn answer(client: &Client, asks: Vec<Ask>, locked: bool) -> Result<Vec<Told>, Broken> {
-    let mut turn = Turn::begin(client, locked).await?;
+async fn in_one_transaction(client: &Client, asks: Vec<Ask>) -> Result<Vec<Told>, Broken> {
+    let looks = asks.iter().all(|ask| matches!(ask, Ask::Map { .. } | Ask::Find(_) | Ask::FindMoved(_)));
+    let begin = if looks { "begin isolation level repeatable read read only" } else { "begin" };
+    client.batch_execute(begin).await?;
+    let mut turn = Turn::begin(client, !looks).await?;
     let mut told = Vec::with_capacity(asks.len());
     for ask in asks {
         told.push(match ask.check() {
@@ -256,5 +252,13 @@ async fn answer(client: &Client, asks: Vec<Ask>, locked: bool) -> Result<Vec<Tol
         });
     }
     turn.end().await?;
+    client.batch_execute("commit").await?;
     Ok(told)
+}
+
+async fn look(client: &Client, ask: &Ask) -> Ruled {
+    match ask.check() {
+        Ok(()) => turn::look(client, ask).await,
+        Err(refusal) => turn::no(refusal),
+    }
 }

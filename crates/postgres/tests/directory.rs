@@ -75,6 +75,12 @@ fn one_server_that_is_killed() {
     check_contract(&mut Killed::new());
 }
 
+/// An endpoint of its own, on a thread of its own.
+fn thread_of(options: ServerOptions, bank: &str) -> DirectoryThread {
+    let server = Server::new(options).expect("good options");
+    DirectoryThread::spawn(PostgresDirectory::found(server, bank).expect("a thread")).expect("a thread")
+}
+
 fn document(number: u32) -> Alias {
     let mut key = [7; 32];
     key[..4].copy_from_slice(&number.to_be_bytes());
@@ -119,18 +125,13 @@ fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
     let group = Group::single();
     let options = group.options(Durability::Single);
     let cable = Cable::to(group.primary().port);
-    let thread = |options: ServerOptions| {
-        let server = Server::new(options).expect("good options");
-        DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
-            .expect("a thread")
-    };
     let port = |port: u16| format!(":{port}/");
     let through = options.url.replace(&port(group.primary().port), &port(cable.port));
     assert_ne!(through, options.url);
     // It does not give up by itself as long as others try: a process that is stopped does nothing.
     let patience = Duration::from_secs(90);
-    let sleeper = thread(ServerOptions { url: through, patience, ..options.clone() });
-    let other = thread(options);
+    let sleeper = thread_of(ServerOptions { url: through, patience, ..options.clone() }, "a bank");
+    let other = thread_of(options, "a bank");
     set_up(&other.handle());
     assert_eq!(until_answered(&sleeper.handle(), &beat("sleeper")), Told::Done);
     cable.lose_requests_after("for update");
@@ -150,12 +151,7 @@ fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
 fn killed_under_load_it_sends_nobody_to_two_branches() {
     let mut group = Group::single();
     let options = group.options(Durability::Single);
-    let thread = || {
-        let server = Server::new(options.clone()).expect("good options");
-        DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
-            .expect("a thread")
-    };
-    let (one, other) = (thread(), thread());
+    let (one, other) = (thread_of(options.clone(), "a bank"), thread_of(options, "a bank"));
     set_up(&one.handle());
     let load = &Load::default();
     let told: Vec<BTreeMap<u32, u16>> = std::thread::scope(|scope| {
@@ -231,9 +227,7 @@ fn reserve_all(handle: &DirectoryHandle, client: u32, load: &Load) -> BTreeMap<u
 #[test]
 fn a_dropped_database_is_made_again_from_the_branches() {
     let group = Group::single();
-    let server = Server::new(group.options(Durability::Single)).expect("good options");
-    let thread = DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
-        .expect("a thread");
+    let thread = thread_of(group.options(Durability::Single), "a bank");
     let handle = thread.handle();
     let ask = |ask| handle.ask_and_wait(ask).expect("it answers");
     set_up(&handle);
@@ -267,10 +261,7 @@ fn a_dropped_database_is_made_again_from_the_branches() {
 #[test]
 fn the_tables_of_another_bank_are_left_alone() {
     let group = Group::single();
-    let open = |bank: &str| {
-        let server = Server::new(group.options(Durability::Single)).expect("good options");
-        DirectoryThread::spawn(PostgresDirectory::found(server, bank).expect("a thread")).expect("a thread")
-    };
+    let open = |bank| thread_of(group.options(Durability::Single), bank);
     let (one, other) = (open("one"), open("other"));
     set_up(&one.handle());
     let refused = other.handle().ask_and_wait(Ask::Map { since: 0 }).expect_err("not its own");
@@ -282,9 +273,7 @@ fn the_tables_of_another_bank_are_left_alone() {
 #[test]
 fn a_newcomer_does_not_read_the_whole_table() {
     let group = Group::single();
-    let server = Server::new(group.options(Durability::Single)).expect("good options");
-    let thread = DirectoryThread::spawn(PostgresDirectory::found(server, "a bank").expect("a thread"))
-        .expect("a thread");
+    let thread = thread_of(group.options(Durability::Single), "a bank");
     let handle = thread.handle();
     let ask = |ask| handle.ask_and_wait(ask).expect("it answers");
     set_up(&handle);

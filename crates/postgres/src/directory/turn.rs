@@ -35,9 +35,6 @@ pub(super) fn whole<T>(read: Option<T>, table: &'static str) -> Result<T, Broken
 
 /// Where a customer is: one statement.
 pub(super) async fn look(client: &Client, ask: &Ask) -> Ruled {
-    if let Err(refusal) = ask.check() {
-        return no(refusal);
-    }
     match ask {
         Ask::Find(alias) => Ok(Told::Found(match aliases::known(client, alias).await? {
             None => Finding::Nobody,

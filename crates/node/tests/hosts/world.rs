@@ -1,56 +1,51 @@
-//! Several hosts over one directory, whatever happens to clocks, processes and answers: never do two count on one branch, and once the
-//! troubles end each branch is soon open on one node, dedicated ones alone, the others evenly, and followed by as many others as it wants.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends where it is")]
-
-#[path = "../../directory/tests/dice/mod.rs"]
-mod dice;
+//! Hosts, the directory that they share, and what befalls them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dice::Dice;
 use skerry_directory::{
     Ask, BranchRow, Directory, Embedded, EmbeddedOptions, FaultyDirectory, Mode, Name, NodeRow, Now, Rebuild,
-    Sent, Setting, StoreRow, Ticket, Weather, Where, Who,
+    Sent, StoreRow, Ticket, Weather, Where, Who,
 };
 use skerry_journal::FaultStorage;
 use skerry_node::host::{Host, HostOptions, Order, Seen};
 
-const BRANCHES: u16 = 6;
+use super::dice::Dice;
+
+pub(crate) const BRANCHES: u16 = 6;
 /// The only one that wants a node to itself.
-const ALONE: u16 = 6;
-const NODES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const ALONE: u16 = 6;
+pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 
 /// How many followers a branch wants.
-fn wanted(branch: u16) -> u8 {
+pub(crate) fn wanted(branch: u16) -> u8 {
     [1, 0, 2][usize::from(branch) % 3]
 }
 
-struct Node {
-    name: Name,
-    host: Host,
-    life: u64,
-    boot_ahead: u64,
-    wall_off: i64,
-    paused_until: u64,
-    asked: BTreeMap<Ticket, u64>,
+pub(crate) struct Node {
+    pub(crate) name: Name,
+    pub(crate) host: Host,
+    pub(crate) life: u64,
+    pub(crate) boot_ahead: u64,
+    pub(crate) wall_off: i64,
+    pub(crate) paused_until: u64,
+    pub(crate) asked: BTreeMap<Ticket, u64>,
     /// Branches that are being opened or closed, and when that is over.
-    working: BTreeMap<u16, (u64, Seen)>,
+    pub(crate) working: BTreeMap<u16, (u64, Seen)>,
     /// What is open in the process.
-    serving: BTreeSet<u16>,
+    pub(crate) serving: BTreeSet<u16>,
     /// What it follows.
-    following: BTreeSet<u16>,
+    pub(crate) following: BTreeSet<u16>,
     /// A branch that does not open here, until then.
-    broken: Option<(u16, u64)>,
+    pub(crate) broken: Option<(u16, u64)>,
 }
 
-fn row(name: &Name) -> NodeRow {
+pub(crate) fn row(name: &Name) -> NodeRow {
     let (address, version) = (Where::new("skerry.node").unwrap(), Where::new("1").unwrap());
     NodeRow { name: name.clone(), address, capacity: 8, version, draining: false }
 }
 
 impl Node {
-    fn new(name: &str, dice: &mut Dice) -> Self {
+    pub(crate) fn new(name: &str, dice: &mut Dice) -> Self {
         let name = Name::new(name).unwrap();
         Self {
             host: Host::new(HostOptions::new(row(&name), 1)),
@@ -67,19 +62,19 @@ impl Node {
         }
     }
 
-    fn at(&self, us: u64) -> Sent {
+    pub(crate) fn at(&self, us: u64) -> Sent {
         Sent { boot_us: us + self.boot_ahead, wall_us: wall(us).saturating_add_signed(self.wall_off) }
     }
 
     /// Something is opened or followed: never while it is still being closed here, for its files are one thread's at a time.
-    fn begins(&mut self, branch: u16, until: u64, seen: Seen) {
+    pub(crate) fn begins(&mut self, branch: u16, until: u64, seen: Seen) {
         let before = self.working.insert(branch, (until, seen));
         let closing = before.is_some_and(|(_, before)| matches!(before, Seen::Closed | Seen::Released));
         assert!(!closing, "branch {branch} is still being closed");
     }
 
     /// Another life of the process: it knows nothing of the one before.
-    fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self) {
         self.life += 1;
         self.host = Host::new(HostOptions::new(row(&self.name), self.life));
         self.asked.clear();
@@ -89,20 +84,20 @@ impl Node {
     }
 }
 
-fn wall(us: u64) -> u64 {
+pub(crate) fn wall(us: u64) -> u64 {
     1_767_585_600_000_000 + us
 }
 
-struct World {
-    dice: Dice,
-    disk: FaultStorage,
-    directory: Option<FaultyDirectory<Embedded<FaultStorage>>>,
-    nodes: Vec<Node>,
-    us: u64,
-    reached: BTreeSet<&'static str>,
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) disk: FaultStorage,
+    pub(crate) directory: Option<FaultyDirectory<Embedded<FaultStorage>>>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) us: u64,
+    pub(crate) reached: BTreeSet<&'static str>,
 }
 
-fn weather() -> Weather {
+pub(crate) fn weather() -> Weather {
     Weather {
         lost_ask_ppm: 50_000,
         lost_answer_ppm: 50_000,
@@ -112,7 +107,7 @@ fn weather() -> Weather {
     }
 }
 
-fn directory(disk: &FaultStorage, seed: u64) -> FaultyDirectory<Embedded<FaultStorage>> {
+pub(crate) fn directory(disk: &FaultStorage, seed: u64) -> FaultyDirectory<Embedded<FaultStorage>> {
     let options = EmbeddedOptions { alone: false, ..EmbeddedOptions::default() };
     let mut directory = FaultyDirectory::new(Embedded::open(disk, options).unwrap(), seed);
     let local = Name::new("local").unwrap();
@@ -131,14 +126,14 @@ fn directory(disk: &FaultStorage, seed: u64) -> FaultyDirectory<Embedded<FaultSt
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let (mut dice, disk) = (Dice(seed), FaultStorage::new(seed));
         let nodes = NODES.map(|name| Node::new(name, &mut dice)).into();
         let directory = Some(directory(&disk, dice.below(1 << 40)));
         Self { dice, disk, directory, nodes, us: 1_000_000, reached: BTreeSet::new() }
     }
 
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.us += 1 + self.dice.below(40_000);
         let us = self.us;
         for at in 0..self.nodes.len() {
@@ -155,7 +150,7 @@ impl World {
     }
 
     /// Branches are opened and closed in their time.
-    fn work(&mut self, at: usize) {
+    pub(crate) fn work(&mut self, at: usize) {
         let (us, node) = (self.us, &mut self.nodes[at]);
         let now = node.at(us);
         let over: Vec<(u16, Seen)> = node
@@ -186,7 +181,7 @@ impl World {
         }
     }
 
-    fn obey(&mut self, at: usize) {
+    pub(crate) fn obey(&mut self, at: usize) {
         let us = self.us;
         while let Some(order) = self.nodes[at].host.poll() {
             let takes = us + self.dice.below(300_000);
@@ -223,7 +218,7 @@ impl World {
         }
     }
 
-    fn hear(&mut self) {
+    pub(crate) fn hear(&mut self) {
         let us = self.us;
         let now = Now { wall_us: wall(us), monotonic_us: us };
         while let Some(answered) = self.directory.as_mut().and_then(|directory| directory.poll(now)) {
@@ -242,7 +237,7 @@ impl World {
         }
     }
 
-    fn trouble(&mut self) {
+    pub(crate) fn trouble(&mut self) {
         let at = self.dice.below(self.nodes.len() as u64) as usize;
         let us = self.us;
         match self.dice.below(3_000) {
@@ -290,7 +285,7 @@ impl World {
         }
     }
 
-    fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         for branch in 1..=BRANCHES {
             let counts = |node: &&Node| {
                 let boot_us = node.at(self.us).boot_us;
@@ -311,7 +306,7 @@ impl World {
     }
 
     /// An operator drains a node, or lets it have branches again.
-    fn say(&mut self, at: usize, drains: bool) {
+    pub(crate) fn say(&mut self, at: usize, drains: bool) {
         let by = drains.then(|| Who::new("chief").unwrap());
         let ask = Ask::Drain { node: self.nodes[at].name.clone(), by };
         if let Some(directory) = &mut self.directory {
@@ -319,7 +314,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, us: u64, mut each: impl FnMut(&Self)) {
+    pub(crate) fn run(&mut self, us: u64, mut each: impl FnMut(&Self)) {
         let end = self.us + us;
         while self.us < end {
             self.step();
@@ -328,7 +323,7 @@ impl World {
     }
 
     /// All troubles are over: clocks are right, everybody runs, the directory answers, nobody is drained.
-    fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         let calm = Weather { patience_us: 1_000_000, ..Weather::default() };
         if let Some(directory) = &self.directory {
             directory.set_unreachable(false);
@@ -344,14 +339,14 @@ impl World {
         (0..self.nodes.len()).for_each(|at| self.say(at, false));
     }
 
-    fn hosted(&self) -> Vec<BTreeSet<u16>> {
+    pub(crate) fn hosted(&self) -> Vec<BTreeSet<u16>> {
         let us = self.us;
         let relied = |node: &Node, branch: &u16| node.host.relied_until(*branch, node.at(us).boot_us) > 0;
         let open = |node: &Node| node.serving.iter().copied().filter(|branch| relied(node, branch)).collect();
         self.nodes.iter().map(open).collect()
     }
 
-    fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         let hosted = self.hosted();
         let all: usize = hosted.iter().map(BTreeSet::len).sum();
         let alone = hosted.iter().any(|branches| branches.len() == 1 && branches.contains(&ALONE));
@@ -365,7 +360,7 @@ impl World {
     }
 
     /// Whether as many follow it as it wants, and its host is none of them.
-    fn is_followed(&self, branch: u16) -> bool {
+    pub(crate) fn is_followed(&self, branch: u16) -> bool {
         let follow = self.nodes.iter().filter(|node| node.following.contains(&branch));
         let hosts =
             self.nodes.iter().any(|node| node.following.contains(&branch) && node.serving.contains(&branch));
@@ -373,7 +368,7 @@ impl World {
     }
 
     /// Runs until all is well and stays so.
-    fn gets_well(&mut self, within_us: u64) {
+    pub(crate) fn gets_well(&mut self, within_us: u64) {
         let end = self.us + within_us;
         let mut since = None;
         while self.us < end {
@@ -388,172 +383,4 @@ impl World {
 }
 
 /// A directory that was started again waits for leases that it may have forgotten: a minute.
-const START_US: u64 = 61_000_000;
-
-fn live(seed: u64) -> BTreeSet<&'static str> {
-    let mut world = World::new(seed);
-    world.nodes.iter_mut().for_each(|node| node.wall_off = 0);
-    for _ in 0..6_000 {
-        world.trouble();
-        world.step();
-    }
-    world.mend();
-    world.gets_well(START_US + 40_000_000);
-    drained_and_resumed(&mut world);
-    cut_off_and_reached(&mut world);
-    world.reached
-}
-
-fn drained_and_resumed(world: &mut World) {
-    failed_over(world);
-    // A drained node gives its branches away, one after the other, and takes none in its next life either.
-    let drained = world.dice.below(NODES.len() as u64) as usize;
-    world.say(drained, true);
-    let end = world.us + 30_000_000;
-    while !world.nodes[drained].host.is_empty() {
-        world.step();
-        assert!(world.us < end, "it does not give them away: {:?}", world.hosted());
-    }
-    world.nodes[drained].begin_again();
-    world.run(15_000_000, |world| assert!(world.nodes[drained].host.is_empty(), "it takes one"));
-    assert_eq!(world.hosted().iter().map(BTreeSet::len).sum::<usize>(), usize::from(BRANCHES));
-
-    // Where nobody else takes them, branches stay where they are; and a branch without any node is worse than a node with one.
-    let others: Vec<usize> = (0..NODES.len()).filter(|at| *at != drained).collect();
-    others.iter().for_each(|at| world.say(*at, true));
-    world.run(3_000_000, |_| {});
-    let before = world.hosted();
-    world.run(15_000_000, |world| assert_eq!(world.hosted(), before, "branches stay"));
-    others.iter().for_each(|at| world.nodes[*at].paused_until = u64::MAX);
-    world.run(20_000_000, |_| {});
-    assert_eq!(world.hosted()[drained].len(), usize::from(BRANCHES), "the last resort");
-
-    for at in 0..NODES.len() {
-        world.nodes[at].paused_until = 0;
-        world.say(at, false);
-    }
-    world.gets_well(40_000_000);
-}
-
-/// A node that the bus does not reach gives its branches away; where it reaches nobody they stay.
-fn cut_off_and_reached(world: &mut World) {
-    let cut = world.dice.below(NODES.len() as u64) as usize;
-    world.nodes[cut].host.reached(false);
-    let end = world.us + 30_000_000;
-    while !world.nodes[cut].host.is_empty() {
-        world.step();
-        assert!(world.us < end, "it does not give them away: {:?}", world.hosted());
-    }
-    world.run(3_000_000, |world| assert!(world.nodes[cut].host.is_empty(), "it takes one"));
-    world.nodes[cut].host.reached(true);
-    world.gets_well(40_000_000);
-
-    world.nodes.iter_mut().for_each(|node| node.host.reached(false));
-    let before = world.hosted();
-    world.run(15_000_000, |world| assert_eq!(world.hosted(), before, "branches stay"));
-    world.nodes.iter_mut().for_each(|node| node.host.reached(true));
-    world.gets_well(40_000_000);
-}
-
-/// A node dies: what others follow is open there soon after its lease, and nobody opens it from its beginning.
-fn failed_over(world: &mut World) {
-    let dies = world.dice.below(NODES.len() as u64) as usize;
-    let followed = |branch: &u16| wanted(*branch) > 0;
-    let lost: Vec<u16> = world.hosted()[dies].iter().copied().filter(followed).collect();
-    let followers: BTreeMap<u16, Vec<usize>> = lost
-        .iter()
-        .map(|branch| {
-            let follow = |at: &usize| world.nodes[*at].following.contains(branch);
-            (*branch, (0..NODES.len()).filter(follow).collect())
-        })
-        .collect();
-    world.nodes[dies].paused_until = u64::MAX;
-    // A lease, a look, an ask and an opening.
-    world.run(2_000_000 + 500_000 + 300_000 + 200_000, |_| {});
-    for (branch, followers) in followers {
-        let open = |at: &&usize| world.nodes[**at].serving.contains(&branch);
-        assert_eq!(
-            followers.iter().filter(open).count(),
-            1,
-            "branch {branch} is open at one of {followers:?}"
-        );
-    }
-    world.nodes[dies].paused_until = 0;
-    world.nodes[dies].begin_again();
-    world.gets_well(40_000_000);
-}
-
-#[test]
-fn never_two_hosts_and_soon_one() {
-    let mut reached = BTreeSet::new();
-    for seed in 1..=60 {
-        match std::panic::catch_unwind(|| live(seed)) {
-            Ok(mut states) => reached.append(&mut states),
-            Err(_) => panic!("seed {seed}"),
-        }
-    }
-    for state in [
-        "paused",
-        "began a new life",
-        "the directory was started again",
-        "drained",
-        "stopped",
-        "cut off the bus",
-        "opened",
-        "closed",
-        "handed over",
-        "a follower took over",
-        "followed no more",
-        "a branch did not open",
-        "nobody",
-        "somebody",
-        "served beyond a lease",
-    ] {
-        assert!(reached.contains(state), "no life reached: {state}; reached {reached:?}");
-    }
-}
-
-/// A node of a new release has what operators place on it, on the way in, while others run, and when it is begun again; nothing else, as
-/// long as another node is there.
-#[test]
-fn a_gray_node_has_only_what_is_placed_on_it() {
-    let mut world = World::new(7);
-    world.nodes.iter_mut().for_each(|node| node.wall_off = 0);
-    let calm = Weather { patience_us: 1_000_000, ..Weather::default() };
-    world.directory.iter().for_each(|directory| directory.set_weather(calm));
-    let gray = 1;
-    let begin = |world: &mut World| {
-        world.nodes[gray].begin_again();
-        let node = &mut world.nodes[gray];
-        let options = HostOptions { gray: true, ..HostOptions::new(row(&node.name), node.life) };
-        node.host = Host::new(options);
-    };
-    begin(&mut world);
-    let all_of = |world: &World| world.hosted().iter().map(BTreeSet::len).sum::<usize>();
-    let end = world.us + START_US + 30_000_000;
-    while all_of(&world) < usize::from(BRANCHES) {
-        world.step();
-        assert!(world.us < end, "not all are open: {:?}", world.hosted());
-    }
-    let nothing =
-        |world: &World| assert_eq!(world.nodes[gray].host.branches().next(), None, "nobody gave it");
-    world.run(15_000_000, nothing);
-
-    let setting = Setting::Placement(Some(world.nodes[gray].name.clone()));
-    let placed = Ask::Steer { branch: 1, setting };
-    world.directory.iter_mut().for_each(|directory| {
-        directory.submit(placed.clone()).unwrap();
-    });
-    world.run(15_000_000, |_| {});
-    assert_eq!(world.hosted()[gray], [1].into());
-    begin(&mut world);
-    world.run(15_000_000, |_| {});
-    assert_eq!((world.hosted()[gray].clone(), all_of(&world)), ([1].into(), usize::from(BRANCHES)));
-
-    // The others die: the last resort.
-    for at in (0..NODES.len()).filter(|at| *at != gray) {
-        world.nodes[at].paused_until = u64::MAX;
-    }
-    world.run(20_000_000, |_| {});
-    assert_eq!(world.hosted()[gray].len(), usize::from(BRANCHES));
-}
+pub(crate) const START_US: u64 = 61_000_000;
