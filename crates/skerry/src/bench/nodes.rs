@@ -78,7 +78,9 @@ impl Nodes {
         }
         let what = ["gateway", "--name", "g"].map(argument);
         let (data, log) = (folder.path().join("g"), folder.path().join("g.log"));
-        let gateway = Bank::serve(what.into(), &config, data, log).await?;
+        let mut gateway = Bank::serve(what.into(), &config, data, log).await?;
+        // The journals lie in the stores: its folder says nothing of them.
+        gateway.data = None;
         let mut all = Self { gateway, nodes, branches, config, turn: 0, folder };
         all.until_settled().await?;
         Ok(all)
