@@ -11,7 +11,7 @@ use crate::branch::{Branch, ReaderOf, chain};
 use crate::handle::Following;
 
 /// Between two looks at a journal that grows.
-const SOON: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_millis(80);
 /// Between two looks at one that rests: doubled from look to look up to this.
 const LATER: Duration = Duration::from_millis(160);
 /// After a failure, doubled from one to the next up to a minute: what cannot be followed is read from its beginning each time.
