@@ -224,10 +224,13 @@ async fn make(client: Arc<Client>, state: &str, bank: String) -> Result<(i32, St
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
+const fn is_look(ask: &Ask) -> bool {
+    matches!(ask, Ask::Find(_) | Ask::FindMoved(_))
+}
+
 /// The answers, or the table of a row that cannot be what was written.
 async fn together(client: Arc<Client>, asks: Vec<Ask>) -> Result<Result<Vec<Told>, &'static str>, Error> {
-    let find = |ask: &Ask| matches!(ask, Ask::Find(_) | Ask::FindMoved(_));
-    let told = if asks.iter().all(find) {
+    let told = if asks.iter().all(is_look) {
         try_join_all(asks.iter().map(|ask| look(&client, ask))).await
     } else {
         in_one_transaction(&client, asks).await
@@ -240,7 +243,7 @@ async fn together(client: Arc<Client>, asks: Vec<Ask>) -> Result<Result<Vec<Told
 }
 
 async fn in_one_transaction(client: &Client, asks: Vec<Ask>) -> Result<Vec<Told>, Broken> {
-    let looks = asks.iter().all(|ask| matches!(ask, Ask::Map { .. } | Ask::Find(_) | Ask::FindMoved(_)));
+    let looks = asks.iter().all(|ask| is_look(ask) || matches!(ask, Ask::Map { .. }));
     let begin = if looks { "begin isolation level repeatable read read only" } else { "begin" };
     client.batch_execute(begin).await?;
     let mut turn = Turn::begin(client, !looks).await?;

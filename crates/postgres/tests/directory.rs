@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::Group;
 use common::cable::Cable;
+use common::{Group, until, until_some};
 use skerry_directory::contract::{Rig, check_contract};
 use skerry_directory::{
     Alias, AliasKind, Ask, BranchRow, Choice, CustomerRef, DirectoryHandle, DirectoryThread, Finding, Name,
@@ -109,14 +109,7 @@ fn beat(name: &str) -> Ask {
 }
 
 fn until_answered(directory: &DirectoryHandle, ask: &Ask) -> Told {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        match directory.ask_and_wait(ask.clone()) {
-            Ok(told) => return told,
-            Err(fault) => assert!(Instant::now() < end, "{fault}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until_some("the directory answers", || directory.ask_and_wait(ask.clone()).ok())
 }
 
 /// A process that is stopped, or cut off, has the lock of all decisions if it happens in the middle of one.
@@ -136,11 +129,7 @@ fn who_stands_still_in_the_middle_of_a_decision_keeps_nobody_from_theirs() {
     assert_eq!(until_answered(&sleeper.handle(), &beat("sleeper")), Told::Done);
     cable.lose_requests_after("for update");
     sleeper.handle().ask(beat("sleeper"), Box::new(drop)).expect("asked");
-    let end = Instant::now() + Duration::from_secs(60);
-    while !cable.is_losing_requests() {
-        assert!(Instant::now() < end, "it never takes the lock");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    until("it takes the lock", || cable.is_losing_requests());
     assert_eq!(until_answered(&other.handle(), &beat("other")), Told::Done);
     // And when it wakes it goes on.
     cable.mend();
@@ -192,11 +181,8 @@ struct Load {
 impl Load {
     /// Waits until a hundred more have been told.
     fn goes_on(&self) {
-        let (before, end) = (self.told.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(60));
-        while self.told.load(Ordering::Relaxed) < before + 100 {
-            assert!(Instant::now() < end, "nobody is told any more");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let before = self.told.load(Ordering::Relaxed);
+        until("a hundred more are told", || self.told.load(Ordering::Relaxed) >= before + 100);
     }
 }
 
@@ -211,15 +197,10 @@ fn reserve_all(handle: &DirectoryHandle, client: u32, load: &Load) -> BTreeMap<u
         let wish =
             Reserve { aliases: vec![document(number)], choice: Choice::In(branch), within_us: 60_000_000 };
         // What is unknown is asked again.
-        let end = Instant::now() + Duration::from_secs(60);
-        while let Err(unknown) = handle.ask_and_wait(Ask::Reserve(wish.clone())).map(|answer| {
-            let Told::Reserved { branch, .. } = answer else { panic!("{answer:?}") };
-            told.insert(number, branch);
-            load.told.fetch_add(1, Ordering::Relaxed);
-        }) {
-            assert!(Instant::now() < end, "{unknown}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let answer = until_answered(handle, &Ask::Reserve(wish));
+        let Told::Reserved { branch, .. } = answer else { panic!("{answer:?}") };
+        told.insert(number, branch);
+        load.told.fetch_add(1, Ordering::Relaxed);
     }
     told
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use branch::{
     account, cash, found, open_account, open_customer, operator, pack, parts, request, transfer, unpack,
 };
-use common::{Group, Store};
+use common::{Group, Store, until};
 use lives::{Seen, live};
 use skerry_book::Command;
 use skerry_branch::api::{Answer, Body, Read, Reply};
@@ -77,14 +77,6 @@ fn balance(handle: &BranchHandle) -> i128 {
     match reply.recv_timeout(PATIENCE).unwrap() {
         Reply::Answer(Answer::Account(view)) => view.account.balance(),
         other => panic!("{other:?}"),
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(5)); // between two looks, not to win a race
     }
 }
 

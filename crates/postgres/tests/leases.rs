@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use branch::{account, found, open_account, open_customer, operator, pack, parts, request, transfer};
-use common::{Group, Store, open};
+use common::{Group, Store, open, until};
 use skerry_book::Command;
 use skerry_branch::api::{Answer, Body, Read, Reply};
 use skerry_branch::{BranchHandle, BranchThread, Condition, Leash, Options, Parts};
@@ -109,11 +109,7 @@ fn goes_on_without_a_lease(group: &Group, durability: Durability) {
     }
     let one = began.elapsed() / 100;
     handle.history_answered(PATIENCE).unwrap().unwrap();
-    let began = Instant::now();
-    while checks(&handle) < 100 {
-        assert!(began.elapsed() < PATIENCE, "one after the other each asks");
-        std::thread::sleep(Duration::from_millis(10)); // between two looks, not to win a race
-    }
+    until("one after the other each asks", || checks(&handle) >= 100);
     let asked = checks(&handle);
     assert!(asked < READS as u64, "one check stands for many reads: {asked}");
     println!(

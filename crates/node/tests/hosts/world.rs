@@ -13,7 +13,7 @@ use super::dice::Dice;
 
 pub(crate) const BRANCHES: u16 = 6;
 /// The only one that wants a node to itself.
-pub(crate) const ALONE: u16 = 6;
+const ALONE: u16 = 6;
 pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 
 /// How many followers a branch wants.
@@ -25,18 +25,18 @@ pub(crate) struct Node {
     pub(crate) name: Name,
     pub(crate) host: Host,
     pub(crate) life: u64,
-    pub(crate) boot_ahead: u64,
+    boot_ahead: u64,
     pub(crate) wall_off: i64,
     pub(crate) paused_until: u64,
-    pub(crate) asked: BTreeMap<Ticket, u64>,
+    asked: BTreeMap<Ticket, u64>,
     /// Branches that are being opened or closed, and when that is over.
-    pub(crate) working: BTreeMap<u16, (u64, Seen)>,
+    working: BTreeMap<u16, (u64, Seen)>,
     /// What is open in the process.
     pub(crate) serving: BTreeSet<u16>,
     /// What it follows.
     pub(crate) following: BTreeSet<u16>,
     /// A branch that does not open here, until then.
-    pub(crate) broken: Option<(u16, u64)>,
+    broken: Option<(u16, u64)>,
 }
 
 pub(crate) fn row(name: &Name) -> NodeRow {
@@ -45,7 +45,7 @@ pub(crate) fn row(name: &Name) -> NodeRow {
 }
 
 impl Node {
-    pub(crate) fn new(name: &str, dice: &mut Dice) -> Self {
+    fn new(name: &str, dice: &mut Dice) -> Self {
         let name = Name::new(name).unwrap();
         Self {
             host: Host::new(HostOptions::new(row(&name), 1)),
@@ -62,12 +62,12 @@ impl Node {
         }
     }
 
-    pub(crate) fn at(&self, us: u64) -> Sent {
+    fn at(&self, us: u64) -> Sent {
         Sent { boot_us: us + self.boot_ahead, wall_us: wall(us).saturating_add_signed(self.wall_off) }
     }
 
     /// Something is opened or followed: never while it is still being closed here, for its files are one thread's at a time.
-    pub(crate) fn begins(&mut self, branch: u16, until: u64, seen: Seen) {
+    fn begins(&mut self, branch: u16, until: u64, seen: Seen) {
         let before = self.working.insert(branch, (until, seen));
         let closing = before.is_some_and(|(_, before)| matches!(before, Seen::Closed | Seen::Released));
         assert!(!closing, "branch {branch} is still being closed");
@@ -84,20 +84,20 @@ impl Node {
     }
 }
 
-pub(crate) fn wall(us: u64) -> u64 {
+fn wall(us: u64) -> u64 {
     1_767_585_600_000_000 + us
 }
 
 pub(crate) struct World {
     pub(crate) dice: Dice,
-    pub(crate) disk: FaultStorage,
+    disk: FaultStorage,
     pub(crate) directory: Option<FaultyDirectory<Embedded<FaultStorage>>>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) us: u64,
     pub(crate) reached: BTreeSet<&'static str>,
 }
 
-pub(crate) fn weather() -> Weather {
+fn weather() -> Weather {
     Weather {
         lost_ask_ppm: 50_000,
         lost_answer_ppm: 50_000,
@@ -107,7 +107,7 @@ pub(crate) fn weather() -> Weather {
     }
 }
 
-pub(crate) fn directory(disk: &FaultStorage, seed: u64) -> FaultyDirectory<Embedded<FaultStorage>> {
+fn directory(disk: &FaultStorage, seed: u64) -> FaultyDirectory<Embedded<FaultStorage>> {
     let options = EmbeddedOptions { alone: false, ..EmbeddedOptions::default() };
     let mut directory = FaultyDirectory::new(Embedded::open(disk, options).unwrap(), seed);
     let local = Name::new("local").unwrap();
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// Branches are opened and closed in their time.
-    pub(crate) fn work(&mut self, at: usize) {
+    fn work(&mut self, at: usize) {
         let (us, node) = (self.us, &mut self.nodes[at]);
         let now = node.at(us);
         let over: Vec<(u16, Seen)> = node
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    pub(crate) fn obey(&mut self, at: usize) {
+    fn obey(&mut self, at: usize) {
         let us = self.us;
         while let Some(order) = self.nodes[at].host.poll() {
             let takes = us + self.dice.below(300_000);
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    pub(crate) fn hear(&mut self) {
+    fn hear(&mut self) {
         let us = self.us;
         let now = Now { wall_us: wall(us), monotonic_us: us };
         while let Some(answered) = self.directory.as_mut().and_then(|directory| directory.poll(now)) {
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    pub(crate) fn check(&mut self) {
+    fn check(&mut self) {
         for branch in 1..=BRANCHES {
             let counts = |node: &&Node| {
                 let boot_us = node.at(self.us).boot_us;
@@ -346,7 +346,7 @@ impl World {
         self.nodes.iter().map(open).collect()
     }
 
-    pub(crate) fn is_well(&self) -> bool {
+    fn is_well(&self) -> bool {
         let hosted = self.hosted();
         let all: usize = hosted.iter().map(BTreeSet::len).sum();
         let alone = hosted.iter().any(|branches| branches.len() == 1 && branches.contains(&ALONE));
@@ -360,7 +360,7 @@ impl World {
     }
 
     /// Whether as many follow it as it wants, and its host is none of them.
-    pub(crate) fn is_followed(&self, branch: u16) -> bool {
+    fn is_followed(&self, branch: u16) -> bool {
         let follow = self.nodes.iter().filter(|node| node.following.contains(&branch));
         let hosts =
             self.nodes.iter().any(|node| node.following.contains(&branch) && node.serving.contains(&branch));

@@ -106,6 +106,23 @@ pub struct Node {
     child: Option<Child>,
 }
 
+/// Asks until there is an answer.
+pub fn until_some<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "it never came about: {what}");
+        std::thread::sleep(Duration::from_millis(5)); // between two looks, not to win a race
+    }
+}
+
+/// Looks until it is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    until_some(what, || is_so().then_some(()));
+}
+
 impl Node {
     fn new(folder: &Path, name: &str) -> Self {
         Self { name: name.to_owned(), port: free_port(), data: folder.join(name), child: None }
